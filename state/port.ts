@@ -1,0 +1,171 @@
+/**
+ * The store contract. A store holds the rows of one named state of one task (partition), over
+ * the instance's database, with a changelog topic. Two families (docs/ARCHITECTURE.md):
+ * `RowStore` for rows that are overwritten, `AppendStore` for rows written once.
+ *
+ * Both work in passes over a batch: `prefetch` what is not in memory with one asynchronous
+ * read, then read and write synchronously. Writes are an overlay until the epoch's commit:
+ *
+ *   put/delete → overlay → seal() → [commit] → applied()
+ *                                  ↘ [abort] → reset()
+ *
+ * The overlay of epoch n+1 lies over that of n, which may still be committing.
+ */
+
+import type { DatabaseReader, WriteBatch } from '../log/database.ts'
+import type { AppendReceipt, TopicPartition } from '../log/port.ts'
+
+/**
+ * A row key as a binary string: one UTF-16 unit a byte (latin1), so that it can be a Map key
+ * and compares as the bytes do.
+ */
+export type RowKey = string
+
+export interface Codec<V> {
+  encode(value: V): Buffer
+  /** Throws on bytes that `encode` cannot have written. */
+  decode(bytes: Buffer): V
+}
+
+export interface Row<V> {
+  readonly key: RowKey
+  readonly value: V
+}
+
+export interface RowRange {
+  readonly gte?: RowKey
+  readonly lt?: RowKey
+  readonly reverse?: boolean
+  readonly limit?: number
+}
+
+/** One changed row of a sealed epoch; `value` undefined where it was deleted. */
+export interface RowChange<V> {
+  readonly key: RowKey
+  readonly value: V | undefined
+}
+
+export interface ChangelogAppend {
+  readonly target: TopicPartition
+  /** Whole record batches, base offset 0. */
+  readonly batch: Buffer
+}
+
+/** What one store adds to an epoch's transaction. */
+export interface SealedEpoch {
+  readonly appends: readonly ChangelogAppend[]
+  /** Adds the rows to the write batch; `receipts` are those of `appends`, in order. */
+  write(receipts: readonly AppendReceipt[], batch: WriteBatch): void
+}
+
+export interface Store {
+  readonly name: string
+  readonly partition: number
+  /** Freezes the overlay as one epoch. At most one sealed epoch awaits `applied` at a time. */
+  seal(wallTimeMs: number): SealedEpoch
+  /** The sealed epoch is durable; its rows may leave the overlay. */
+  applied(): void
+  /** Drops everything not committed and every cached row. */
+  reset(): void
+  /**
+   * Brings local rows up to the changelog: replays the tail after the applied offset.
+   * `onProgress` gets (position, end). Resumable; idempotent.
+   */
+  restore(onProgress?: (position: number, end: number) => void): Promise<void>
+  readonly metrics: StoreMetrics
+}
+
+export interface StoreMetrics {
+  readonly overlayRows: number
+  readonly cachedRows: number
+  readonly cachedBytes: number
+  /** Multi-gets issued and keys asked in them. */
+  readonly reads: number
+  readonly keysRead: number
+}
+
+/** Rows that are overwritten: tables, aggregates, sessions. */
+export interface RowStore<V> extends Store {
+  /**
+   * Makes `get` of these keys possible without I/O until the next seal. Undefined when all
+   * are in memory already: then nothing needs to be awaited.
+   */
+  prefetch(keys: Iterable<RowKey>): Promise<void> | undefined
+  /** The row, uncommitted writes included. Asserts that the key is in memory (prefetched). */
+  get(key: RowKey): V | undefined
+  /** Values are not to be changed after they were put. */
+  put(key: RowKey, value: V): void
+  delete(key: RowKey): void
+  /** Rows in key order, uncommitted writes included. Do not write while it runs. */
+  scan(range: RowRange): AsyncIterable<readonly Row<V>[]>
+  /**
+   * Deletes all rows in the range: one range delete in the database, a tombstone a row in the
+   * changelog. Resolves with how many rows went.
+   */
+  deleteRange(gte: RowKey, lt: RowKey): Promise<number>
+  /** The rows of the sealed epoch that changed: the view feed. */
+  sealedChanges(): Iterable<RowChange<V>>
+}
+
+/** Reads committed rows at one cut, beside the running epoch: what queries use (law 19). */
+export interface CommittedRows<V> {
+  scan(reader: DatabaseReader, partition: number, range: RowRange): AsyncIterable<readonly Row<V>[]>
+  getMany(
+    reader: DatabaseReader,
+    partition: number,
+    keys: readonly RowKey[],
+  ): Promise<(V | undefined)[]>
+}
+
+/**
+ * Rows written once, found by key within a time range: join sides and deduplication.
+ *
+ * Arguments are only valid during a call, so callers reuse one object for a whole batch and
+ * the store copies what it keeps. A row carries its event time and the stream time of its own
+ * source partition (law 9).
+ */
+export interface AppendStore extends Store {
+  append(row: AppendRow): void
+  /** Notes the blocks that a later `lookup` of this probe needs and that are not in memory. */
+  want(probe: Probe): void
+  /** Reads all noted blocks with one multi-get; undefined when none is missing. */
+  load(): Promise<void> | undefined
+  /**
+   * Visits every row with this key and `fromMs <= time <= toMs`, uncommitted ones included.
+   * Rows of one key come in append order within a time segment.
+   */
+  lookup(probe: Probe, visit: (row: StoredRow) => void): void
+  /** Drops whole segments all of whose times are before `timeMs`. Returns the rows dropped. */
+  expire(timeMs: number): number
+  /** Live rows, for metrics and conservation checks. */
+  readonly rows: number
+}
+
+export interface ByteRange {
+  bytes: Buffer
+  start: number
+  end: number
+}
+
+export interface AppendRow {
+  key: ByteRange
+  value: ByteRange
+  timeMs: number
+  streamTimeMs: number
+}
+
+export interface Probe {
+  key: ByteRange
+  fromMs: number
+  toMs: number
+}
+
+export interface StoredRow {
+  bytes: Buffer
+  keyStart: number
+  keyEnd: number
+  valueStart: number
+  valueEnd: number
+  timeMs: number
+  streamTimeMs: number
+}
