@@ -1,7 +1,7 @@
 /** The engine's rows of the error catalogue; `log/errors.ts` explains the mechanism. */
 import { type ErrorRow, errorsOf } from '../log/errors.ts'
 
-export { assert, MillraceError } from '../log/errors.ts'
+export { assert, type ErrorRow, errorsOf, MillraceError } from '../log/errors.ts'
 
 export const streamsCatalogue = {
   TOPOLOGY_INVALID: {
