@@ -55,6 +55,67 @@ export const logCatalogue = {
     recovery: 'stop',
     status: 409,
   },
+  PARTITION_MISSING: {
+    message: 'Topic {topic} has no partition {partition}.',
+    recovery: 'stop',
+    status: 404,
+  },
+  TOPIC_EXISTS: { message: 'Topic {topic} exists already.', recovery: 'reject', status: 409 },
+  TOPIC_INVALID: {
+    message: 'Topic {topic} cannot be created: {reason}.',
+    recovery: 'reject',
+    status: 400,
+  },
+  GROUP_INVALID: {
+    message: 'The group name {group} is not usable: {reason}.',
+    recovery: 'reject',
+    status: 400,
+  },
+  OFFSET_OUT_OF_RANGE: {
+    message:
+      'Offset {offset} of {topic}-{partition} is outside the log, which holds {startOffset} to {endOffset}.',
+    recovery: 'reject',
+    status: 416,
+  },
+  BATCH_CORRUPT: {
+    message: 'The record batch at byte {position} (base offset {baseOffset}) is corrupt: {reason}.',
+    recovery: 'stop',
+    status: 500,
+  },
+  BATCH_MAGIC: {
+    message:
+      'The record batch at byte {position} has format version {magic}; only version 2 is read. Convert it with a broker of Kafka 3.x.',
+    recovery: 'stop',
+    status: 500,
+  },
+  BATCH_TOO_LARGE: {
+    message:
+      'A record batch of {size} bytes for topic {topic} is larger than its limit of {limit} bytes.',
+    recovery: 'dead-letter',
+    status: 413,
+  },
+  COMPRESSION_MISSING: {
+    message: 'Compression {codec} needs the package {package}, which is not installed here.',
+    recovery: 'stop',
+    status: 500,
+  },
+  LOG_CORRUPT: {
+    message: 'The log is damaged at {where}: {reason}. `millrace doctor` shows what can be saved.',
+    recovery: 'stop',
+    status: 500,
+  },
+  LOG_FORMAT: {
+    message:
+      'The log was written in format {found}; this version reads format {expected}. Start the version that wrote it.',
+    recovery: 'stop',
+    status: 500,
+  },
+  LOG_CLOSED: { message: 'The log is closed.', recovery: 'stop', status: 503 },
+  LOG_WRITE_FAILED: {
+    message: 'The log could not write; nothing of the transaction is visible: {reason}.',
+    recovery: 'stop',
+    status: 503,
+  },
 } as const satisfies Record<string, ErrorRow>
 
 export const logError = errorsOf(logCatalogue)
