@@ -1,0 +1,86 @@
+/**
+ * What can be wrong with bytes or values at the boundary. `contracts` imports nothing, so the
+ * rows repeat the shape of the catalogue in `log/errors.ts`; `docs/ERRORS.md` lists them too.
+ */
+
+export const contractCatalogue = {
+  EVENT_FRAME: {
+    message: 'Not an event in Confluent framing: {reason}.',
+    recovery: 'dead-letter',
+    status: 400,
+  },
+  EVENT_SCHEMA_UNKNOWN: {
+    message: 'The schema of the event is not known: {reason}.',
+    recovery: 'dead-letter',
+    status: 400,
+  },
+  EVENT_TRUNCATED: {
+    message: 'The event ends too early: {reason}.',
+    recovery: 'dead-letter',
+    status: 400,
+  },
+  EVENT_TRAILING: {
+    message: 'The event is followed by foreign bytes: {reason}.',
+    recovery: 'dead-letter',
+    status: 400,
+  },
+  EVENT_LENGTH: {
+    message: 'A length or index in the event is impossible: {reason}.',
+    recovery: 'dead-letter',
+    status: 400,
+  },
+  EVENT_TEXT: {
+    message: 'A text in the event is not UTF-8: {reason}.',
+    recovery: 'dead-letter',
+    status: 400,
+  },
+  EVENT_NUMBER: {
+    message: 'A number in the event is out of range: {reason}.',
+    recovery: 'dead-letter',
+    status: 400,
+  },
+  EVENT_VALUE: {
+    message: 'The event does not fit its schema: {reason}.',
+    recovery: 'reject',
+    status: 400,
+  },
+  SCHEMA_UNSUPPORTED: {
+    message: 'The Avro schema cannot be used: {reason}.',
+    recovery: 'stop',
+    status: 500,
+  },
+} as const
+
+export type ContractCode = keyof typeof contractCatalogue
+
+/** Bytes or values that break the contract; `code` is a row of the catalogue. */
+export class ContractError extends Error {
+  override readonly name = 'ContractError'
+  readonly code: ContractCode
+  /** Where in the event: `items[2].sku`; empty when it concerns the whole. */
+  readonly path: string
+  readonly problem: string
+
+  constructor(code: ContractCode, problem: string, path = '') {
+    super(contractCatalogue[code].message.replace('{reason}', () => reasonOf(problem, path)))
+    this.code = code
+    this.problem = problem
+    this.path = path
+  }
+
+  /** Where and what, as a phrase: `items[2].sku: 40 bytes wanted, 3 left`. */
+  get reason(): string {
+    return reasonOf(this.problem, this.path)
+  }
+}
+
+function reasonOf(problem: string, path: string): string {
+  return path === '' ? problem : `${path}: ${problem}`
+}
+
+/** Puts a field name or `[index]` before the path of a contract error; others pass unchanged. */
+export function inField(error: unknown, field: string): unknown {
+  if (!(error instanceof ContractError)) return error
+  const dot = error.path === '' || error.path.startsWith('[') ? '' : '.'
+  return new ContractError(error.code, error.problem, field + dot + error.path)
+}
