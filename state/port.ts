@@ -12,7 +12,7 @@
  * The overlay of epoch n+1 lies over that of n, which may still be committing.
  */
 
-import type { DatabaseReader, WriteBatch } from '../log/database.ts'
+import type { WriteBatch } from '../log/database.ts'
 import type { AppendReceipt, TopicPartition } from '../log/port.ts'
 
 /**
@@ -25,6 +25,8 @@ export interface Codec<V> {
   encode(value: V): Buffer
   /** Throws on bytes that `encode` cannot have written. */
   decode(bytes: Buffer): V
+  /** True when values are changed in place: readers of a sealed epoch then decode its bytes. */
+  readonly mutable?: boolean
 }
 
 export interface Row<V> {
@@ -105,16 +107,6 @@ export interface RowStore<V> extends Store {
   deleteRange(gte: RowKey, lt: RowKey): Promise<number>
   /** The rows of the sealed epoch that changed: the view feed. */
   sealedChanges(): Iterable<RowChange<V>>
-}
-
-/** Reads committed rows at one cut, beside the running epoch: what queries use (law 19). */
-export interface CommittedRows<V> {
-  scan(reader: DatabaseReader, partition: number, range: RowRange): AsyncIterable<readonly Row<V>[]>
-  getMany(
-    reader: DatabaseReader,
-    partition: number,
-    keys: readonly RowKey[],
-  ): Promise<(V | undefined)[]>
 }
 
 /**

@@ -1,0 +1,46 @@
+/** The state folder's rows of the error catalogue; `log/errors.ts` explains the mechanism. */
+import { type ErrorRow, errorsOf } from '../log/errors.ts'
+
+export { assert, MillraceError } from '../log/errors.ts'
+
+export const stateCatalogue = {
+  DATABASE_LOCKED: {
+    message:
+      'The database {path} is in use by another process{owner}. One process at a time may open a data directory: stop the other one, or give this one its own directory.',
+    recovery: 'stop',
+    status: 500,
+  },
+  DATABASE_NATIVE_MISSING: {
+    message: 'The RocksDB library could not be loaded: {reason}. {hint}',
+    recovery: 'stop',
+    status: 500,
+  },
+  DATABASE_CORRUPT: {
+    message:
+      'The database {path} is damaged: {reason}. Nothing was served from it. Restore the directory from a copy, or keep its readable part with `millrace doctor --salvage`.',
+    recovery: 'stop',
+    status: 500,
+  },
+  DATABASE_OPEN_FAILED: {
+    message: 'The database {path} could not be opened: {reason}.',
+    recovery: 'stop',
+    status: 500,
+  },
+  DATABASE_READ_FAILED: {
+    message: 'The database {path} could not be read: {reason}.',
+    recovery: 'stop',
+    status: 500,
+  },
+  DATABASE_WRITE_FAILED: {
+    message: 'The database {path} could not be written: {reason}. Nothing of the batch was kept.',
+    recovery: 'stop',
+    status: 500,
+  },
+  DATABASE_CLOSED: {
+    message: 'The database {path} is closed.',
+    recovery: 'stop',
+    status: 503,
+  },
+} as const satisfies Record<string, ErrorRow>
+
+export const stateError = errorsOf(stateCatalogue)

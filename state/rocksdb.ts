@@ -1,0 +1,389 @@
+/**
+ * The `Database` on disk, over rocksdb-native: the one file that knows RocksDB.
+ *
+ * The binding's traps that shape this code: `close()` never resolves while a batch, iterator or
+ * snapshot is left (so every one is counted and released first); keys and values are read by
+ * pool threads until a flush resolves; the iterator's default capacity of 8 is slow.
+ *
+ * Durability: a commit is in the operating system when it resolves, so a killed process loses
+ * nothing. `sync` makes it survive a power cut; without it a power cut may lose the last
+ * moments and leaves a consistent prefix.
+ */
+import { mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import type { Database, Entry, ScanRange, Snapshot, WriteBatch } from '../log/database.ts'
+import { CollectedBatch, type Operation } from './collected-batch.ts'
+import { assert, type MillraceError, stateError } from './errors.ts'
+
+const SCAN_ENTRIES_FIRST = 64
+const SCAN_ENTRIES_MAX = 1024
+const SCAN_BYTES = 4 << 20
+const OWNER_FILE = 'OWNER'
+const ZERO = Buffer.of(0)
+
+export interface RocksDBOptions {
+  /** Memtable size, bytes; two of them are held at most while one is being written out. */
+  readonly writeBufferBytes?: number
+  /** Values at least this large go to blob files, which compaction does not rewrite. */
+  readonly blobBytesMin?: number
+  /** Size of one blob file: what is freed at once when its values are deleted. */
+  readonly blobFileBytes?: number
+  /** Named to the next process that finds the database locked. */
+  readonly ownerPid?: number
+}
+
+/** A database that can also be forced to the disk. */
+export interface RocksDBDatabase extends Database {
+  readonly path: string
+  /** Resolves when all commits that resolved before the call survive a power cut. */
+  sync(): Promise<void>
+  /** Writes the memtable out as a sorted file. */
+  flush(): Promise<void>
+}
+
+interface NativeReadBatch {
+  get(key: Uint8Array): Promise<Buffer | null>
+  flush(): Promise<void>
+}
+
+interface NativeWriteBatch {
+  tryPut(key: Uint8Array, value: Uint8Array): void
+  tryDelete(key: Uint8Array): void
+  tryDeleteRange(start: Uint8Array, end: Uint8Array): void
+  flush(): Promise<void>
+}
+
+/** A streamx `Readable`. */
+interface NativeIterator {
+  read(): Entry | null
+  on(event: 'readable' | 'end' | 'close', listener: () => void): void
+  on(event: 'error', listener: (error: Error) => void): void
+  destroy(): void
+}
+
+interface NativeSession {
+  ready(): Promise<void>
+  close(): Promise<void>
+  flush(): Promise<void>
+  snapshot(): NativeSession
+  read(options: object): NativeReadBatch
+  write(options: object): NativeWriteBatch
+  iterator(range: object, options: object): NativeIterator
+}
+
+type NativeRocksDB = new (path: string, options: object) => NativeSession
+
+/** Opens the database at `path`, a directory that is made when missing. */
+export async function openRocksDB(
+  path: string,
+  options: RocksDBOptions = {},
+): Promise<RocksDBDatabase> {
+  const native = loadNative()
+  let session: NativeSession
+  try {
+    // The binding's own way of making the directory loops for ever where it cannot be made.
+    await mkdir(path, { recursive: true })
+    session = new native(path, nativeOptions(options))
+    await session.ready()
+  } catch (error) {
+    throw await openError(path, error as Error)
+  }
+  if (options.ownerPid !== undefined) {
+    await writeFile(join(path, OWNER_FILE), `${options.ownerPid}\n`)
+  }
+  return new RocksDB(path, session)
+}
+
+function nativeOptions(options: RocksDBOptions): object {
+  return {
+    writeBufferSize: options.writeBufferBytes ?? 32 << 20,
+    enableBlobFiles: (options.blobBytesMin ?? 16 << 10) > 0,
+    minBlobSize: options.blobBytesMin ?? 16 << 10,
+    blobFileSize: options.blobFileBytes ?? 64 << 20,
+    enableBlobGarbageCollection: true,
+    maxBackgroundJobs: 2,
+    skipStatsUpdateOnOpen: true,
+  }
+}
+
+function loadNative(): NativeRocksDB {
+  try {
+    return createRequire(import.meta.url)('rocksdb-native') as NativeRocksDB
+  } catch (error) {
+    throw nativeLoadError(error as Error)
+  }
+}
+
+/** Says what to install when the native library does not load. */
+export function nativeLoadError(error: Error): MillraceError {
+  const causes = [error, ...((error as Error & { causes?: Error[] }).causes ?? []), error.cause]
+  const reason = causes
+    .map(cause => (cause instanceof Error ? cause.message : ''))
+    .filter(message => message !== '')
+    .join('; ')
+  const hint = reason.includes('libatomic')
+    ? 'On Debian and Ubuntu install the package libatomic1 (`apt-get install libatomic1`), on Fedora libatomic.'
+    : 'It has binaries for Linux (glibc), macOS and Windows on x64 and arm64: check that node_modules was installed on this platform.'
+  return stateError('DATABASE_NATIVE_MISSING', { reason, hint }, { cause: error })
+}
+
+async function openError(path: string, error: Error): Promise<MillraceError> {
+  const reason = error.message
+  if (/lock file|lock hold|LOCK:/.test(reason)) {
+    const text = await readFile(join(path, OWNER_FILE), 'utf8').catch(() => '')
+    const owner = /^\d+$/.test(text.trim()) ? ` (pid ${text.trim()})` : ''
+    return stateError('DATABASE_LOCKED', { path, owner }, { cause: error })
+  }
+  if (isCorruption(error)) return stateError('DATABASE_CORRUPT', { path, reason }, { cause: error })
+  return stateError('DATABASE_OPEN_FAILED', { path, reason }, { cause: error })
+}
+
+/** RocksDB names the damage only in its words. */
+function isCorruption(error: Error): boolean {
+  return /corrupt|checksum|block mismatch|bad record|truncated|CURRENT|MANIFEST|magic number|Compressed block|no such file.*\.(sst|blob)/i.test(
+    error.message,
+  )
+}
+
+class RocksDB implements RocksDBDatabase {
+  readonly path: string
+  readonly #session: NativeSession
+  /** How to release each open snapshot, iterator and batch. */
+  readonly #open = new Set<() => Promise<void>>()
+  readonly #inFlight = new Set<Promise<unknown>>()
+  #closed: Promise<void> | null = null
+
+  constructor(path: string, session: NativeSession) {
+    this.path = path
+    this.#session = session
+  }
+
+  get openHandles(): number {
+    return this.#open.size
+  }
+
+  getMany(keys: readonly Uint8Array[]): Promise<(Buffer | null)[]> {
+    return this.#getMany(this.#session, keys)
+  }
+
+  scan(range: ScanRange): AsyncIterable<readonly Entry[]> {
+    return this.#scanOwnSnapshot(range)
+  }
+
+  batch(): WriteBatch {
+    this.#assertOpen()
+    const ended = (): void => {
+      this.#open.delete(release)
+    }
+    const batch = new CollectedBatch(operations => this.#write(operations), ended)
+    const release = async (): Promise<void> => batch.discard()
+    this.#open.add(release)
+    return batch
+  }
+
+  snapshot(): Snapshot {
+    this.#assertOpen()
+    const session = this.#session.snapshot()
+    let released: Promise<void> | null = null
+    const release = (): Promise<void> => {
+      this.#open.delete(release)
+      return (released ??= session.close())
+    }
+    this.#open.add(release)
+    const assertHeld = (): void => assert(!released, 'a released snapshot is not read')
+    return {
+      getMany: async keys => {
+        assertHeld()
+        return this.#getMany(session, keys)
+      },
+      scan: range => {
+        assertHeld()
+        return this.#scan(session, range)
+      },
+      release,
+      [Symbol.asyncDispose]: release,
+    }
+  }
+
+  async sync(): Promise<void> {
+    this.#assertOpen()
+    await this.#track(this.#syncFiles())
+  }
+
+  async flush(): Promise<void> {
+    this.#assertOpen()
+    await this.#track(this.#session.flush()).catch(error => {
+      throw this.#error('DATABASE_WRITE_FAILED', error)
+    })
+  }
+
+  close(): Promise<void> {
+    return (this.#closed ??= this.#close())
+  }
+
+  async #close(): Promise<void> {
+    // Leftovers are a bug of the caller, yet the binding would wait for them for ever.
+    await Promise.allSettled([...this.#open].map(release => release()))
+    this.#open.clear()
+    while (this.#inFlight.size > 0) await Promise.allSettled(this.#inFlight)
+    await this.#session.close()
+    await rm(join(this.path, OWNER_FILE), { force: true })
+  }
+
+  #assertOpen(): void {
+    if (this.#closed !== null) throw stateError('DATABASE_CLOSED', { path: this.path })
+  }
+
+  async #track<T>(operation: Promise<T>): Promise<T> {
+    this.#inFlight.add(operation)
+    try {
+      return await operation
+    } finally {
+      this.#inFlight.delete(operation)
+    }
+  }
+
+  async #getMany(session: NativeSession, keys: readonly Uint8Array[]): Promise<(Buffer | null)[]> {
+    this.#assertOpen()
+    if (keys.length === 0) return []
+    const batch = session.read({ capacity: keys.length, autoDestroy: true })
+    const values = keys.map(key => batch.get(key))
+    const read = Promise.all([Promise.all(values), batch.flush()])
+    try {
+      return (await this.#track(read))[0]
+    } catch (error) {
+      await Promise.allSettled(values)
+      throw this.#error('DATABASE_READ_FAILED', error)
+    }
+  }
+
+  async #write(operations: readonly Operation[]): Promise<void> {
+    this.#assertOpen()
+    if (operations.length === 0) return
+    const batch = this.#session.write({ capacity: operations.length, autoDestroy: true })
+    for (const { key, value, end } of operations) {
+      if (end !== null) batch.tryDeleteRange(key, end)
+      else if (value === null) batch.tryDelete(key)
+      else batch.tryPut(key, value)
+    }
+    try {
+      await this.#track(batch.flush())
+    } catch (error) {
+      throw this.#error('DATABASE_WRITE_FAILED', (error as Error).cause ?? error)
+    }
+  }
+
+  async *#scanOwnSnapshot(range: ScanRange): AsyncGenerator<readonly Entry[]> {
+    this.#assertOpen()
+    const session = this.#session.snapshot()
+    const release = (): Promise<void> => session.close()
+    this.#open.add(release)
+    try {
+      yield* this.#scan(session, range)
+    } finally {
+      if (this.#open.delete(release)) await release()
+    }
+  }
+
+  /**
+   * The first iterator reads few entries; when there are more, later ones read as many at a
+   * time as `SCAN_BYTES` hold, judged by the entries seen: values are 8 bytes or 256 KiB.
+   */
+  async *#scan(session: NativeSession, range: ScanRange): AsyncGenerator<readonly Entry[]> {
+    if (Buffer.compare(range.gte, range.lt) >= 0) return
+    let left = range.limit ?? Number.POSITIVE_INFINITY
+    let { gte, lt } = range
+    let capacity = SCAN_ENTRIES_FIRST
+    for (let first = true; left > 0; first = false) {
+      const window = first ? Math.min(left, capacity) : left
+      let last: Entry | undefined
+      let entries = 0
+      let bytes = 0
+      const bounds = { gte, lt, reverse: range.reverse, limit: window }
+      for await (const chunk of this.#iterate(session, bounds, Math.min(capacity, window))) {
+        for (const entry of chunk) bytes += entry.key.length + entry.value.length
+        entries += chunk.length
+        last = chunk[chunk.length - 1]
+        yield chunk
+      }
+      left -= entries
+      if (last === undefined || entries < window) return
+      if (range.reverse) lt = last.key
+      else gte = Buffer.concat([last.key, ZERO])
+      capacity = Math.min(
+        Math.max(Math.floor((SCAN_BYTES * entries) / bytes), 16),
+        SCAN_ENTRIES_MAX,
+      )
+    }
+  }
+
+  async *#iterate(
+    session: NativeSession,
+    range: ScanRange,
+    capacity: number,
+  ): AsyncGenerator<readonly Entry[]> {
+    this.#assertOpen()
+    const iterator = session.iterator(range, { capacity })
+    let ended = false
+    let failure: Error | null = null
+    let wake = (): void => {}
+    const closed = new Promise<void>(resolve => iterator.on('close', resolve))
+    const release = (): Promise<void> => {
+      iterator.destroy()
+      return closed
+    }
+    iterator.on('readable', () => wake())
+    iterator.on('end', () => {
+      ended = true
+      wake()
+    })
+    iterator.on('error', error => {
+      failure = error
+    })
+    iterator.on('close', () => {
+      ended = true
+      wake()
+    })
+    this.#open.add(release)
+    try {
+      for (;;) {
+        const entries: Entry[] = []
+        for (let entry = iterator.read(); entry !== null; entry = iterator.read()) {
+          entries.push(entry)
+        }
+        if (entries.length > 0) yield entries
+        else if (ended) break
+        else await new Promise<void>(resolve => (wake = resolve))
+      }
+      if (failure !== null) throw this.#error('DATABASE_READ_FAILED', failure)
+      this.#assertOpen()
+    } finally {
+      this.#open.delete(release)
+      await release()
+    }
+  }
+
+  /** RocksDB hands each commit to the system at once, so syncing its files from here suffices. */
+  async #syncFiles(): Promise<void> {
+    const names = await readdir(this.path)
+    for (const name of names) {
+      if (!name.endsWith('.log')) continue
+      const file = await open(join(this.path, name), 'r+').catch(() => null)
+      // A file that went away meanwhile was written out to a sorted file, which RocksDB syncs.
+      if (file === null) continue
+      try {
+        await file.datasync()
+      } finally {
+        await file.close()
+      }
+    }
+  }
+
+  #error(code: 'DATABASE_READ_FAILED' | 'DATABASE_WRITE_FAILED', error: unknown): MillraceError {
+    const cause = error as Error
+    const reason = cause.message
+    const named = isCorruption(cause) ? 'DATABASE_CORRUPT' : code
+    return stateError(named, { path: this.path, reason }, { cause })
+  }
+}

@@ -1,0 +1,308 @@
+/**
+ * Rows that are overwritten: an overlay of uncommitted rows over a heap cache over the database.
+ *
+ *     dirty (this epoch) → sealed (committing) → cache → database
+ *
+ * A row is looked for in that order. Each dirty row is encoded once, at `seal`: the same bytes
+ * go to the changelog and to the database. What `prefetch` made present stays present until the
+ * next `seal`, which is where the cache is trimmed.
+ */
+import type { Database, WriteBatch } from '../log/database.ts'
+import { assert } from '../log/errors.ts'
+import type { AppendReceipt, EventLog, TopicPartition } from '../log/port.ts'
+import { RecordBatchBuilder } from '../log/record-batch-builder.ts'
+import { databaseRange } from './committed-rows.ts'
+import { metadataKey, rowsPrefix } from './keys.ts'
+import type {
+  ChangelogAppend,
+  Codec,
+  Row,
+  RowChange,
+  RowKey,
+  RowRange,
+  RowStore,
+  SealedEpoch,
+  StoreMetrics,
+} from './port.ts'
+import { restoreRows } from './restore.ts'
+
+export interface RowStoreOptions<V> {
+  readonly name: string
+  readonly partition: number
+  readonly codec: Codec<V>
+  readonly database: Database
+  /** Absent: the store has no changelog. */
+  readonly log?: EventLog
+  readonly changelog?: TopicPartition
+  /** Heap for rows that are neither dirty nor sealed, bytes of their encoded form. */
+  readonly cacheBytesMax: number
+}
+
+interface CachedRow<V> {
+  readonly value: V | undefined
+  readonly bytes: number
+  used: boolean
+}
+
+/** Heap a cached row costs beside its bytes, about. */
+const ROW_OVERHEAD = 120
+const CHANGELOG_BATCH_BYTES = 256 * 1024
+const DELETED = Symbol('deleted')
+type Overlay<V> = Map<RowKey, V | typeof DELETED>
+
+export async function openRowStore<V>(options: RowStoreOptions<V>): Promise<RowStore<V>> {
+  return new OverlaidRows(options)
+}
+
+class OverlaidRows<V> implements RowStore<V> {
+  readonly name: string
+  readonly partition: number
+  readonly #options: RowStoreOptions<V>
+  readonly #prefix: string
+  readonly #cache = new Map<RowKey, CachedRow<V>>()
+  #dirty: Overlay<V> = new Map()
+  #sealed: Overlay<V> = new Map()
+  #sealedBytes = new Map<RowKey, Buffer | null>()
+  #dirtyRanges: [RowKey, RowKey][] = []
+  #cachedBytes = 0
+  #reads = 0
+  #keysRead = 0
+
+  constructor(options: RowStoreOptions<V>) {
+    this.name = options.name
+    this.partition = options.partition
+    this.#options = options
+    this.#prefix = rowsPrefix(options.name, options.partition)
+  }
+
+  get metrics(): StoreMetrics {
+    return {
+      overlayRows: this.#dirty.size + this.#sealed.size,
+      cachedRows: this.#cache.size,
+      cachedBytes: this.#cachedBytes,
+      reads: this.#reads,
+      keysRead: this.#keysRead,
+    }
+  }
+
+  #present(key: RowKey): boolean {
+    return this.#dirty.has(key) || this.#sealed.has(key) || this.#cache.has(key)
+  }
+
+  prefetch(keys: Iterable<RowKey>): Promise<void> | undefined {
+    let missing: RowKey[] | undefined
+    for (const key of keys) if (!this.#present(key)) (missing ??= []).push(key)
+    return missing && this.#read(missing)
+  }
+
+  async #read(keys: readonly RowKey[]): Promise<void> {
+    this.#reads++
+    this.#keysRead += keys.length
+    const { database, codec } = this.#options
+    const found = await database.getMany(keys.map(key => this.#databaseKey(key)))
+    keys.forEach((key, i) => {
+      if (this.#cache.has(key)) return
+      const bytes = found[i] ?? null
+      this.#remember(key, bytes === null ? undefined : codec.decode(bytes), bytes?.length ?? 0)
+    })
+  }
+
+  #databaseKey(key: RowKey): Buffer {
+    return Buffer.from(this.#prefix + key, 'latin1')
+  }
+
+  #remember(key: RowKey, value: V | undefined, length: number): void {
+    this.#forget(key)
+    const bytes = length + key.length + ROW_OVERHEAD
+    this.#cache.set(key, { value, bytes, used: true })
+    this.#cachedBytes += bytes
+  }
+
+  #forget(key: RowKey): void {
+    const row = this.#cache.get(key)
+    if (row === undefined) return
+    this.#cachedBytes -= row.bytes
+    this.#cache.delete(key)
+  }
+
+  get(key: RowKey): V | undefined {
+    const own = this.#dirty.get(key) ?? this.#sealed.get(key)
+    if (own !== undefined) return own === DELETED ? undefined : own
+    const row = this.#cache.get(key)
+    assert(row !== undefined, 'a row is prefetched before it is read')
+    row.used = true
+    return row.value
+  }
+
+  put(key: RowKey, value: V): void {
+    assert(value !== undefined, 'undefined is not a value')
+    this.#dirty.set(key, value)
+  }
+
+  delete(key: RowKey): void {
+    this.#dirty.set(key, DELETED)
+  }
+
+  async *scan(range: RowRange): AsyncGenerator<readonly Row<V>[]> {
+    const overlay = this.#overlayIn(range)
+    const behind = range.reverse ? (a: RowKey, b: RowKey) => a > b : (a: RowKey, b: RowKey) => a < b
+    const { database, codec } = this.#options
+    const { limit = Number.POSITIVE_INFINITY, ...unlimited } = range
+    let next = 0
+    let left = limit
+    const emit = (rows: Row<V>[], key: RowKey, value: V | typeof DELETED) => {
+      if (value !== DELETED && left-- > 0) rows.push({ key, value })
+    }
+    for await (const chunk of database.scan(databaseRange(this.#prefix, unlimited))) {
+      const rows: Row<V>[] = []
+      for (const entry of chunk) {
+        const key = entry.key.latin1Slice(this.#prefix.length)
+        for (; next < overlay.length && behind(overlay[next]![0], key); next++) {
+          emit(rows, ...overlay[next]!)
+        }
+        if (overlay[next]?.[0] === key) emit(rows, ...overlay[next++]!)
+        else emit(rows, key, codec.decode(entry.value))
+        if (left <= 0) break
+      }
+      if (rows.length > 0) yield rows
+      if (left <= 0) return
+    }
+    const rest: Row<V>[] = []
+    for (; next < overlay.length; next++) emit(rest, ...overlay[next]!)
+    if (rest.length > 0) yield rest
+  }
+
+  /** Uncommitted rows of a range, in its order; the newest where there are two. */
+  #overlayIn({ gte = '', lt, reverse }: RowRange): [RowKey, V | typeof DELETED][] {
+    const inside = (key: RowKey) => key >= gte && (lt === undefined || key < lt)
+    const found: [RowKey, V | typeof DELETED][] = []
+    for (const row of this.#dirty) if (inside(row[0])) found.push(row)
+    for (const row of this.#sealed) {
+      if (inside(row[0]) && !this.#dirty.has(row[0])) found.push(row)
+    }
+    found.sort(([a], [b]) => (a < b ? -1 : 1))
+    return reverse ? found.reverse() : found
+  }
+
+  async deleteRange(gte: RowKey, lt: RowKey): Promise<number> {
+    const keys: RowKey[] = []
+    for await (const rows of this.scan({ gte, lt })) for (const { key } of rows) keys.push(key)
+    if (keys.length === 0) return 0
+    for (const key of keys) this.#dirty.set(key, DELETED)
+    this.#dirtyRanges.push([gte, lt])
+    return keys.length
+  }
+
+  seal(wallTimeMs: number): SealedEpoch {
+    assert(this.#sealed.size === 0, 'one sealed epoch at a time awaits its commit')
+    this.#trim()
+    const { codec } = this.#options
+    const ranges = this.#dirtyRanges
+    this.#sealed = this.#dirty
+    this.#dirty = new Map()
+    this.#dirtyRanges = []
+    const rows = new Map<RowKey, Buffer | null>()
+    for (const [key, value] of this.#sealed) {
+      rows.set(key, value === DELETED ? null : codec.encode(value))
+    }
+    this.#sealedBytes = rows
+    return {
+      appends: this.#changelogBatches(rows, wallTimeMs),
+      write: (receipts, batch) => this.#write({ rows, ranges, receipts }, batch),
+    }
+  }
+
+  #changelogBatches(rows: ReadonlyMap<RowKey, Buffer | null>, timeMs: number): ChangelogAppend[] {
+    const target = this.#options.changelog
+    if (target === undefined || rows.size === 0) return []
+    const appends: ChangelogAppend[] = []
+    for (const [key, bytes] of rows) {
+      const size = key.length + (bytes?.length ?? 0)
+      if (builder.count > 0 && builder.sizeBytes + size > CHANGELOG_BATCH_BYTES) {
+        appends.push({ target, batch: builder.finish() })
+      }
+      const keyBytes = Buffer.from(key, 'latin1')
+      const value = bytes && { bytes, start: 0, end: bytes.length }
+      builder.append(timeMs, { bytes: keyBytes, start: 0, end: keyBytes.length }, value)
+    }
+    appends.push({ target, batch: builder.finish() })
+    return appends
+  }
+
+  #write(sealed: SealedRows, batch: WriteBatch): void {
+    const { rows, ranges, receipts } = sealed
+    for (const [gte, lt] of ranges) batch.deleteRange(this.#databaseKey(gte), this.#databaseKey(lt))
+    const gone = (key: RowKey) => ranges.some(([gte, lt]) => key >= gte && key < lt)
+    for (const [key, bytes] of rows) {
+      if (bytes !== null) batch.put(this.#databaseKey(key), bytes)
+      else if (!gone(key)) batch.delete(this.#databaseKey(key))
+    }
+    const last = receipts.at(-1)
+    if (last !== undefined) writeAppliedOffset(batch, this, last.nextOffset)
+  }
+
+  /** Drops cached rows not used since the last round, until the rest fits. */
+  #trim(): void {
+    const { cacheBytesMax } = this.#options
+    for (const [key, row] of this.#cache) {
+      if (this.#cachedBytes <= cacheBytesMax) return
+      this.#cache.delete(key)
+      if (row.used) {
+        row.used = false
+        this.#cache.set(key, row)
+      } else this.#cachedBytes -= row.bytes
+    }
+  }
+
+  applied(): void {
+    for (const [key, value] of this.#sealed) {
+      const length = this.#sealedBytes.get(key)?.length ?? 0
+      this.#remember(key, value === DELETED ? undefined : value, length)
+    }
+    this.#sealed = new Map()
+    this.#sealedBytes = new Map()
+  }
+
+  reset(): void {
+    this.#dirty.clear()
+    this.#dirtyRanges = []
+    this.#sealed = new Map()
+    this.#sealedBytes = new Map()
+    this.#cache.clear()
+    this.#cachedBytes = 0
+  }
+
+  *sealedChanges(): Generator<RowChange<V>> {
+    const { codec } = this.#options
+    for (const [key, value] of this.#sealed) {
+      if (value === DELETED) yield { key, value: undefined }
+      else if (!codec.mutable) yield { key, value }
+      else yield { key, value: codec.decode(this.#sealedBytes.get(key)!) }
+    }
+  }
+
+  async restore(onProgress?: (position: number, end: number) => void): Promise<void> {
+    const { log, changelog, database } = this.#options
+    if (log === undefined || changelog === undefined) return
+    await restoreRows({ store: this, log, changelog, database, onProgress })
+  }
+}
+
+interface SealedRows {
+  readonly rows: ReadonlyMap<RowKey, Buffer | null>
+  readonly ranges: readonly [RowKey, RowKey][]
+  readonly receipts: readonly AppendReceipt[]
+}
+
+const builder = new RecordBatchBuilder()
+
+/** Notes, in the same write, up to where in the changelog the local rows are. */
+export function writeAppliedOffset(
+  batch: WriteBatch,
+  store: { readonly name: string; readonly partition: number },
+  offset: number,
+): void {
+  const bytes = Buffer.allocUnsafe(8)
+  bytes.writeDoubleBE(offset, 0)
+  batch.put(metadataKey(store.name, store.partition, 'applied'), bytes)
+}
