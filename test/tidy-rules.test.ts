@@ -130,6 +130,9 @@ test('a file, a function, a parameter list or a line beyond its limit is found',
   expect(sizes(`function f() {\n${lines(69)}}`)).toEqual(['function lines 71'])
   expect(sizes(`class A { m = () => {\n${lines(69)}} }`)).toEqual(['function lines 71'])
   expect(sizes(`describe('x', () => {\n${lines(90)}})`)).toEqual([])
+  const suite = `function logSuite() {\n${lines(90)}}`
+  expect(sizes(suite, 'test/conformance/log.suite.ts')).toEqual([])
+  expect(sizes(suite)).toEqual(['function lines 92'])
   expect(sizes('const f = (a, b, c, d, e) => a')).toEqual(['parameters 5'])
   expect(sizes('interface I { m(a: A, b: A, c: A, d: A, e: A): void }')).toEqual(['parameters 5'])
   expect(sizes('function f(this: A, a, b, c, d) {}')).toEqual([])
