@@ -36,6 +36,12 @@ export const stateCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  RESTORE_STUCK: {
+    message:
+      'Restoring from {topic}-{partition} stands at offset {position} before its end {endOffset}: the log gives nothing more. Reset the application with `millrace reset` to rebuild its state from its input.',
+    recovery: 'restore',
+    status: 503,
+  },
   DATABASE_CLOSED: {
     message: 'The database {path} is closed.',
     recovery: 'stop',

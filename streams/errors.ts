@@ -15,6 +15,17 @@ export const streamsCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  OFFSET_LOST: {
+    message:
+      'Offset {offset} of {topic}-{partition} is not in the log, which has {startOffset} to {endOffset}: records were deleted before they were processed. Reset the application with `millrace reset` to go on from what is there.',
+    recovery: 'stop',
+    status: 500,
+  },
+  SOURCE_MISSING: {
+    message: 'The input topic {topic} does not exist, and creating topics is turned off.',
+    recovery: 'stop',
+    status: 500,
+  },
   VIEW_UNKNOWN: { message: 'There is no view named {view}.', recovery: 'reject', status: 404 },
   VIEW_NOT_READY: {
     message: 'The view {view} is not ready: {reason}.',

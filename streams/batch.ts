@@ -1,0 +1,85 @@
+/**
+ * What flows along an edge: a batch of records as parallel columns, never an object a record.
+ *
+ * `times` is event time, `streamTimes` the stream time of the record's own source partition
+ * when it was read (carried through every exchange: lateness is decided by it, docs/TIME.md).
+ * `(times, sources, offsets)` is the order key of law 16.
+ */
+import type { RecordColumns } from '../log/record-columns.ts'
+
+export class Batch<K = unknown, V = unknown> {
+  readonly keys: K[] = []
+  readonly values: V[] = []
+  readonly times: number[] = []
+  readonly streamTimes: number[] = []
+  /** Index of the source partition (see `SourcePartitions`); -1 for results of closing. */
+  readonly sources: number[] = []
+  readonly offsets: number[] = []
+  /** The value a table row had before this change; only in batches of table changes. */
+  previous: (V | undefined)[] | undefined
+  /** The records as read, for headers and for value bytes that need no second encoding. */
+  readonly columns: RecordColumns | undefined
+  /** Row of `columns` behind each record; in step with the other columns when it is set. */
+  readonly rows: number[] = []
+  /** True while `values` still are what the bytes in `columns` say. */
+  readonly rawValues: boolean
+
+  constructor(columns?: RecordColumns, rawValues = false) {
+    this.columns = columns
+    this.rawValues = rawValues && columns !== undefined
+  }
+
+  get length(): number {
+    return this.keys.length
+  }
+
+  /** An empty batch for results derived from this one's records, with their headers. */
+  successor<K2 = K, V2 = V>(options: { sameValues: boolean }): Batch<K2, V2> {
+    return new Batch<K2, V2>(this.columns, this.rawValues && options.sameValues)
+  }
+
+  /** Appends a record that keeps the time, origin and headers of record `i` of `input`. */
+  derive(input: Batch, i: number, key: K, value: V): void {
+    this.keys.push(key)
+    this.values.push(value)
+    this.times.push(input.times[i]!)
+    this.streamTimes.push(input.streamTimes[i]!)
+    this.sources.push(input.sources[i]!)
+    this.offsets.push(input.offsets[i]!)
+    if (this.columns !== undefined) this.rows.push(input.rows[i]!)
+  }
+
+  /** Appends record `i` of `input` unchanged. */
+  keep(input: Batch<K, V>, i: number): void {
+    this.derive(input, i, input.keys[i]!, input.values[i]!)
+    if (input.previous !== undefined) (this.previous ??= []).push(input.previous[i])
+  }
+
+  /** Appends a record with its own event time; for results made of several records. */
+  emit(record: Emission<K, V>): void {
+    this.keys.push(record.key)
+    this.values.push(record.value)
+    this.times.push(record.timeMs)
+    this.streamTimes.push(record.streamTimeMs)
+    this.sources.push(record.source)
+    this.offsets.push(record.offset)
+  }
+
+  /** Appends a change of a table row: the new value (null deletes) and the one before. */
+  change(record: Emission<K, V>, previous: V | undefined): void {
+    this.emit(record)
+    ;(this.previous ??= []).push(previous)
+  }
+}
+
+export interface Emission<K, V> {
+  key: K
+  value: V
+  timeMs: number
+  streamTimeMs: number
+  source: number
+  offset: number
+}
+
+/** Order key of results that no single record made. */
+export const NO_SOURCE = -1

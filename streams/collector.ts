@@ -1,0 +1,163 @@
+/**
+ * Reads the source partitions: fetches ahead, hands the tasks a round of records with the
+ * partitions of lowest event time first, and decides idleness, which only the reader of a
+ * partition may (law 7).
+ */
+import { MillraceError } from '../log/errors.ts'
+import type { EventLog, FetchResponse } from '../log/port.ts'
+import { batchEnd, readBatchHeader } from '../log/record-batch.ts'
+import { decodeBatches } from '../log/record-columns.ts'
+import type { Assembly } from './assembly.ts'
+import type { EngineSettings } from './environment.ts'
+import { streamsError } from './errors.ts'
+import type { BrokenBatch, RejectedRecord, SourcePartition } from './source-partition.ts'
+
+export interface CollectorOptions {
+  readonly assembly: Assembly
+  readonly log: EventLog
+  readonly settings: EngineSettings
+  readonly clock: () => number
+  readonly onReject: (source: SourcePartition, record: RejectedRecord) => void
+  readonly onBroken: (source: SourcePartition, batch: BrokenBatch) => void
+}
+
+export class Collector {
+  readonly #options: CollectorOptions
+  readonly #sources: readonly SourcePartition[]
+
+  constructor(options: CollectorOptions) {
+    this.#options = options
+    this.#sources = options.assembly.sources
+  }
+
+  get hasRecords(): boolean {
+    return this.#sources.some(source => source.hasRecords)
+  }
+
+  /** Everything that the log held at the last fetch has been processed. */
+  get atEnd(): boolean {
+    return this.#sources.every(source => source.atEnd)
+  }
+
+  /** One fetch for every partition with room; waits up to `waitMsMax` when there is nothing. */
+  async fetch(waitMsMax: number, signal?: AbortSignal): Promise<void> {
+    const { log, settings } = this.#options
+    const wanting = this.#sources.filter(source => source.bufferedBytes < settings.bufferBytesMax)
+    if (wanting.length === 0) return
+    const requests = wanting.map(({ topic, partition, fetchOffset }) => ({
+      topic,
+      partition,
+      offset: fetchOffset,
+      bytesMax: Math.ceil(settings.bufferBytesMax / 4),
+    }))
+    const responses = await log.fetch(requests, { waitMsMax, signal })
+    responses.forEach((response, i) => {
+      this.#accept(wanting[i]!, response)
+    })
+  }
+
+  #accept(source: SourcePartition, response: FetchResponse): void {
+    if (response.error !== undefined) {
+      const details = { ...response, offset: source.fetchOffset }
+      if (response.error === 'unknown-topic') throw streamsError('SOURCE_MISSING', details)
+      throw streamsError('OFFSET_LOST', details)
+    }
+    source.endOffset = response.endOffset
+    if (response.bytes.length === 0) return
+    try {
+      this.#offer(source, response.bytes)
+    } catch (error) {
+      if (!(error instanceof MillraceError)) throw error
+      this.#salvage(source, response.bytes)
+    }
+  }
+
+  #offer(source: SourcePartition, bytes: Buffer): void {
+    const { runs, nextOffset } = decodeBatches(bytes, { fromOffset: source.fetchOffset })
+    runs.forEach((columns, i) => {
+      source.offer(columns, runs[i + 1]?.offsets[0] ?? nextOffset)
+    })
+    if (runs.length === 0 && nextOffset > source.fetchOffset) source.skipTo(nextOffset)
+  }
+
+  /** Takes the good batches one by one and reports each corrupt one. */
+  #salvage(source: SourcePartition, bytes: Buffer): void {
+    let position = 0
+    while (position < bytes.length) {
+      let end = -1
+      try {
+        end = batchEnd(bytes, position)
+        if (end < 0) return
+        this.#offer(source, bytes.subarray(position, end))
+      } catch (error) {
+        const broken = bytes.subarray(position, end < 0 ? bytes.length : end)
+        const { message: detail } = error as Error
+        const batch = { bytes: broken, offset: source.fetchOffset, detail }
+        source.offerBroken(batch, this.#after(broken, source))
+        if (end < 0) return
+      }
+      position = end
+    }
+  }
+
+  /** The offset to go on at: what the broken batch's header says, if that can be true. */
+  #after(broken: Buffer, source: SourcePartition): number {
+    try {
+      const { nextOffset } = readBatchHeader(broken, 0, broken.length, false)
+      if (nextOffset > source.fetchOffset && nextOffset <= source.endOffset) return nextOffset
+    } catch {
+      // The header is broken too: try offset by offset.
+    }
+    return source.fetchOffset + 1
+  }
+
+  /** Hands one round of records to the tasks. False when nothing was buffered. */
+  collect(): boolean {
+    const { settings, clock, assembly } = this.#options
+    let earliest = Number.POSITIVE_INFINITY
+    for (const source of this.#sources) {
+      const next = source.nextTimeMs()
+      if (next > Number.NEGATIVE_INFINITY) earliest = Math.min(earliest, next)
+    }
+    if (!this.hasRecords) return false
+    const untilMs = earliest + settings.alignMs
+    const latestMs = clock() + settings.futureMsMax
+    for (const source of this.#sources) {
+      if (source.nextTimeMs() > untilMs) continue
+      const batch = source.take({
+        untilMs,
+        latestMs,
+        reject: record => this.#options.onReject(source, record),
+        rejectBatch: broken => this.#options.onBroken(source, broken),
+      })
+      if (batch === undefined) continue
+      source.idle = false
+      source.atEndSinceMs = undefined
+      const runtime = assembly.sourceTask(source).runtime(source.node.id)
+      runtime.receive(batch, 0)
+      runtime.watermark.set(0, { timeMs: source.streamTimeMs, idle: false })
+    }
+    return true
+  }
+
+  /** Marks partitions read to their end for long enough as idle. True when one changed. */
+  updateIdleness(): boolean {
+    const { settings, clock, assembly } = this.#options
+    const now = clock()
+    let changed = false
+    for (const source of this.#sources) {
+      if (source.idle) continue
+      if (!source.atEnd) {
+        source.atEndSinceMs = undefined
+        continue
+      }
+      source.atEndSinceMs ??= now
+      if (now - source.atEndSinceMs < settings.idleAfterMs) continue
+      source.idle = true
+      changed = true
+      const runtime = assembly.sourceTask(source).runtime(source.node.id)
+      runtime.watermark.set(0, { timeMs: source.streamTimeMs, idle: true })
+    }
+    return changed
+  }
+}

@@ -1,0 +1,51 @@
+/** What the engine asks of the outside: clock, timers and places to be killed at, as arguments. */
+import type { LogEnvironment } from '../log/port.ts'
+
+/** Places where a crash test kills the process; each lies between two durable facts. */
+export type CrashPoint =
+  | 'polled'
+  | 'run'
+  | 'log-committed'
+  | 'store-applied'
+  | 'published'
+  | 'restore-mid'
+  | 'expire-mid'
+  | 'close-mid'
+
+export interface EngineEnvironment extends LogEnvironment {
+  /** Lets timers and sockets have their turn; the engine calls it about every 2 ms of work. */
+  readonly yieldNow: () => Promise<void>
+  readonly reached?: (point: CrashPoint) => void
+}
+
+export interface EngineSettings {
+  /** An epoch takes in records for this long at most, ms. */
+  readonly epochMsMax: number
+  readonly epochRecordsMax: number
+  /** Fetched and not yet processed, bytes a source partition. */
+  readonly bufferBytesMax: number
+  /** Collect takes records at most this far ahead of the slowest partition's next, ms. */
+  readonly alignMs: number
+  /** A partition read to its end for this long leaves the watermark, ms; Infinity for never. */
+  readonly idleAfterMs: number
+  /** A record further ahead of the clock is refused, ms. */
+  readonly futureMsMax: number
+  /** Partitions of input topics that are missing; undefined makes a missing one an error. */
+  readonly createPartitions: number | undefined
+  /** Heap for cached rows and blocks, bytes a store and task. */
+  readonly storeCacheBytes: number
+  /** How often `onWallClock` of operators is called, ms. */
+  readonly wallClockIntervalMs: number
+}
+
+export const defaultSettings: EngineSettings = {
+  epochMsMax: 100,
+  epochRecordsMax: 50_000,
+  bufferBytesMax: 4 * 1024 * 1024,
+  alignMs: 10_000,
+  idleAfterMs: 30_000,
+  futureMsMax: 24 * 60 * 60 * 1000,
+  createPartitions: 4,
+  storeCacheBytes: 32 * 1024 * 1024,
+  wallClockIntervalMs: 1000,
+}

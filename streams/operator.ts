@@ -1,0 +1,51 @@
+/**
+ * What an operator is. It holds only its own step: offsets, watermarks, commit and forwarding
+ * live once in `task.ts`. A batch passes an operator in two phases, `prepare` (find what is not
+ * in memory, read it with one asynchronous call) and `process` (synchronous, per record).
+ */
+import type { AppendStore, Codec, RowStore } from '../state/port.ts'
+import type { Batch } from './batch.ts'
+
+export type SideReason = 'late' | 'null-key' | 'poison' | 'duplicate' | 'overflow'
+
+/** The batches an operator fills; the task forwards them when the call returns. */
+export interface Outputs {
+  main: Batch | undefined
+  /** Takes record `i` out of the flow, with the reason, counted and sent to the side output. */
+  drop(input: Batch, i: number, reason: SideReason, detail?: string): void
+}
+
+export interface Operator {
+  /** Reads what `process` will need; undefined when it is all in memory. */
+  prepare?(input: Batch, port: number): Promise<void> | undefined
+  process(input: Batch, port: number, out: Outputs): void
+  /**
+   * The input watermark reached `watermarkMs`: everything not late at or below it has been
+   * processed. `prepareClose` reads, `close` emits final results and drops state.
+   */
+  prepareClose?(watermarkMs: number): Promise<void> | undefined
+  close?(watermarkMs: number, out: Outputs): void
+  /** What may be forwarded once `close` returned; the input watermark unless given (law 8). */
+  forwardedWatermark?(watermarkMs: number): number
+  /** Called about every `wallClockIntervalMs` with the caller's clock. */
+  onWallClock?(wallTimeMs: number, out: Outputs): void
+  /** The last committed watermark, before the first batch after a start. */
+  resume?(watermarkMs: number): Promise<void> | undefined
+}
+
+/** What an operator gets of its task. */
+export interface OperatorContext {
+  readonly partition: number
+  rowStore<V>(name: string): RowStore<V>
+  appendStore(name: string): AppendStore
+  /** The watermark all earlier rounds have reached; a returning idle partition may be behind. */
+  watermarkMs(): number
+  wallTimeMs(): number
+}
+
+export type StoreSpec =
+  | { readonly kind: 'rows'; readonly name: string; readonly codec: Codec<unknown> }
+  | { readonly kind: 'blocks'; readonly name: string; readonly segmentMs: number }
+
+/** When results of a node leave it (law 8). */
+export type Emission = 'records' | 'updates' | 'final'

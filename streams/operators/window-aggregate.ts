@@ -1,0 +1,190 @@
+/**
+ * Aggregates the records of each key in tumbling or hopping windows.
+ *
+ * in     records by key; null keys leave by `null-key`
+ * time   event time; windows `[start, end)`; closes when the watermark reaches end + grace
+ * state  one row a (window start, key): aggregate and latest event time; kept for the retention
+ * out    on update: the changed rows of a batch, once each; on close: each row once, final
+ * late   end + grace ≤ the record's own stream time (or the watermark, after idleness), per window
+ */
+
+import { rowKeyOfWindow, windowKey, windowStartOf } from '../../state/keys.ts'
+import type { Codec, RowKey, RowStore } from '../../state/port.ts'
+import { Batch, NO_SOURCE } from '../batch.ts'
+import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
+import { type KeySerde, type Timed, timedCodec } from '../serde.ts'
+import { firstWindowStart, type TimeWindows, type Windowed } from '../windows.ts'
+
+export interface WindowAggregateSpec {
+  readonly name: string
+  readonly windows: TimeWindows
+  readonly key: KeySerde<unknown>
+  readonly initial: () => unknown
+  readonly add: (aggregate: unknown, value: unknown, key: unknown) => unknown
+  readonly codec: Codec<unknown>
+  readonly emit: 'update' | 'close'
+  /** How long after its end a window stays in the store, ms of event time; Infinity for ever. */
+  readonly retentionMs: number
+}
+
+export function windowAggregateStores(spec: WindowAggregateSpec): StoreSpec[] {
+  return [{ kind: 'rows', name: spec.name, codec: timedCodec(spec.codec) }]
+}
+
+/** A record's place in one window; `record` indexes the batch. */
+interface Placement {
+  readonly record: number
+  readonly start: number
+  readonly row: RowKey
+}
+
+interface Touched {
+  readonly key: unknown
+  readonly start: number
+  readonly previous: Timed<unknown> | undefined
+}
+
+export function windowAggregate(spec: WindowAggregateSpec, context: OperatorContext): Operator {
+  return new WindowAggregate(spec, context)
+}
+
+class WindowAggregate implements Operator {
+  readonly #spec: WindowAggregateSpec
+  readonly #context: OperatorContext
+  readonly #store: RowStore<Timed<unknown>>
+  #placements: Placement[] = []
+  #late: { record: number; start: number }[] = []
+  #closing: { key: RowKey; value: Timed<unknown> }[] = []
+  /** Windows that begin at or before this are closed; and those that are gone. */
+  #closedStart = Number.NEGATIVE_INFINITY
+  #expiredStart = Number.NEGATIVE_INFINITY
+
+  constructor(spec: WindowAggregateSpec, context: OperatorContext) {
+    this.#spec = spec
+    this.#context = context
+    this.#store = context.rowStore(spec.name)
+  }
+
+  resume(watermarkMs: number): undefined {
+    this.#closedStart = this.#lastStart(watermarkMs, this.#spec.windows.graceMs)
+    this.#expiredStart = this.#lastStart(watermarkMs, this.#spec.retentionMs)
+  }
+
+  /** Start of the last window that ended at least `afterMs` before the watermark. */
+  #lastStart(watermarkMs: number, afterMs: number): number {
+    const { sizeMs, advanceMs } = this.#spec.windows
+    const start = watermarkMs - sizeMs - afterMs
+    return start < 0 ? Number.NEGATIVE_INFINITY : start - (start % advanceMs)
+  }
+
+  prepare(input: Batch): Promise<void> | undefined {
+    const { windows, key } = this.#spec
+    const watermarkMs = this.#context.watermarkMs()
+    this.#placements = []
+    this.#late = []
+    const rows = new Set<RowKey>()
+    for (let i = 0; i < input.length; i++) {
+      if (input.keys[i] === null || input.keys[i] === undefined) continue
+      const time = input.times[i]!
+      const bound = Math.max(input.streamTimes[i]!, watermarkMs)
+      const encoded = key.encode(input.keys[i])
+      for (let s = firstWindowStart(windows, time); s <= time; s += windows.advanceMs) {
+        if (s + windows.sizeMs + windows.graceMs <= bound) {
+          this.#late.push({ record: i, start: s })
+          continue
+        }
+        const row = windowKey(s, encoded)
+        rows.add(row)
+        this.#placements.push({ record: i, start: s, row })
+      }
+    }
+    return this.#store.prefetch(rows)
+  }
+
+  process(input: Batch, _port: number, out: Outputs): void {
+    for (let i = 0; i < input.length; i++) {
+      if (input.keys[i] === null || input.keys[i] === undefined) out.drop(input, i, 'null-key')
+    }
+    for (const { record, start } of this.#late) {
+      const end = start + this.#spec.windows.sizeMs
+      out.drop(input, record, 'late', `window [${start}, ${end}) of ${this.#spec.name} is closed`)
+    }
+    const touched = new Map<RowKey, Touched>()
+    for (const { record, start, row } of this.#placements) {
+      const before = this.#store.get(row)
+      const key = input.keys[record]
+      let aggregate: unknown
+      try {
+        const current = before === undefined ? this.#spec.initial() : before.value
+        aggregate = this.#spec.add(current, input.values[record], key)
+      } catch (error) {
+        const reason = error instanceof RangeError ? 'overflow' : 'poison'
+        out.drop(input, record, reason, String(error))
+        continue
+      }
+      if (!touched.has(row)) touched.set(row, { key, start, previous: before })
+      const timeMs = Math.max(before?.timeMs ?? 0, input.times[record]!)
+      this.#store.put(row, { value: aggregate, timeMs })
+    }
+    if (this.#spec.emit === 'update') out.main = this.#changes(touched)
+  }
+
+  #changes(touched: ReadonlyMap<RowKey, Touched>): Batch {
+    const batch = new Batch()
+    for (const [row, { key, start, previous }] of touched) {
+      const { value, timeMs } = this.#store.get(row)!
+      batch.change(this.#result(key, start, { value, timeMs }), previous?.value)
+    }
+    return batch
+  }
+
+  #result(key: unknown, start: number, { value, timeMs }: Timed<unknown>) {
+    const windowed: Windowed<unknown> = {
+      key,
+      windowStart: start,
+      windowEnd: start + this.#spec.windows.sizeMs,
+    }
+    const origin = { timeMs, streamTimeMs: timeMs, source: NO_SOURCE, offset: 0 }
+    return { key: windowed, value, ...origin }
+  }
+
+  prepareClose(watermarkMs: number): Promise<void> | undefined {
+    const closed = this.#lastStart(watermarkMs, this.#spec.windows.graceMs)
+    const expired = this.#lastStart(watermarkMs, this.#spec.retentionMs)
+    const collects = this.#spec.emit === 'close' && closed > this.#closedStart
+    if (!collects && expired <= this.#expiredStart) return undefined
+    return this.#readClosed(collects ? closed : undefined, expired)
+  }
+
+  async #readClosed(closed: number | undefined, expired: number): Promise<void> {
+    if (closed !== undefined) {
+      const range = {
+        gte: windowKey(Math.max(this.#closedStart + 1, 0), ''),
+        lt: windowKey(closed + 1, ''),
+      }
+      for await (const chunk of this.#store.scan(range)) this.#closing.push(...chunk)
+      this.#closedStart = closed
+    }
+    if (expired > this.#expiredStart) {
+      const from = windowKey(Math.max(this.#expiredStart + 1, 0), '')
+      await this.#store.deleteRange(from, windowKey(expired + 1, ''))
+      this.#expiredStart = expired
+    }
+  }
+
+  close(_watermarkMs: number, out: Outputs): void {
+    if (this.#closing.length === 0) return
+    const batch = new Batch()
+    for (const { key: row, value } of this.#closing) {
+      const key = this.#spec.key.decode(rowKeyOfWindow(row))
+      batch.change(this.#result(key, windowStartOf(row), value), undefined)
+    }
+    this.#closing = []
+    out.main = batch
+  }
+
+  forwardedWatermark(watermarkMs: number): number {
+    if (this.#spec.emit === 'update') return watermarkMs
+    return watermarkMs - this.#spec.windows.sizeMs - this.#spec.windows.graceMs
+  }
+}

@@ -1,0 +1,165 @@
+/**
+ * Validates a topology whole and cuts it into sub-topologies: the connected parts that remain
+ * when every exchange is cut. A task is one sub-topology for one partition.
+ */
+import { streamsError } from './errors.ts'
+import type { SourceNode, Topology, TopologyNode } from './topology.ts'
+
+export interface SubTopology {
+  /** Names of its inputs: stable while the topology's names are. */
+  readonly name: string
+  readonly partitions: number
+  /** Ids of its nodes in topological order; an exchange stands where its records arrive. */
+  readonly nodes: readonly number[]
+}
+
+export interface Plan {
+  readonly topology: Topology
+  /** Upstream before downstream. */
+  readonly subTopologies: readonly SubTopology[]
+  readonly sources: readonly SourceNode[]
+}
+
+function invalid(reason: string): never {
+  throw streamsError('TOPOLOGY_INVALID', { reason })
+}
+
+/** Sub-topology number of each node, parents joined with children except across exchanges. */
+function components(topology: Topology): number[] {
+  const group = topology.nodes.map((_, id) => id)
+  const find = (id: number): number => {
+    while (group[id] !== id) id = group[id] = group[group[id]!]!
+    return id
+  }
+  const topics = new Map<string, number>()
+  for (const node of topology.nodes) {
+    if (node.kind === 'exchange') continue
+    for (const parent of node.parents) group[find(node.id)] = find(parent.node)
+    if (node.kind === 'source') {
+      const other = topics.get(node.topic)
+      if (other !== undefined) group[find(node.id)] = find(other)
+      topics.set(node.topic, node.id)
+    }
+  }
+  return topology.nodes.map((_, id) => find(id))
+}
+
+function checkNames(topology: Topology): void {
+  const seen = new Map<string, string>()
+  const claim = (kind: string, name: string) => {
+    const id = `${kind} ${name}`
+    if (seen.has(id)) invalid(`two ${kind}s are named ${name}`)
+    seen.set(id, name)
+  }
+  for (const node of topology.nodes) {
+    if (node.kind === 'exchange') claim('exchange', node.name)
+    if (node.kind === 'operator') for (const store of node.stores) claim('store', store.name)
+    if (node.kind === 'source') claim('source topic', node.topic)
+  }
+  for (const view of topology.views) claim('view', view.declaration.name)
+}
+
+/** Law 8: below emit-on-update results a time-dependent step would keep nothing, or half. */
+function checkEmissions(topology: Topology): void {
+  const updates = topology.nodes.map(
+    node => node.kind === 'operator' && node.emission === 'updates',
+  )
+  for (const node of topology.nodes) {
+    if (node.kind !== 'operator' || !node.timeDependent) continue
+    const open = [...node.parents]
+    while (open.length > 0) {
+      const edge = open.pop()!
+      if (edge.output !== 'main') continue
+      const parent = topology.nodes[edge.node]!
+      if (updates[parent.id]) {
+        invalid(
+          `${node.name} decides by event time but is fed with the updates of ${parent.name}, whose times depend on arrival: emit ${parent.name} on close, or declare ${node.name} unstable`,
+        )
+      }
+      if (parent.kind !== 'operator' || parent.emission === 'records') open.push(...parent.parents)
+    }
+  }
+}
+
+function partitionsOf(
+  nodes: readonly TopologyNode[],
+  exchanges: ReadonlyMap<number, number>,
+  topicPartitions: ReadonlyMap<string, number>,
+): number {
+  let count = 0
+  let by = ''
+  for (const node of nodes) {
+    const own =
+      node.kind === 'source'
+        ? topicPartitions.get(node.topic)
+        : node.kind === 'exchange'
+          ? exchanges.get(node.id)
+          : undefined
+    if (own === undefined) continue
+    if (count !== 0 && own !== count) {
+      invalid(
+        `${by} has ${count} partitions and ${node.name} has ${own}, but their records meet in one task: give them equal counts`,
+      )
+    }
+    count = own
+    by = node.name
+  }
+  return count
+}
+
+/** `topicPartitions` has every source topic's partition count. Throws TOPOLOGY_INVALID. */
+export function planTopology(
+  topology: Topology,
+  topicPartitions: ReadonlyMap<string, number>,
+): Plan {
+  checkNames(topology)
+  checkEmissions(topology)
+  const component = components(topology)
+  const order = [...new Set(component)].sort(
+    (a, b) => depth(topology, component, a) - depth(topology, component, b) || a - b,
+  )
+  const exchanges = new Map<number, number>()
+  const subTopologies: SubTopology[] = []
+  for (const root of order) {
+    const nodes = topology.nodes.filter(node => component[node.id] === root)
+    for (const node of nodes) {
+      if (node.kind !== 'exchange') continue
+      const upstream = component[node.parents[0]!.node]
+      const index = order.indexOf(upstream!)
+      exchanges.set(node.id, node.partitions ?? subTopologies[index]!.partitions)
+    }
+    const inputs = nodes.filter(node => node.kind === 'source' || node.kind === 'exchange')
+    if (inputs.length === 0) invalid(`${nodes[0]!.name} has no input`)
+    subTopologies.push({
+      name: inputs.map(node => node.name).join('+'),
+      partitions: partitionsOf(nodes, exchanges, topicPartitions),
+      nodes: nodes.map(node => node.id),
+    })
+  }
+  const sources = topology.nodes.filter(node => node.kind === 'source')
+  if (sources.length === 0) invalid('it reads no topic')
+  return { topology, subTopologies, sources }
+}
+
+/** Exchanges between a sub-topology and the sources; a cycle of exchanges cannot be built. */
+function depth(topology: Topology, component: readonly number[], root: number): number {
+  const memo = new Map<number, number>()
+  const visit = (of: number): number => {
+    const known = memo.get(of)
+    if (known !== undefined) return known
+    memo.set(of, 0)
+    let deepest = 0
+    for (const node of topology.nodes) {
+      if (component[node.id] !== of || node.kind !== 'exchange') continue
+      for (const parent of node.parents) {
+        if (component[parent.node] === of) {
+          invalid(`${node.name} feeds the step it is fed by, without a topic between them`)
+        }
+        deepest = Math.max(deepest, visit(component[parent.node]!) + 1)
+      }
+    }
+    memo.set(of, deepest)
+    return deepest
+  }
+  return visit(root)
+}

@@ -1,0 +1,42 @@
+/**
+ * Position tokens: which part of every source partition an answer covers (law 18). Opaque to
+ * clients; inside, base64url of JSON `[incarnation, {topic: [next offset of each partition]}]`.
+ */
+import { streamsError } from './errors.ts'
+
+export type Offsets = Readonly<Record<string, readonly number[]>>
+
+export interface Position {
+  readonly incarnation: string
+  readonly offsets: Offsets
+}
+
+export function encodePosition(position: Position): string {
+  const json = JSON.stringify([position.incarnation, position.offsets])
+  return Buffer.from(json).toString('base64url')
+}
+
+/** Throws POSITION_INVALID on anything `encodePosition` did not write. */
+export function decodePosition(token: string): Position {
+  try {
+    const [incarnation, offsets] = JSON.parse(Buffer.from(token, 'base64url').toString()) as [
+      unknown,
+      unknown,
+    ]
+    if (typeof incarnation !== 'string' || typeof offsets !== 'object' || offsets === null) throw 0
+    for (const list of Object.values(offsets)) {
+      if (!Array.isArray(list) || !list.every(offset => Number.isSafeInteger(offset))) throw 0
+    }
+    return { incarnation, offsets: offsets as Offsets }
+  } catch (cause) {
+    throw streamsError('POSITION_INVALID', {}, { cause })
+  }
+}
+
+/** True when `reached` has everything that `wanted` has; topics not read here do not count. */
+export function covers(reached: Offsets, wanted: Offsets): boolean {
+  return Object.entries(wanted).every(([topic, offsets]) => {
+    const mine = reached[topic]
+    return mine === undefined || offsets.every((offset, i) => (mine[i] ?? 0) >= offset)
+  })
+}

@@ -1,0 +1,151 @@
+/**
+ * Publishes committed epochs: replaces the cut that queries read, sends each view's changes to
+ * its subscribers, and wakes readers that wait for a position.
+ */
+import type { Database, DatabaseReader } from '../log/database.ts'
+import { committedRows } from '../state/committed-rows.ts'
+import type { Assembly } from './assembly.ts'
+import { Cut } from './cut.ts'
+import type { SealedCommit } from './epoch.ts'
+import { assert } from './errors.ts'
+import type { Plan } from './plan.ts'
+import { ViewRows } from './view-rows.ts'
+import type { ViewChange, ViewUpdate } from './views.ts'
+
+type Listener = (update: ViewUpdate) => void
+
+export interface PublisherOptions {
+  readonly plan: Plan
+  readonly database: Database
+}
+
+export class Publisher {
+  readonly #options: PublisherOptions
+  readonly #listeners = new Map<string, Set<Listener>>()
+  readonly #published = new Set<() => void>()
+  readonly #rows: ReadonlyMap<string, ViewRows>
+  #assembly: Assembly | undefined
+  #cut: Cut | undefined
+
+  constructor(options: PublisherOptions) {
+    this.#options = options
+    this.#rows = new Map(
+      options.plan.topology.views.map(view => [view.declaration.name, new ViewRows(view)]),
+    )
+  }
+
+  /** The committed state that queries see now. Retain it before the next await. */
+  get cut(): Cut {
+    assert(this.#cut !== undefined, 'an engine that serves has published a cut')
+    return this.#cut
+  }
+
+  viewRows(name: string): ViewRows | undefined {
+    return this.#rows.get(name)
+  }
+
+  /** Partitions of a view, for reading it. */
+  partitions(view: string): number {
+    return this.cut.watermarks.get(view)!.length
+  }
+
+  /** Starts (again) from what an assembly has restored. */
+  begin(assembly: Assembly, sealed: SealedCommit): void {
+    this.#assembly = assembly
+    this.#replace(sealed)
+  }
+
+  /** Makes a committed epoch visible. `apply` lets the stores forget it. */
+  async publish(sealed: SealedCommit, apply: () => void): Promise<void> {
+    const before = this.cut.retain()
+    const changes = this.#sealedChanges(sealed)
+    apply()
+    this.#replace(sealed)
+    try {
+      for (const [view, list] of changes) {
+        list.push(...(await this.#closedWindows(view, before)))
+        const update: ViewUpdate = { position: sealed.position, changes: list }
+        for (const listener of this.#listeners.get(view)!) listener(update)
+      }
+    } finally {
+      before.release()
+    }
+    for (const wake of [...this.#published]) wake()
+  }
+
+  #replace(sealed: SealedCommit): void {
+    const snapshot = this.#options.database.snapshot()
+    this.#cut?.release()
+    this.#cut = new Cut({ snapshot, ...sealed })
+  }
+
+  /** The changed rows of each view that somebody follows. */
+  #sealedChanges(sealed: SealedCommit): Map<string, ViewChange[]> {
+    const changes = new Map<string, ViewChange[]>()
+    for (const view of this.#listeners.keys()) {
+      const rows = this.#rows.get(view)!
+      const list: ViewChange[] = []
+      sealed.watermarks.get(view)!.forEach((watermarkMs, partition) => {
+        const store = this.#assembly!.rowStore<unknown>(rows.view.store, partition)
+        for (const { key, value } of store.sealedChanges()) {
+          const row = value === undefined ? undefined : rows.row(key, value, watermarkMs)
+          list.push(row ? { op: 'upsert', row } : { op: 'delete', row: rows.identity(key) })
+        }
+      })
+      changes.set(view, list)
+    }
+    return changes
+  }
+
+  /** Rows of windows that became final with this epoch and may not have changed in it. */
+  async #closedWindows(view: string, before: Cut): Promise<ViewChange[]> {
+    const rows = this.#rows.get(view)!
+    const cut = this.cut
+    const list: ViewChange[] = []
+    const marks = cut.watermarks.get(view)!
+    for (let partition = 0; partition < marks.length; partition++) {
+      const beforeMs = before.watermarks.get(view)?.[partition] ?? Number.NEGATIVE_INFINITY
+      const range = rows.closedRange(beforeMs, marks[partition]!)
+      if (range === undefined) continue
+      const reader = this.reader(view, partition, cut.snapshot)
+      for await (const chunk of reader.scan(range)) {
+        for (const { key, value } of chunk) {
+          const row = rows.row(key, value, marks[partition]!)
+          if (row !== undefined) list.push({ op: 'upsert', row })
+        }
+      }
+    }
+    return list
+  }
+
+  /** The committed rows of one partition of a view. */
+  reader(view: string, partition: number, reader: DatabaseReader) {
+    const { store, node } = this.#rows.get(view)!.view
+    const step = this.#options.plan.topology.nodes[node]
+    assert(step?.kind === 'operator', 'a view shows the store of a step')
+    const spec = step.stores.find(candidate => candidate.name === store)
+    assert(spec?.kind === 'rows', 'a view shows a store of rows')
+    return committedRows({ name: store, partition, codec: spec.codec, reader })
+  }
+
+  subscribe(view: string, listener: Listener): () => void {
+    const listeners = this.#listeners.get(view) ?? new Set()
+    this.#listeners.set(view, listeners.add(listener))
+    return () => {
+      listeners.delete(listener)
+      if (listeners.size === 0) this.#listeners.delete(view)
+    }
+  }
+
+  /** Calls `wake` after every publish until the result is called. */
+  onPublished(wake: () => void): () => void {
+    this.#published.add(wake)
+    return () => this.#published.delete(wake)
+  }
+
+  close(): void {
+    this.#listeners.clear()
+    this.#cut?.release()
+    this.#cut = undefined
+  }
+}

@@ -1,0 +1,259 @@
+/**
+ * The fluent types: `Stream`, `GroupedStream`, `WindowedStream`. Methods have Kafka Streams'
+ * names and only add a node to the topology; what a node does is in its operator file.
+ */
+
+import type { Codec } from '../state/port.ts'
+import { streamsError } from './errors.ts'
+import type { Operator, OperatorContext, SideReason, StoreSpec } from './operator.ts'
+import { filter } from './operators/filter.ts'
+import { flatMap } from './operators/flat-map.ts'
+import { map } from './operators/map.ts'
+import { merge } from './operators/merge.ts'
+import {
+  type WindowAggregateSpec,
+  windowAggregate,
+  windowAggregateStores,
+} from './operators/window-aggregate.ts'
+import { json, type KeySerde, type ValueSerde } from './serde.ts'
+import { Table } from './table.ts'
+import type { Edge, Topology } from './topology.ts'
+import type { TimeWindows, Windowed } from './windows.ts'
+
+export interface StreamOptions<K, V> {
+  readonly key: KeySerde<K>
+  readonly value: ValueSerde<V>
+}
+
+/** Names an exchange and says how its keys are written. */
+export interface Grouping<K> {
+  readonly name: string
+  readonly key: KeySerde<K>
+  readonly partitions?: number
+}
+
+export interface Aggregation<K, V, A> {
+  /** Store, changelog topic, metric label and view: one name. */
+  readonly name: string
+  readonly initial: () => A
+  /** Returns the new aggregate and leaves the old one as it is; a RangeError is an overflow. */
+  readonly add: (aggregate: A, value: V, key: K) => A
+  /** How the aggregate is stored; JSON unless given. */
+  readonly codec?: Codec<A>
+  /** `update` (each change) or `close` (once, final): `suppress` in Kafka Streams. */
+  readonly emit?: 'update' | 'close'
+  /** How long windows stay queryable after their end; at least, and by default, the grace. */
+  readonly retentionMs?: number
+}
+
+type Step = Pick<
+  import('./topology.ts').OperatorNode,
+  'type' | 'create' | 'stores' | 'emission' | 'timeDependent'
+>
+
+export function stateless(type: string, create: () => Operator): Step {
+  return { type, create, stores: [], emission: 'records', timeDependent: false }
+}
+
+export class Stream<K, V> {
+  readonly topology: Topology
+  readonly edge: Edge
+  readonly options: StreamOptions<K, V> | undefined
+  /** True once the key may differ from the one that decided the partition. */
+  readonly rekeyed: boolean
+
+  constructor(topology: Topology, edge: Edge, options?: StreamOptions<K, V>, rekeyed = false) {
+    this.topology = topology
+    this.edge = edge
+    this.options = options
+    this.rekeyed = rekeyed
+  }
+
+  step<K2, V2>(step: Step, rekeyed: boolean, options?: StreamOptions<K2, V2>): Stream<K2, V2> {
+    const node = this.topology.add({
+      kind: 'operator',
+      name: this.topology.anonymous(step.type),
+      parents: [this.edge],
+      ...step,
+    })
+    return new Stream(this.topology, { node, output: 'main' }, options, rekeyed)
+  }
+
+  filter(keep: (value: V, key: K) => boolean): Stream<K, V> {
+    const spec = { keep: keep as (value: unknown, key: unknown) => boolean }
+    return this.step(
+      stateless('filter', () => filter(spec)),
+      this.rekeyed,
+      this.options,
+    )
+  }
+
+  /** Keeps the records of a type, and tells the compiler. */
+  only<T extends V>(keep: (value: V) => value is T): Stream<K, T> {
+    return this.filter(value => keep(value)) as unknown as Stream<K, T>
+  }
+
+  map<K2, V2>(pair: (value: V, key: K) => readonly [K2, V2]): Stream<K2, V2> {
+    return this.flatMap((value, key) => [pair(value, key)])
+  }
+
+  mapValues<V2>(value: (value: V, key: K) => V2): Stream<K, V2> {
+    const spec = { value: value as (value: unknown, key: unknown) => unknown }
+    return this.step(
+      stateless('map-values', () => map(spec)),
+      this.rekeyed,
+    )
+  }
+
+  selectKey<K2>(key: (value: V, key: K) => K2): Stream<K2, V> {
+    const spec = { key: key as (value: unknown, key: unknown) => unknown }
+    return this.step(
+      stateless('select-key', () => map(spec)),
+      true,
+    )
+  }
+
+  flatMap<K2, V2>(expand: (value: V, key: K) => Iterable<readonly [K2, V2]>): Stream<K2, V2> {
+    const spec = { expand } as unknown as Parameters<typeof flatMap>[0]
+    return this.step(
+      stateless('flat-map', () => flatMap(spec)),
+      true,
+    )
+  }
+
+  merge(...others: Stream<K, V>[]): Stream<K, V> {
+    const node = this.topology.add({
+      kind: 'operator',
+      name: this.topology.anonymous('merge'),
+      parents: [this, ...others].map(stream => stream.edge),
+      ...stateless('merge', merge),
+    })
+    const rekeyed = this.rekeyed || others.some(other => other.rekeyed)
+    return new Stream(this.topology, { node, output: 'main' }, this.options, rekeyed)
+  }
+
+  /** One stream a branch: a record goes to the first whose predicate holds, or to the rest. */
+  split(...branches: ((value: V, key: K) => boolean)[]): Stream<K, V>[] {
+    const first = (value: V, key: K) => branches.findIndex(branch => branch(value, key))
+    return [...branches.keys(), -1].map(i => this.filter((v, k) => first(v, k) === i))
+  }
+
+  /** Moves each record to the task that owns its key's partition. */
+  repartition(grouping: Grouping<K>): Stream<K, V> {
+    const from = this.edge.output === 'main' ? this : this.merge()
+    const node = this.topology.add({
+      kind: 'exchange',
+      name: grouping.name,
+      parents: [from.edge],
+      key: grouping.key as KeySerde<unknown>,
+      partitions: grouping.partitions,
+    })
+    const options = this.options && { ...this.options, key: grouping.key }
+    return new Stream(this.topology, { node, output: 'main' }, options)
+  }
+
+  groupBy<K2>(key: (value: V, key: K) => K2, grouping: Grouping<K2>): GroupedStream<K2, V> {
+    const stream = this.selectKey(key).repartition(grouping)
+    return new GroupedStream(stream, grouping.key)
+  }
+
+  /** Groups by the key as it is; moves records only where the key was changed before. */
+  groupByKey(grouping: Grouping<K>): GroupedStream<K, V> {
+    return new GroupedStream(this.rekeyed ? this.repartition(grouping) : this, grouping.key)
+  }
+
+  /** Writes every record to a topic, partitioned by key. */
+  to(topic: string, options: StreamOptions<K, V>): void {
+    this.topology.add({
+      kind: 'sink',
+      name: topic,
+      parents: [this.edge],
+      topic,
+      key: options.key as KeySerde<unknown>,
+      value: options.value as ValueSerde<unknown>,
+    })
+  }
+
+  /** Records that the step before took out of the flow, for this reason. */
+  side(reason: SideReason): Stream<K, V> {
+    const edge: Edge = { node: this.edge.node, output: reason }
+    return new Stream<K, V>(this.topology, edge, undefined, true)
+  }
+}
+
+export class GroupedStream<K, V> {
+  readonly stream: Stream<K, V>
+  readonly key: KeySerde<K>
+
+  constructor(stream: Stream<K, V>, key: KeySerde<K>) {
+    this.stream = stream
+    this.key = key
+  }
+
+  windowedBy(windows: TimeWindows): WindowedStream<K, V> {
+    return new WindowedStream(this, windows)
+  }
+}
+
+export class WindowedStream<K, V> {
+  readonly grouped: GroupedStream<K, V>
+  readonly windows: TimeWindows
+
+  constructor(grouped: GroupedStream<K, V>, windows: TimeWindows) {
+    this.grouped = grouped
+    this.windows = windows
+  }
+
+  count(options: Omit<Aggregation<K, V, number>, 'initial' | 'add'>): Table<Windowed<K>, number> {
+    return this.aggregate({ ...options, initial: () => 0, add: count => count + 1 })
+  }
+
+  aggregate<A>(aggregation: Aggregation<K, V, A>): Table<Windowed<K>, A> {
+    const { windows } = this
+    const spec: WindowAggregateSpec = windowSpec(aggregation, windows, this.grouped.key)
+    const node = this.grouped.stream.topology.add({
+      kind: 'operator',
+      name: aggregation.name,
+      type: 'window-aggregate',
+      parents: [this.grouped.stream.edge],
+      create: (context: OperatorContext) => windowAggregate(spec, context),
+      stores: windowAggregateStores(spec) satisfies StoreSpec[],
+      emission: spec.emit === 'close' ? 'final' : 'updates',
+      timeDependent: true,
+    })
+    return new Table(
+      this.grouped.stream.topology,
+      { node, output: 'main' },
+      {
+        store: aggregation.name,
+        key: this.grouped.key as KeySerde<unknown>,
+        stored: 'window',
+        windowSizeMs: windows.sizeMs,
+        graceMs: windows.graceMs,
+      },
+    )
+  }
+}
+
+function windowSpec<K, V, A>(
+  aggregation: Aggregation<K, V, A>,
+  windows: TimeWindows,
+  key: KeySerde<K>,
+): WindowAggregateSpec {
+  const retentionMs = aggregation.retentionMs ?? windows.graceMs
+  if (retentionMs < windows.graceMs) {
+    throw streamsError('TOPOLOGY_INVALID', {
+      reason: `${aggregation.name} keeps windows for ${retentionMs} ms but takes records for ${windows.graceMs} ms after their end: its retention must be at least its grace`,
+    })
+  }
+  return {
+    name: aggregation.name,
+    windows,
+    key: key as KeySerde<unknown>,
+    initial: aggregation.initial,
+    add: aggregation.add as WindowAggregateSpec['add'],
+    codec: (aggregation.codec ?? json<A>()) as Codec<unknown>,
+    emit: aggregation.emit ?? 'update',
+    retentionMs,
+  }
+}

@@ -1,0 +1,80 @@
+/** `Table`: the rows of a stateful step and their changes; and the declaration of a view. */
+
+import type { TObject, TProperties } from 'typebox'
+import { Type } from 'typebox'
+import type { SideReason } from './operator.ts'
+import { map } from './operators/map.ts'
+import type { KeySerde } from './serde.ts'
+import { Stream, stateless } from './stream.ts'
+import type { Edge, Topology } from './topology.ts'
+import type { ViewKind } from './views.ts'
+
+/** The store behind a table: what a view of it reads. */
+export interface TableStore {
+  readonly store: string
+  readonly key: KeySerde<unknown>
+  readonly stored: ViewKind
+  readonly windowSizeMs: number | undefined
+  readonly graceMs: number
+}
+
+export interface ViewOptions<K, V, P extends TProperties> {
+  readonly name: string
+  readonly description: string
+  /** TypeBox properties of the value fields. */
+  readonly value: P
+  readonly units?: Readonly<Record<string, string>>
+  /** Value fields of a row; the stored value itself unless given. Undefined hides the row. */
+  readonly row?: (value: V, key: K) => Record<string, unknown> | undefined
+}
+
+export class Table<K, V> {
+  readonly topology: Topology
+  readonly edge: Edge
+  readonly source: TableStore
+
+  constructor(topology: Topology, edge: Edge, source: TableStore) {
+    this.topology = topology
+    this.edge = edge
+    this.source = source
+  }
+
+  /** The changes of the table as records: its newest values. */
+  toStream(): Stream<K, V> {
+    const values = new Stream<K, V>(this.topology, this.edge, undefined, true)
+    return values.step(
+      stateless('to-stream', () => map({})),
+      true,
+    )
+  }
+
+  /** Records the step took out of the flow: late, without a key, a duplicate. */
+  side(reason: SideReason): Stream<unknown, unknown> {
+    return new Stream(this.topology, { node: this.edge.node, output: reason }, undefined, true)
+  }
+
+  /** Serves the table: routes, socket feed and dashboard panel come from this declaration. */
+  view<P extends TProperties>(options: ViewOptions<K, V, P>): this {
+    const { source } = this
+    this.topology.views.push({
+      declaration: {
+        name: options.name,
+        kind: source.stored,
+        description: options.description,
+        key: source.key.fields.map(name => ({ name, type: 'string' as const })),
+        value: Type.Object(options.value) as TObject,
+        units: options.units ?? {},
+      },
+      node: this.edge.node,
+      store: source.store,
+      key: source.key,
+      windowSizeMs: source.windowSizeMs,
+      graceMs: source.graceMs,
+      keyFields: source.key.toFields,
+      project: (options.row ?? (value => value)) as ViewProjection,
+    })
+    return this
+  }
+}
+
+type ViewProjection = (value: unknown, key: unknown) => Record<string, unknown> | undefined

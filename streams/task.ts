@@ -1,0 +1,249 @@
+/**
+ * A task: one sub-topology for one partition. It moves batches and watermarks through its
+ * operators in topological order, once a round: an operator gets every record of the round
+ * before the watermark that the round reached, so a watermark never overtakes its records.
+ */
+import type { Batch } from './batch.ts'
+import type { Operator, Outputs, SideReason } from './operator.ts'
+import type { SubTopology } from './plan.ts'
+import type { Edge, ExchangeNode, SinkNode, TopologyNode } from './topology.ts'
+import { type InputProgress, Watermark } from './watermark.ts'
+
+/** What a task hands its results to. */
+export interface TaskSurroundings {
+  /** A batch for an exchange whose receiving end is in another sub-topology. */
+  exchange(node: ExchangeNode, batch: Batch): void
+  /** Watermark of this task along that edge. */
+  exchangeProgress(node: ExchangeNode, fromPartition: number, progress: InputProgress): void
+  sink(node: SinkNode, partition: number, batch: Batch): void
+  /** A record taken out of the flow, for which no step declared a side output. */
+  dropped(record: DroppedRecord): void
+}
+
+export interface DroppedRecord {
+  readonly node: TopologyNode
+  readonly partition: number
+  readonly batch: Batch
+  readonly index: number
+  readonly reason: SideReason
+  readonly detail: string
+}
+
+interface Child {
+  readonly runtime: NodeRuntime
+  /** Which input of the child this edge is. */
+  readonly port: number
+}
+
+/** One node of one task, with its inbox, watermark and counters. */
+export class NodeRuntime {
+  readonly node: TopologyNode
+  readonly operator: Operator | undefined
+  readonly watermark: Watermark
+  readonly inbox: Batch[] = []
+  readonly ports: number[] = []
+  readonly children = new Map<string, Child[]>()
+  readonly exchanges: ExchangeNode[] = []
+  readonly dropped = new Map<SideReason, number>()
+  recordsIn = 0
+  /** The watermark at the end of the last round: what lateness of returners is judged by. */
+  closedMs = Number.NEGATIVE_INFINITY
+
+  constructor(node: TopologyNode, operator: Operator | undefined, inputs: number) {
+    this.node = node
+    this.operator = operator
+    this.watermark = new Watermark(inputs)
+  }
+
+  receive(batch: Batch, port: number): void {
+    if (batch.length === 0) return
+    this.inbox.push(batch)
+    this.ports.push(port)
+  }
+}
+
+export interface TaskOptions {
+  readonly subTopology: SubTopology
+  readonly nodes: readonly TopologyNode[]
+  readonly partition: number
+  readonly operators: ReadonlyMap<number, Operator>
+  /** Upstream task count of each exchange that arrives here. */
+  readonly exchangeInputs: ReadonlyMap<number, number>
+  readonly surroundings: TaskSurroundings
+}
+
+export class Task {
+  readonly subTopology: SubTopology
+  readonly partition: number
+  readonly runtimes: readonly NodeRuntime[]
+  readonly #byId = new Map<number, NodeRuntime>()
+  readonly #surroundings: TaskSurroundings
+
+  constructor(options: TaskOptions) {
+    this.subTopology = options.subTopology
+    this.partition = options.partition
+    this.#surroundings = options.surroundings
+    this.runtimes = options.subTopology.nodes.map(id => {
+      const node = options.nodes[id]!
+      const inputs =
+        node.kind === 'source'
+          ? 1
+          : node.kind === 'exchange'
+            ? options.exchangeInputs.get(id)!
+            : node.parents.length
+      const runtime = new NodeRuntime(node, options.operators.get(id), inputs)
+      this.#byId.set(id, runtime)
+      return runtime
+    })
+    for (const runtime of this.runtimes) {
+      if (runtime.node.kind === 'exchange') continue
+      runtime.node.parents.forEach((edge, port) => {
+        this.#connect(edge, { runtime, port })
+      })
+    }
+    for (const node of options.nodes) {
+      if (node.kind !== 'exchange') continue
+      for (const edge of node.parents) this.#byId.get(edge.node)?.exchanges.push(node)
+    }
+  }
+
+  get name(): string {
+    return `${this.subTopology.name}/${this.partition}`
+  }
+
+  runtime(node: number): NodeRuntime {
+    return this.#byId.get(node)!
+  }
+
+  has(node: number): boolean {
+    return this.#byId.has(node)
+  }
+
+  #connect(edge: Edge, child: Child): void {
+    const { children } = this.#byId.get(edge.node)!
+    const list = children.get(edge.output)
+    if (list === undefined) children.set(edge.output, [child])
+    else list.push(child)
+  }
+
+  /** Moves everything in the inboxes, then the watermarks, through the task. */
+  async run(): Promise<void> {
+    for (const runtime of this.runtimes) {
+      if (runtime.inbox.length > 0) await this.#drain(runtime)
+      if (runtime.watermark.advance()) await this.#close(runtime)
+      this.#tellWatermark(runtime)
+    }
+  }
+
+  get hasWallClock(): boolean {
+    return this.runtimes.some(runtime => runtime.operator?.onWallClock !== undefined)
+  }
+
+  /** Wall-clock punctuation, between rounds. */
+  punctuate(wallTimeMs: number): void {
+    for (const runtime of this.runtimes) {
+      const { operator } = runtime
+      if (operator?.onWallClock === undefined) continue
+      const outputs = new TaskOutputs(this, runtime)
+      operator.onWallClock(wallTimeMs, outputs)
+      this.#forward(runtime, outputs)
+    }
+  }
+
+  async #drain(runtime: NodeRuntime): Promise<void> {
+    const { operator, inbox, ports } = runtime
+    for (let i = 0; i < inbox.length; i++) {
+      const batch = inbox[i]!
+      runtime.recordsIn += batch.length
+      if (runtime.node.kind === 'sink') {
+        this.#surroundings.sink(runtime.node, this.partition, batch)
+      } else if (operator === undefined) {
+        this.#forwardMain(runtime, batch)
+      } else {
+        const outputs = new TaskOutputs(this, runtime)
+        const reading = operator.prepare?.(batch, ports[i]!)
+        if (reading !== undefined) await reading
+        operator.process(batch, ports[i]!, outputs)
+        this.#forward(runtime, outputs)
+      }
+    }
+    inbox.length = 0
+    ports.length = 0
+  }
+
+  async #close(runtime: NodeRuntime): Promise<void> {
+    const { operator } = runtime
+    const watermarkMs = runtime.watermark.timeMs
+    if (operator !== undefined) {
+      const reading = operator.prepareClose?.(watermarkMs)
+      if (reading !== undefined) await reading
+      if (operator.close !== undefined) {
+        const outputs = new TaskOutputs(this, runtime)
+        operator.close(watermarkMs, outputs)
+        this.#forward(runtime, outputs)
+      }
+    }
+    runtime.closedMs = watermarkMs
+  }
+
+  #tellWatermark(runtime: NodeRuntime): void {
+    const { timeMs, idle } = runtime.watermark
+    const forwarded = runtime.operator?.forwardedWatermark?.(timeMs) ?? timeMs
+    const progress = { timeMs: forwarded, idle }
+    for (const list of runtime.children.values()) {
+      for (const child of list) child.runtime.watermark.set(child.port, progress)
+    }
+    for (const exchange of runtime.exchanges) {
+      this.#surroundings.exchangeProgress(exchange, this.partition, progress)
+    }
+  }
+
+  #forward(runtime: NodeRuntime, outputs: TaskOutputs): void {
+    if (outputs.main !== undefined) this.#forwardMain(runtime, outputs.main)
+    if (outputs.sides === undefined) return
+    for (const [reason, batch] of outputs.sides) {
+      for (const child of runtime.children.get(reason) ?? []) {
+        child.runtime.receive(batch, child.port)
+      }
+    }
+  }
+
+  #forwardMain(runtime: NodeRuntime, batch: Batch): void {
+    if (batch.length === 0) return
+    for (const child of runtime.children.get('main') ?? []) {
+      child.runtime.receive(batch, child.port)
+    }
+    for (const exchange of runtime.exchanges) this.#surroundings.exchange(exchange, batch)
+  }
+
+  /** Counts a dropped record and sends it on, to the side output or to the dead letters. */
+  drop(runtime: NodeRuntime, record: Omit<DroppedRecord, 'node' | 'partition'>): void {
+    runtime.dropped.set(record.reason, (runtime.dropped.get(record.reason) ?? 0) + 1)
+    if (runtime.children.has(record.reason)) return
+    this.#surroundings.dropped({ ...record, node: runtime.node, partition: this.partition })
+  }
+}
+
+class TaskOutputs implements Outputs {
+  main: Batch | undefined
+  sides: Map<SideReason, Batch> | undefined
+  readonly #task: Task
+  readonly #runtime: NodeRuntime
+
+  constructor(task: Task, runtime: NodeRuntime) {
+    this.#task = task
+    this.#runtime = runtime
+  }
+
+  drop(batch: Batch, index: number, reason: SideReason, detail = ''): void {
+    this.#task.drop(this.#runtime, { batch, index, reason, detail })
+    if (!this.#runtime.children.has(reason)) return
+    this.sides ??= new Map()
+    let side = this.sides.get(reason)
+    if (side === undefined) {
+      side = batch.successor({ sameValues: true })
+      this.sides.set(reason, side)
+    }
+    side.keep(batch, index)
+  }
+}

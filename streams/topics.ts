@@ -1,0 +1,59 @@
+/** The topics an application needs: inputs are checked or created, internal ones created. */
+import type { EventLog, TopicConfig } from '../log/port.ts'
+import { changelogTopic, deadLetterTopic, storesOf } from './assembly.ts'
+import type { EngineSettings } from './environment.ts'
+import { streamsError } from './errors.ts'
+import { planTopology } from './plan.ts'
+import type { Topology } from './topology.ts'
+
+/**
+ * Changelogs and dead letters are kept by the engine's rules, never by a clock (law 4):
+ * changelogs of overwritten rows are compacted, those of blocks trimmed by the engine.
+ */
+const KEPT: Partial<TopicConfig> = { retentionMs: -1 }
+
+/** Partition count of every topic the topology reads or writes. */
+export async function prepareTopics(
+  log: EventLog,
+  topology: Topology,
+  settings: EngineSettings,
+): Promise<Map<string, number>> {
+  const partitions = new Map<string, number>()
+  const ensure = async (name: string, wanted: number | undefined, missing: string) => {
+    const found = await log.describeTopic(name)
+    if (found === undefined && wanted === undefined) {
+      throw streamsError('SOURCE_MISSING', { topic: missing })
+    }
+    const topic = found ?? (await log.createTopic(name, wanted!, KEPT))
+    partitions.set(name, topic.partitions)
+  }
+  for (const node of topology.nodes) {
+    if (node.kind !== 'source' && node.kind !== 'sink') continue
+    await ensure(node.topic, settings.createPartitions, node.topic)
+  }
+  await ensure(deadLetterTopic(topology.application), 1, '')
+  const plan = planTopology(topology, partitions)
+  for (const subTopology of plan.subTopologies) {
+    for (const store of storesOf(plan, subTopology)) {
+      const name = changelogTopic(topology.application, store.name)
+      const cleanup = store.kind === 'rows' ? 'compact' : 'delete'
+      await changelog(log, name, { partitions: subTopology.partitions, cleanup })
+    }
+  }
+  return partitions
+}
+
+async function changelog(
+  log: EventLog,
+  name: string,
+  { partitions, cleanup }: { partitions: number; cleanup: TopicConfig['cleanup'] },
+): Promise<void> {
+  const found = await log.describeTopic(name)
+  if (found === undefined) {
+    await log.createTopic(name, partitions, { ...KEPT, cleanup })
+  } else if (found.partitions !== partitions) {
+    throw streamsError('TOPOLOGY_CHANGED', {
+      reason: `${name} has ${found.partitions} partitions and the topology now needs ${partitions}`,
+    })
+  }
+}

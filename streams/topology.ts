@@ -1,0 +1,131 @@
+/**
+ * A topology as data: nodes and edges, complete and valid before anything runs. The fluent
+ * types in `stream.ts` and `table.ts` only add nodes to it; `plan.ts` cuts it into
+ * sub-topologies at the exchanges; `task.ts` runs them.
+ */
+import { streamsError } from './errors.ts'
+import type { Emission, Operator, OperatorContext, SideReason, StoreSpec } from './operator.ts'
+import type { KeySerde, ValueSerde } from './serde.ts'
+import { Stream, type StreamOptions } from './stream.ts'
+import type { ViewDeclaration } from './views.ts'
+
+/** Which output of a node an edge leaves from. */
+export type OutputPort = 'main' | SideReason
+
+export interface Edge {
+  readonly node: number
+  readonly output: OutputPort
+}
+
+interface NodeBase {
+  readonly id: number
+  /** Given by hand for stateful nodes, sources and exchanges: names are identity. */
+  readonly name: string
+  readonly parents: readonly Edge[]
+}
+
+export interface SourceNode extends NodeBase {
+  readonly kind: 'source'
+  readonly topic: string
+  readonly key: KeySerde<unknown>
+  readonly value: ValueSerde<unknown>
+}
+
+export interface OperatorNode extends NodeBase {
+  readonly kind: 'operator'
+  /** What the operator is, for printing: `filter`, `window-aggregate`. */
+  readonly type: string
+  readonly create: (context: OperatorContext) => Operator
+  readonly stores: readonly StoreSpec[]
+  readonly emission: Emission
+  /** Windows, stream joins and deduplication: they may not follow emit-on-update (law 8). */
+  readonly timeDependent: boolean
+}
+
+export interface ExchangeNode extends NodeBase {
+  readonly kind: 'exchange'
+  readonly key: KeySerde<unknown>
+  /** Absent: as many as the upstream sub-topology has. */
+  readonly partitions: number | undefined
+}
+
+export interface SinkNode extends NodeBase {
+  readonly kind: 'sink'
+  readonly topic: string
+  readonly key: KeySerde<unknown>
+  readonly value: ValueSerde<unknown>
+}
+
+export type TopologyNode = SourceNode | OperatorNode | ExchangeNode | SinkNode
+
+/** How the rows of a view's store become its flat rows. */
+export interface ViewNode {
+  readonly declaration: ViewDeclaration
+  /** The operator node whose store is the view. */
+  readonly node: number
+  readonly store: string
+  readonly key: KeySerde<unknown>
+  /** End of a row's window after its start (`window`), or none (`table`). */
+  readonly windowSizeMs: number | undefined
+  readonly graceMs: number
+  /** Value fields of a row; undefined hides the row. */
+  readonly project: (value: unknown, key: unknown) => Record<string, unknown> | undefined
+  readonly keyFields: (key: unknown) => Record<string, unknown>
+}
+
+type NewNode<T> = T extends TopologyNode ? Omit<T, 'id'> : never
+
+export class Topology {
+  /** Also the consumer group and the prefix of internal topics. */
+  readonly application: string
+  readonly nodes: TopologyNode[] = []
+  readonly views: ViewNode[] = []
+
+  constructor(application: string) {
+    this.application = checkName('application', application)
+  }
+
+  /** The records of a topic. A topic is read once: take the stream as often as needed. */
+  stream<K, V>(topic: string, options: StreamOptions<K, V>): Stream<K, V> {
+    const node = this.add({
+      kind: 'source',
+      name: topic,
+      parents: [],
+      topic,
+      key: options.key as KeySerde<unknown>,
+      value: options.value as ValueSerde<unknown>,
+    })
+    return new Stream(this, { node, output: 'main' }, options)
+  }
+
+  /** Adds a node; its parents are there already, so the list is in topological order. */
+  add(node: NewNode<TopologyNode>): number {
+    const id = this.nodes.length
+    checkName(node.kind, node.name)
+    for (const parent of node.parents) {
+      if (this.nodes[parent.node] === undefined) {
+        throw streamsError('TOPOLOGY_INVALID', {
+          reason: `${node.name} takes its input from a stream of another topology`,
+        })
+      }
+    }
+    this.nodes.push({ ...node, id } as TopologyNode)
+    return id
+  }
+
+  /** A name for a stateless step, which nobody addresses: position in the topology. */
+  anonymous(type: string): string {
+    return `${type}-${this.nodes.length}`
+  }
+}
+
+const NAME = /^[a-zA-Z0-9._-]{1,100}$/
+
+export function checkName(what: string, name: string): string {
+  if (!NAME.test(name) || name === '.' || name === '..') {
+    throw streamsError('TOPOLOGY_INVALID', {
+      reason: `the ${what} name ${JSON.stringify(name)} must be 1 to 100 letters, digits, ".", "_" or "-"`,
+    })
+  }
+  return name
+}
