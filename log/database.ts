@@ -57,5 +57,7 @@ export interface Database extends DatabaseReader {
   snapshot(): Snapshot
   /** Open snapshots, iterators and batches; 0 when nothing leaks. */
   readonly openHandles: number
+  /** Where there is such a thing: all commits that resolved before survive a power cut. */
+  sync?(): Promise<void>
   close(): Promise<void>
 }

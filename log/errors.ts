@@ -110,6 +110,11 @@ export const logCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  LOG_BUSY: {
+    message: 'The log has {waitingBytes} bytes waiting to be written; try again later.',
+    recovery: 'retry',
+    status: 503,
+  },
   LOG_CLOSED: { message: 'The log is closed.', recovery: 'stop', status: 503 },
   LOG_WRITE_FAILED: {
     message: 'The log could not write; nothing of the transaction is visible: {reason}.',

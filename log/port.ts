@@ -80,7 +80,11 @@ export interface CommitRequest {
 
 /** One atomic change over many partitions. Readers see all of it or nothing. */
 export interface Transaction {
-  /** Queues one or more whole record batches (base offset 0 in the bytes) for a partition. */
+  /**
+   * Queues one or more whole record batches for a partition. The log owns the buffer from here
+   * on and writes the base offset into it; its other bytes stay as they are. Errors, also of
+   * this call's arguments, come out of `commit`.
+   */
   append(target: TopicPartition, batch: Buffer): void
   /** Resolves when durable. After a rejection nothing of it is visible. */
   commit(request?: CommitRequest): Promise<readonly AppendReceipt[]>
@@ -102,7 +106,8 @@ export interface EventLog {
   deleteRecords(target: TopicPartition, beforeOffset: number): Promise<void>
   /**
    * Returns what is there, at once when any request has data, else after `waitMsMax` or when
-   * `signal` aborts, whichever is first.
+   * `signal` aborts, whichever is first. All partitions are read at one moment, between
+   * transactions.
    */
   fetch(
     requests: readonly FetchRequest[],
@@ -118,6 +123,15 @@ export interface EventLog {
   listGroups(): Promise<readonly string[]>
   begin(): Transaction
   close(): Promise<void>
+}
+
+/** A log from which single batches are read by their base offset: blocks of a store. */
+export interface BatchReader {
+  /** One round trip for all; null where no batch begins at that offset. Order follows. */
+  readBatches(
+    target: TopicPartition,
+    baseOffsets: readonly number[],
+  ): Promise<readonly (Buffer | null)[]>
 }
 
 /** Effects a driver may use: the caller's clock and timers, so that a simulation can own them. */
