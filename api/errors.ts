@@ -1,0 +1,109 @@
+/** The server's rows of the error catalogue; `log/errors.ts` explains the mechanism. */
+import { type ErrorRow, errorsOf } from '../streams/errors.ts'
+
+export const apiCatalogue = {
+  ROUTE_UNKNOWN: { message: 'Nothing is served at {path}.', recovery: 'reject', status: 404 },
+  METHOD_REFUSED: {
+    message: 'The method {method} is not served here; allowed: {allow}.',
+    recovery: 'reject',
+    status: 405,
+  },
+  REQUEST_MALFORMED: {
+    message: 'The request is malformed: {reason}.',
+    recovery: 'reject',
+    status: 400,
+  },
+  HEADERS_TOO_LARGE: {
+    message: 'The request line and headers are larger than the server reads.',
+    recovery: 'reject',
+    status: 431,
+  },
+  REQUEST_TIMEOUT: {
+    message: 'The request did not arrive in time.',
+    recovery: 'reject',
+    status: 408,
+  },
+  MEDIA_TYPE_REFUSED: {
+    message: 'The body must be {expected}.',
+    recovery: 'reject',
+    status: 415,
+  },
+  BODY_TOO_LARGE: {
+    message: 'The body is larger than {bytesMax} bytes; send it in several requests.',
+    recovery: 'reject',
+    status: 413,
+  },
+  ROW_MISSING: {
+    message: 'The view {view} has no row with this key.',
+    recovery: 'reject',
+    status: 404,
+  },
+  VIEW_NOT_TABLE: {
+    message: 'The view {view} is windowed; only rows of table views have a path of their own.',
+    recovery: 'reject',
+    status: 400,
+  },
+  POSITION_TIMEOUT: {
+    message: 'The views did not reach the requested position within {timeoutMs} ms.',
+    recovery: 'retry',
+    status: 503,
+  },
+  EVENTS_REJECTED: { message: 'No line was appended: {reason}.', recovery: 'reject', status: 400 },
+  EVENTS_CUT_OFF: {
+    message: 'The log refused a batch after {accepted} lines were appended.',
+    recovery: 'retry',
+    status: 503,
+  },
+  UNAUTHENTICATED: {
+    message: 'A valid API key is needed: send it as `Authorization: Bearer`.',
+    recovery: 'reject',
+    status: 401,
+  },
+  FORBIDDEN: { message: 'This needs the role {role}.', recovery: 'reject', status: 403 },
+  ORIGIN_REFUSED: {
+    message: 'Pages of this origin may not connect; add it to ALLOWED_ORIGINS.',
+    recovery: 'reject',
+    status: 403,
+  },
+  HOST_REFUSED: {
+    message: 'Without credentials only loopback host names are served.',
+    recovery: 'reject',
+    status: 403,
+  },
+  RATE_LIMITED: {
+    message: 'Too many requests; try again in {seconds} s.',
+    recovery: 'retry',
+    status: 429,
+  },
+  OVERLOADED: { message: 'Too many {what} at once.', recovery: 'retry', status: 503 },
+  NOT_READY: { message: 'The instance is not ready: {reason}.', recovery: 'retry', status: 503 },
+  SHUTTING_DOWN: { message: 'The instance is shutting down.', recovery: 'retry', status: 503 },
+  INTERNAL: {
+    message: 'An internal error; the log has it under this instance id.',
+    recovery: 'retry',
+    status: 500,
+  },
+  MESSAGE_INVALID: {
+    message: 'The message is not one of the protocol: {reason}.',
+    recovery: 'reject',
+    status: 400,
+  },
+  SUBSCRIPTIONS_EXCEEDED: {
+    message: 'A connection holds at most {max} subscriptions.',
+    recovery: 'reject',
+    status: 429,
+  },
+  BIND_REFUSED: {
+    message:
+      'Refusing to listen on {host} without credentials. Set API_KEYS (name:role:secret), or bind 127.0.0.1.',
+    recovery: 'stop',
+    status: 500,
+  },
+  API_KEYS_INVALID: {
+    message: 'API_KEYS is not a list of name:role:secret: {reason}.',
+    recovery: 'stop',
+    status: 500,
+  },
+} as const satisfies Record<string, ErrorRow>
+
+export const apiError = errorsOf(apiCatalogue)

@@ -1,0 +1,12 @@
+/** The server: what `cli/` puts together. */
+export { type AuthSettings, assertBindable, isLoopback, noAuth, parseApiKeys } from './auth.ts'
+export {
+  type AppendEvents,
+  createIngest,
+  type Ingest,
+  type IngestPorts,
+  type IngestResult,
+} from './ingest.ts'
+export { defaultLimits, type Limits, type Schedule } from './limits.ts'
+export type { DeadLetterPage, DeadLetters, Readiness } from './operation-routes.ts'
+export { createServer, type Server, type ServerOptions } from './server.ts'

@@ -1,0 +1,202 @@
+/** The OpenAPI 3.1 document, made from the view declarations. */
+import type { ViewDeclaration } from '../streams/views.ts'
+import { rowSchema } from './view-routes.ts'
+
+type Json = Readonly<Record<string, unknown>>
+
+export function openApi(views: readonly ViewDeclaration[], version: string): Json {
+  const paths: Record<string, Json> = { ...fixedPaths() }
+  const schemas: Record<string, object> = { ...fixedSchemas }
+  for (const view of views) {
+    schemas[view.name] = rowSchema(view)
+    paths[`/v1/views/${view.name}/rows`] = { get: rowsOperation(view) }
+    if (view.kind === 'table') {
+      paths[`/v1/views/${view.name}/rows/{key}`] = { get: rowOperation(view) }
+    }
+    paths[`/v1/stream/${view.name}`] = { get: streamOperation(view) }
+  }
+  return {
+    openapi: '3.1.0',
+    info: { title: 'Millrace', version, license: { name: 'Apache-2.0', identifier: 'Apache-2.0' } },
+    servers: [{ url: '/' }],
+    security: [{}, { apiKey: [] }],
+    paths,
+    components: {
+      schemas,
+      securitySchemes: { apiKey: { type: 'http', scheme: 'bearer' } },
+    },
+  }
+}
+
+const problem = { $ref: '#/components/schemas/Problem' }
+const position = { type: 'string', description: 'Opaque consistency token.' }
+
+const fixedSchemas: Record<string, object> = {
+  Problem: {
+    type: 'object',
+    required: ['type', 'title', 'status', 'code', 'detail'],
+    properties: {
+      type: { type: 'string', format: 'uri' },
+      title: { type: 'string' },
+      status: { type: 'integer' },
+      code: { type: 'string', description: 'Stable; docs/ERRORS.md lists them.' },
+      detail: { type: 'string' },
+      instance: { type: 'string', format: 'uri' },
+      parameter: { type: 'string', description: 'The query parameter at fault.' },
+    },
+  },
+  Rejected: {
+    type: 'object',
+    required: ['line', 'code', 'detail'],
+    properties: {
+      line: { type: 'integer', minimum: 1 },
+      code: { type: 'string' },
+      detail: { type: 'string' },
+    },
+  },
+}
+
+const tokenHeader = {
+  name: 'Millrace-Position',
+  in: 'header',
+  description: 'Wait until the view covers this token.',
+  schema: { type: 'string' },
+}
+const timeout = parameter('timeout', 'How long to wait for the token, ms.', {
+  type: 'integer',
+  minimum: 0,
+  maximum: 60_000,
+  default: 30_000,
+})
+const limit = parameter('limit', 'Rows a page.', {
+  type: 'integer',
+  minimum: 1,
+  maximum: 1000,
+  default: 100,
+})
+const cursor = parameter('cursor', '`next` of the page before.', { type: 'string' })
+
+function parameter(name: string, description: string, schema: Json): Json {
+  return { name, in: 'query', description, schema }
+}
+
+function filterParameters(view: ViewDeclaration): Json[] {
+  const filters = view.key.map(field => parameter(field.name, 'Exact value.', { type: field.type }))
+  if (view.key[0]?.type === 'string') {
+    filters.push(parameter('prefix', `Prefix of ${view.key[0].name}.`, { type: 'string' }))
+  }
+  if (view.kind === 'table') return filters
+  const time = { anyOf: [{ type: 'integer', minimum: 0 }, { type: 'string' }] }
+  const accepts = 'epoch ms or ISO 8601'
+  filters.push(parameter('from', `First window start, ${accepts}.`, time))
+  filters.push(parameter('to', `End of the window starts, exclusive, ${accepts}.`, time))
+  return filters
+}
+
+function answers(schema: object, description: string, errors: readonly number[]): Json {
+  const responses: Record<string, Json> = {
+    200: {
+      description,
+      headers: { 'Millrace-Position': { schema: position } },
+      content: { 'application/json': { schema } },
+    },
+  }
+  for (const status of errors) responses[status] = problemAnswer
+  return responses
+}
+
+const problemAnswer: Json = {
+  description: 'A problem (RFC 9457).',
+  content: { 'application/problem+json': { schema: problem } },
+}
+
+function operation(operationId: string, summary: string, rest: Json): Json {
+  return { operationId, summary, ...rest }
+}
+
+function rowsOperation(view: ViewDeclaration): Json {
+  const page = {
+    type: 'object',
+    required: ['rows', 'position', 'next'],
+    properties: {
+      rows: { type: 'array', items: { $ref: `#/components/schemas/${view.name}` } },
+      position,
+      next: { type: ['string', 'null'], description: 'Cursor of the next page.' },
+    },
+  }
+  return operation(`${view.name}.rows`, view.description, {
+    tags: ['views'],
+    parameters: [...filterParameters(view), limit, cursor, timeout, tokenHeader],
+    responses: answers(page, 'A page of rows in view order.', [400, 401, 409, 429, 503]),
+  })
+}
+
+function rowOperation(view: ViewDeclaration): Json {
+  const row = {
+    type: 'object',
+    required: ['row', 'position'],
+    properties: { row: { $ref: `#/components/schemas/${view.name}` }, position },
+  }
+  const name = view.key.map(field => field.name).join('/')
+  const key = { name: 'key', in: 'path', required: true, description: name }
+  return operation(`${view.name}.row`, `One row: ${view.description}`, {
+    tags: ['views'],
+    parameters: [{ ...key, schema: { type: 'string' } }, timeout, tokenHeader],
+    responses: answers(row, 'The row.', [400, 401, 404, 409, 429, 503]),
+  })
+}
+
+function streamOperation(view: ViewDeclaration): Json {
+  return operation(`${view.name}.stream`, `Live: ${view.description}`, {
+    tags: ['live'],
+    parameters: filterParameters(view),
+    responses: {
+      200: {
+        description: 'Events snapshot, up-to-date, delta, must-refetch.',
+        content: { 'text/event-stream': { schema: { type: 'string' } } },
+      },
+      400: problemAnswer,
+      401: problemAnswer,
+    },
+  })
+}
+
+function fixedPaths(): Record<string, Json> {
+  const any = { type: 'object' }
+  const get = (id: string, summary: string, errors: readonly number[] = [401]) => ({
+    get: operation(id, summary, {
+      tags: ['operations'],
+      responses: answers(any, summary, errors),
+    }),
+  })
+  const rejected = { type: 'array', items: { $ref: '#/components/schemas/Rejected' } }
+  const appended = {
+    type: 'object',
+    required: ['accepted', 'rejected', 'position'],
+    properties: { accepted: { type: 'integer' }, rejected, position },
+  }
+  return {
+    '/v1/views': get('views', 'Declarations of all views.'),
+    '/v1/topology': get('topology', 'The running topology.'),
+    '/v1/dead-letters': {
+      get: operation('deadLetters', 'Records that could not be processed.', {
+        tags: ['operations'],
+        parameters: [limit, cursor, timeout, tokenHeader],
+        responses: answers(any, 'A page of dead letters.', [400, 401, 403, 503]),
+      }),
+    },
+    '/livez': get('livez', 'The process answers.', []),
+    '/readyz': get('readyz', 'All tasks run.', [503]),
+    '/v1/events': {
+      post: operation('appendEvents', 'Append events, one JSON document a line.', {
+        tags: ['events'],
+        parameters: [parameter('atomic', 'All lines or none.', { type: 'boolean' })],
+        requestBody: {
+          required: true,
+          content: { 'application/x-ndjson': { schema: { type: 'string' } } },
+        },
+        responses: answers(appended, 'At least one line was kept.', [400, 401, 403, 413, 415, 503]),
+      }),
+    },
+  }
+}

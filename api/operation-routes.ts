@@ -1,0 +1,84 @@
+/** Health, metrics, descriptions of the service, dead letters. */
+import type { FastifyInstance } from 'fastify'
+import { awaitPosition, type ServerContext, sendJson } from './context.ts'
+import { apiError } from './errors.ts'
+import { openMetrics, openMetricsType, serverSamples } from './metrics.ts'
+import { openApi } from './openapi.ts'
+import { cursorOf, limitOf, parseSearch, refuseUnknown, waitMsOf } from './parameters.ts'
+import { sendProblem } from './problem.ts'
+import { readRoute, searchOf } from './routes.ts'
+
+export interface Readiness {
+  readonly ready: boolean
+  /** Why not, a sentence for people. */
+  readonly reason?: string
+  /** More for the answer's body: restore progress, for instance. */
+  readonly checks?: Readonly<Record<string, unknown>>
+}
+
+export interface DeadLetterPage {
+  readonly deadLetters: readonly Readonly<Record<string, unknown>>[]
+  readonly next: string | null
+}
+
+export type DeadLetters = (query: {
+  readonly limit: number
+  readonly cursor?: string | undefined
+}) => Promise<DeadLetterPage>
+
+export interface Operations {
+  readonly readiness: () => Readiness
+  readonly topology: () => unknown
+  readonly deadLetters: DeadLetters
+}
+
+export function registerOperationRoutes(
+  app: FastifyInstance,
+  context: ServerContext,
+  operations: Operations,
+): void {
+  const anyone = { role: undefined }
+  readRoute(app, '/livez', async (_request, reply) => sendJson(reply, { status: 'live' }), anyone)
+  registerReadiness(app, context, operations)
+
+  readRoute(app, '/metrics', async (_request, reply) => {
+    const samples = [...context.views.metrics(), ...serverSamples(context.metrics)]
+    reply.header('cache-control', 'no-store').type(openMetricsType)
+    return reply.send(openMetrics(samples))
+  })
+
+  readRoute(app, '/openapi.json', async (_request, reply) =>
+    sendJson(reply, openApi(context.views.views(), context.version)),
+  )
+
+  readRoute(app, '/v1/topology', async (request, reply) => {
+    refuseUnknown(parseSearch(searchOf(request)), [])
+    return sendJson(reply, operations.topology())
+  })
+
+  const deadLetters = async (...[request, reply]: Parameters<Parameters<typeof readRoute>[2]>) => {
+    const parameters = parseSearch(searchOf(request))
+    refuseUnknown(parameters, ['limit', 'cursor', 'timeout'])
+    const query = { limit: limitOf(parameters), cursor: cursorOf(parameters) }
+    await awaitPosition(context, request, waitMsOf(parameters))
+    const position = context.views.position()
+    const page = await operations.deadLetters(query)
+    return sendJson(reply, { ...page, position }, position)
+  }
+  // Dead letters hold the records themselves.
+  readRoute(app, '/v1/dead-letters', deadLetters, { role: 'admin' })
+}
+
+function registerReadiness(
+  app: FastifyInstance,
+  context: ServerContext,
+  operations: Operations,
+): void {
+  const handler = async (...[, reply]: Parameters<Parameters<typeof readRoute>[2]>) => {
+    const { ready, reason = 'it is starting', checks = {} } = operations.readiness()
+    const body = { ...checks, tasks: context.views.tasks() }
+    if (ready) return sendJson(reply, { status: 'ready', ...body })
+    return sendProblem(reply, apiError('NOT_READY', { reason }), body)
+  }
+  readRoute(app, '/readyz', handler, { role: undefined })
+}

@@ -1,0 +1,199 @@
+/** The HTTP server: views, events, live feeds, health and the dashboard, on one port. */
+import type { Socket } from 'node:net'
+import helmet from '@fastify/helmet'
+import rateLimit from '@fastify/rate-limit'
+import staticFiles from '@fastify/static'
+import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify'
+import type { ViewService } from '../streams/views.ts'
+import { type AuthSettings, hostAllowed, identify, mayAct, noAuth, secretOf } from './auth.ts'
+import { positionHeader, type ServerContext } from './context.ts'
+import { apiError } from './errors.ts'
+import { registerEventRoutes } from './event-routes.ts'
+import { type AppendEvents, createIngest } from './ingest.ts'
+import { defaultLimits, type Limits, type Schedule } from './limits.ts'
+import { countRequest, createServerMetrics } from './metrics.ts'
+import { type Operations, registerOperationRoutes } from './operation-routes.ts'
+import { problemOf, problemType, sendProblem } from './problem.ts'
+import { registerViewRoutes } from './view-routes.ts'
+
+export interface ServerOptions extends Operations {
+  readonly views: ViewService
+  readonly append: AppendEvents
+  /** Epoch ms. */
+  readonly clock: () => number
+  readonly schedule: Schedule
+  /** Ids of requests and events (`ce_id`): never the same twice, such as a UUID. */
+  readonly ids: () => string
+  readonly limits?: Partial<Limits>
+  readonly auth?: AuthSettings
+  readonly version: string
+  /** Folder with the built dashboard; without one `/` is 404. */
+  readonly dashboardRoot?: string
+  readonly logger?: FastifyBaseLogger
+}
+
+export interface Server {
+  /** Resolves with the address, `http://host:port`. Call `assertBindable` first. */
+  listen(options: { readonly host: string; readonly port: number }): Promise<string>
+  /** Ends live feeds and waiting reads, answers what has begun, and frees the port. */
+  close(): Promise<void>
+  readonly inject: FastifyInstance['inject']
+}
+
+export async function createServer(options: ServerOptions): Promise<Server> {
+  const context: ServerContext = {
+    views: options.views,
+    auth: options.auth ?? noAuth,
+    limits: { ...defaultLimits, ...options.limits },
+    clock: options.clock,
+    schedule: options.schedule,
+    metrics: createServerMetrics(),
+    version: options.version,
+    onClose: new Set(),
+  }
+  const app = createApp(options)
+  await registerSecurity(app, context)
+  registerCounting(app, context)
+  registerViewRoutes(app, context)
+  const ingest = createIngest({
+    append: options.append,
+    position: () => options.views.position(),
+    clock: options.clock,
+    ids: options.ids,
+    source: 'millrace/http',
+    limits: context.limits,
+  })
+  registerEventRoutes(app, context, ingest)
+  registerOperationRoutes(app, context, options)
+  await registerDashboard(app, options.dashboardRoot)
+  app.addHook('preClose', async () => {
+    for (const stop of [...context.onClose]) stop()
+  })
+  await app.ready()
+  return {
+    listen: address => app.listen(address),
+    close: () => app.close(),
+    inject: app.inject.bind(app) as FastifyInstance['inject'],
+  }
+}
+
+function createApp(options: ServerOptions): FastifyInstance {
+  const app: FastifyInstance = fastify({
+    ...(options.logger === undefined ? {} : { loggerInstance: options.logger }),
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: options.ids,
+    // Slow senders of headers or bodies are cut off.
+    requestTimeout: 300_000,
+    connectionTimeout: 0,
+    http: { headersTimeout: 10_000, connectionsCheckingInterval: 5_000, maxHeaderSize: 16_384 },
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    routerOptions: {
+      maxParamLength: 4096,
+      // Parameters are decoded by parameters.ts alone.
+      querystringParser: () => ({}),
+    },
+    frameworkErrors: (error, _request, reply) => void sendProblem(reply, error),
+    clientErrorHandler: (error, socket) => refuseBytes(error, socket as Socket),
+  })
+  app.setErrorHandler((error, request, reply) => {
+    const { status } = problemOf(error)
+    if (status >= 500 && status !== 503) request.log.error({ err: error }, 'request failed')
+    return sendProblem(reply, error)
+  })
+  app.setNotFoundHandler((request, reply) => {
+    const path = (request.raw.url ?? '').split('?')[0]!.slice(0, 128)
+    return sendProblem(reply, apiError('ROUTE_UNKNOWN', { path }))
+  })
+  return app
+}
+
+/** What was no HTTP: there is no request to answer, only a socket. */
+function refuseBytes(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const problem = problemOf(
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? apiError('HEADERS_TOO_LARGE')
+      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? apiError('REQUEST_TIMEOUT')
+        : apiError('REQUEST_MALFORMED', { reason: 'it is not HTTP/1.1' }),
+  )
+  const body = JSON.stringify(problem)
+  const length = Buffer.byteLength(body)
+  socket.end(
+    `HTTP/1.1 ${problem.status} ${problem.title}\r\nContent-Type: ${problemType}\r\n` +
+      `Content-Length: ${length}\r\nConnection: close\r\n\r\n${body}`,
+  )
+}
+
+async function registerSecurity(app: FastifyInstance, context: ServerContext): Promise<void> {
+  await app.register(helmet, {
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        defaultSrc: ["'self'"],
+        imgSrc: ["'self'", 'data:'],
+        objectSrc: ["'none'"],
+        baseUri: ["'none'"],
+        formAction: ["'self'"],
+        frameAncestors: ["'none'"],
+      },
+    },
+    // The server speaks plain HTTP; whoever terminates TLS before it sets this.
+    strictTransportSecurity: false,
+  })
+  if (context.auth.keys.length > 0) {
+    await app.register(rateLimit, {
+      max: context.limits.requestsPerMinuteMax,
+      timeWindow: 60_000,
+      errorResponseBuilder: (_request, { ttl }) =>
+        apiError('RATE_LIMITED', { seconds: Math.max(1, Math.ceil(ttl / 1000)) }),
+    })
+  }
+  app.addHook('onRequest', async request => {
+    if (!hostAllowed(request.headers.host, context.auth)) throw apiError('HOST_REFUSED')
+  })
+  // After the rate limit, which so covers guesses at keys; before the body is read.
+  app.addHook('preParsing', async request => {
+    const { role } = request.routeOptions.config
+    if (role === undefined) return
+    const principal = identify(context.auth, secretOf(request.headers))
+    if (principal === undefined) throw apiError('UNAUTHENTICATED')
+    if (!mayAct(principal, role)) throw apiError('FORBIDDEN', { role })
+  })
+}
+
+function registerCounting(app: FastifyInstance, context: ServerContext): void {
+  const { metrics } = context
+  app.addHook('onRequest', async () => {
+    metrics.requestsActive++
+  })
+  app.addHook('onSend', async (request, reply) => {
+    if (!request.raw.url?.startsWith('/v1/') || reply.hasHeader(positionHeader)) return
+    reply.header(positionHeader, context.views.position())
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    metrics.requestsActive--
+    const route = request.routeOptions.url ?? 'unknown'
+    countRequest(metrics, [request.method, route, String(reply.statusCode)])
+  })
+}
+
+async function registerDashboard(app: FastifyInstance, root: string | undefined): Promise<void> {
+  if (root === undefined) return
+  await app.register(staticFiles, {
+    root,
+    dotfiles: 'ignore',
+    index: 'index.html',
+    cacheControl: false,
+    setHeaders: (response, path) => {
+      // Vite puts a hash of the content in the names of assets.
+      const hashed = /[\\/]assets[\\/]/.test(path)
+      const policy = hashed ? 'public, max-age=31536000, immutable' : 'no-cache'
+      response.header('cache-control', policy)
+    },
+  })
+}
