@@ -64,6 +64,11 @@ export class RecordBatchBuilder {
     return this.#end
   }
 
+  /** The unfinished batch up to `sizeBytes`, its header not yet written; moves as it grows. */
+  get bytes(): Buffer {
+    return this.#bytes
+  }
+
   /** Drops what was appended. */
   reset(options: ResetOptions = {}): void {
     this.#end = HEADER_BYTES
