@@ -13,7 +13,8 @@ import { Assembly } from './assembly.ts'
 import { Collector } from './collector.ts'
 import { DeadLetters } from './dead-letters.ts'
 import { defaultSettings, type EngineEnvironment, type EngineSettings } from './environment.ts'
-import { applyEpoch, sealEpoch } from './epoch.ts'
+import { applyEpoch, describeCut, sealEpoch } from './epoch.ts'
+import { MillraceError } from './errors.ts'
 import { type Plan, planTopology } from './plan.ts'
 import { Publisher } from './publisher.ts'
 import { prepareTopics } from './topics.ts'
@@ -61,7 +62,8 @@ export class Engine {
     this.plan = plan
     this.#topicPartitions = partitions
     this.#punctuatedMs = options.environment.clock()
-    this.publisher = new Publisher({ plan, database: options.database })
+    const { database, onError } = options
+    this.publisher = new Publisher({ plan, database, onError: onError ?? (() => {}) })
     this.deadLetters = new DeadLetters(options.topology.application)
   }
 
@@ -108,9 +110,7 @@ export class Engine {
       onBroken: (source, batch) => this.deadLetters.rejectBatch(this.#assembly, source, batch),
     })
     await this.#seek()
-    const sealed = sealEpoch(this.#assembly, log, environment.clock())
-    applyEpoch(this.#assembly.stores)
-    this.publisher.begin(this.#assembly, sealed)
+    this.publisher.begin(this.#assembly, describeCut(this.#assembly, log))
     this.#state = 'running'
     this.#detail = 'processing'
   }
@@ -148,24 +148,20 @@ export class Engine {
     while (!this.#stopping.signal.aborted) {
       try {
         if (!this.#collector.hasRecords) {
-          await (fetching ?? this.#collector.fetch(FETCH_WAIT_MS, this.#stopping.signal))
+          await (fetching ?? this.#fetchAhead())
           fetching = undefined
         }
         fetching ??= this.#fetchAhead()
         await this.epoch()
         retryMs = RETRY_MS_FIRST
       } catch (error) {
-        this.#options.onError?.(error)
         await fetching?.catch(() => {})
         fetching = undefined
-        await this.#recover(retryMs, error)
-        retryMs = Math.min(retryMs * 2, RETRY_MS_MAX)
+        retryMs = await this.#recover(retryMs, error)
       }
     }
     await fetching?.catch(() => {})
-    await this.#inFlight
-    this.#state = 'stopped'
-    this.#detail = 'stopped'
+    await this.settle()
   }
 
   /** The fetch that runs beside the epoch; its failure is seen when it is awaited. */
@@ -175,22 +171,34 @@ export class Engine {
     return fetching
   }
 
-  /** Drops everything not committed, waits, and builds again from committed state. */
-  async #recover(delayMs: number, error: unknown): Promise<void> {
-    this.#detail = `an epoch failed and is tried again: ${error}`
+  /**
+   * Drops everything not committed and builds again from committed state, waiting longer after
+   * each failure. An error that the catalogue says to stop at is thrown.
+   */
+  async #recover(firstDelayMs: number, failure: unknown): Promise<number> {
+    const { onError, environment } = this.#options
+    let error = failure
+    let delayMs = firstDelayMs
     await this.#inFlight?.catch(() => {})
     this.#inFlight = undefined
-    await new Promise<void>(resolve => {
-      this.#options.environment.schedule(resolve, delayMs)
-    })
-    if (this.#stopping.signal.aborted) return
-    try {
-      await this.#assemble()
-    } catch (again) {
-      this.#state = 'failed'
-      this.#detail = `cannot build from committed state: ${again}`
-      this.#options.onError?.(again)
+    while (!this.#stopping.signal.aborted) {
+      onError?.(error)
+      const gaveUp = error instanceof MillraceError && error.recovery === 'stop'
+      this.#state = gaveUp ? 'failed' : 'restoring'
+      this.#detail = `an epoch failed: ${error instanceof Error ? error.message : error}`
+      if (gaveUp) throw error
+      await new Promise<void>(resolve => {
+        environment.schedule(resolve, delayMs)
+      })
+      delayMs = Math.min(delayMs * 2, RETRY_MS_MAX)
+      try {
+        await this.#assemble()
+        break
+      } catch (again) {
+        error = again
+      }
     }
+    return delayMs
   }
 
   /**
@@ -276,9 +284,13 @@ export class Engine {
     this.#state = 'draining'
     this.#detail = 'finishing the last epoch'
     this.#stopping.abort()
-    await this.#running
-    await this.settle()
-    this.publisher.close()
-    this.#state = 'stopped'
+    try {
+      await this.#running
+      await this.settle()
+    } finally {
+      this.publisher.close()
+      this.#state = 'stopped'
+      this.#detail = 'stopped'
+    }
   }
 }

@@ -8,13 +8,26 @@ import type { Assembly } from './assembly.ts'
 import { assert } from './errors.ts'
 import { encodePosition, type Offsets } from './position.ts'
 
-export interface SealedCommit {
+/** What the state after an epoch stands for. */
+export interface CutDescription {
   readonly offsets: Offsets
   readonly position: string
   /** Watermark of each view's step by partition. */
   readonly watermarks: ReadonlyMap<string, readonly number[]>
+}
+
+export interface SealedCommit extends CutDescription {
   /** Makes the epoch durable; rejects having written nothing. */
   commit(): Promise<void>
+}
+
+export function describeCut(assembly: Assembly, log: EventLog): CutDescription {
+  const offsets = sourceOffsets(assembly)
+  return {
+    offsets,
+    position: encodePosition({ incarnation: log.incarnation, offsets }),
+    watermarks: viewWatermarks(assembly),
+  }
 }
 
 /** Freezes everything the epoch changed. Synchronous: the next epoch may begin right after. */
@@ -22,14 +35,8 @@ export function sealEpoch(assembly: Assembly, log: EventLog, wallTimeMs: number)
   for (const eventTime of assembly.eventTimes) eventTime.save()
   const sealed = assembly.stores.map(store => store.seal(wallTimeMs))
   const written = assembly.sinks.take()
-  const offsets = sourceOffsets(assembly)
-  const position = encodePosition({ incarnation: log.incarnation, offsets })
-  return {
-    offsets,
-    position,
-    watermarks: viewWatermarks(assembly),
-    commit: () => commit({ assembly, log, sealed, written, offsets }),
-  }
+  const cut = describeCut(assembly, log)
+  return { ...cut, commit: () => commit({ assembly, log, sealed, written, offsets: cut.offsets }) }
 }
 
 interface CommitParts {

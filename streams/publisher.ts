@@ -6,7 +6,7 @@ import type { Database, DatabaseReader } from '../log/database.ts'
 import { committedRows } from '../state/committed-rows.ts'
 import type { Assembly } from './assembly.ts'
 import { Cut } from './cut.ts'
-import type { SealedCommit } from './epoch.ts'
+import type { CutDescription } from './epoch.ts'
 import { assert } from './errors.ts'
 import type { Plan } from './plan.ts'
 import { ViewRows } from './view-rows.ts'
@@ -17,6 +17,8 @@ type Listener = (update: ViewUpdate) => void
 export interface PublisherOptions {
   readonly plan: Plan
   readonly database: Database
+  /** A subscriber that throws is reported here; the others get their update. */
+  readonly onError: (error: unknown) => void
 }
 
 export class Publisher {
@@ -49,14 +51,28 @@ export class Publisher {
     return this.cut.watermarks.get(view)!.length
   }
 
-  /** Starts (again) from what an assembly has restored. */
-  begin(assembly: Assembly, sealed: SealedCommit): void {
+  /** Starts (again) from what an assembly has restored; followers begin anew. */
+  begin(assembly: Assembly, sealed: CutDescription): void {
     this.#assembly = assembly
     this.#replace(sealed)
+    for (const view of this.#listeners.keys()) {
+      this.#deliver(view, { position: sealed.position, changes: [], reset: true })
+    }
+    for (const wake of [...this.#published]) wake()
+  }
+
+  #deliver(view: string, update: ViewUpdate): void {
+    for (const listener of [...(this.#listeners.get(view) ?? [])]) {
+      try {
+        listener(update)
+      } catch (error) {
+        this.#options.onError(error)
+      }
+    }
   }
 
   /** Makes a committed epoch visible. `apply` lets the stores forget it. */
-  async publish(sealed: SealedCommit, apply: () => void): Promise<void> {
+  async publish(sealed: CutDescription, apply: () => void): Promise<void> {
     const before = this.cut.retain()
     const changes = this.#sealedChanges(sealed)
     apply()
@@ -64,8 +80,7 @@ export class Publisher {
     try {
       for (const [view, list] of changes) {
         list.push(...(await this.#closedWindows(view, before)))
-        const update: ViewUpdate = { position: sealed.position, changes: list }
-        for (const listener of this.#listeners.get(view)!) listener(update)
+        this.#deliver(view, { position: sealed.position, changes: list })
       }
     } finally {
       before.release()
@@ -73,14 +88,14 @@ export class Publisher {
     for (const wake of [...this.#published]) wake()
   }
 
-  #replace(sealed: SealedCommit): void {
+  #replace(sealed: CutDescription): void {
     const snapshot = this.#options.database.snapshot()
     this.#cut?.release()
     this.#cut = new Cut({ snapshot, ...sealed })
   }
 
   /** The changed rows of each view that somebody follows. */
-  #sealedChanges(sealed: SealedCommit): Map<string, ViewChange[]> {
+  #sealedChanges(sealed: CutDescription): Map<string, ViewChange[]> {
     const changes = new Map<string, ViewChange[]>()
     for (const view of this.#listeners.keys()) {
       const rows = this.#rows.get(view)!

@@ -5,6 +5,7 @@
 
 import type { Codec } from '../state/port.ts'
 import { streamsError } from './errors.ts'
+import { type Joiner, type JoinOptions, joinStreams } from './join.ts'
 import type { Operator, OperatorContext, SideReason, StoreSpec } from './operator.ts'
 import { filter } from './operators/filter.ts'
 import { flatMap } from './operators/flat-map.ts'
@@ -136,6 +137,29 @@ export class Stream<K, V> {
   split(...branches: ((value: V, key: K) => boolean)[]): Stream<K, V>[] {
     const first = (value: V, key: K) => branches.findIndex(branch => branch(value, key))
     return [...branches.keys(), -1].map(i => this.filter((v, k) => first(v, k) === i))
+  }
+
+  /** A result for each pair within the time distance; see `JoinOptions`. */
+  join<R, V2>(right: Stream<K, R>, joiner: Joiner<K, V, R, V2>, options: JoinOptions<K, V, R>) {
+    return joinStreams({ kind: 'inner', left: this, right, joiner, options })
+  }
+
+  /** `join`, and a result with null for each left record that gets no partner in time. */
+  leftJoin<R, V2>(
+    right: Stream<K, R>,
+    joiner: Joiner<K, V, R | null, V2>,
+    options: JoinOptions<K, V, R>,
+  ) {
+    return joinStreams({ kind: 'left', left: this, right, joiner, options })
+  }
+
+  /** `leftJoin`, and the same for right records. */
+  outerJoin<R, V2>(
+    right: Stream<K, R>,
+    joiner: Joiner<K, V | null, R | null, V2>,
+    options: JoinOptions<K, V, R>,
+  ) {
+    return joinStreams({ kind: 'outer', left: this, right, joiner: joiner as never, options })
   }
 
   /** Moves each record to the task that owns its key's partition. */

@@ -140,7 +140,10 @@ class EngineViews implements ViewService {
       if (!released) cut.release()
       released = true
     }
-    const stop = this.#publisher.subscribe(view, onUpdate)
+    const stop = this.#publisher.subscribe(view, update => {
+      // An update that was being delivered when the cut was taken is in it already.
+      if (update.position !== cut.position || update.reset) onUpdate(update)
+    })
     const read = () => this.#read(rows, { cut, query: {} })
     async function* snapshot(): AsyncGenerator<readonly ViewRow[]> {
       try {

@@ -60,6 +60,8 @@ export interface ViewChange {
 export interface ViewUpdate {
   readonly position: string
   readonly changes: readonly ViewChange[]
+  /** The engine began anew and updates may be missing: subscribe again for a snapshot. */
+  readonly reset?: boolean
 }
 
 export interface ViewSubscription {

@@ -1,0 +1,351 @@
+/**
+ * Joins two streams by key within a time distance: inner, left and outer.
+ *
+ * in     left and right by key, co-partitioned; null keys and values leave by their reason
+ * time   right in [left - before, left + after]; a pair joins by law 9: the smaller of each
+ *        side's time + reach + grace must not be before the larger of their stream times
+ * state  a row a record and side until the watermark passes time + reach + grace; for outer
+ *        results (and the hold below) one row for what has no partner yet
+ * out    a result a pair, at once; a left or right row without partner once, when it is dropped
+ * late   time + reach + grace before the record's own stream time (or watermark, after idleness)
+ *
+ * A result has the later time of its pair, or with `time: 'right'` that of its right record
+ * (and its stream time). A right record that waits for its left one then holds the forwarded
+ * watermark at its own time, so that the windows below are still open when the left one comes.
+ * With several left records for one right one, those after the first may come late below.
+ */
+import { decodeTime, encodeTime } from '../../state/keys.ts'
+import type { AppendRow, AppendStore, Codec, Probe, RowKey, RowStore } from '../../state/port.ts'
+import { Batch, type Emission } from '../batch.ts'
+import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
+import { type PendingRow, pendingCodec } from '../pending-rows.ts'
+import { PendingTimes } from '../pending-times.ts'
+import type { KeySerde, ValueSerde } from '../serde.ts'
+import { keyBytes } from '../sinks.ts'
+
+export interface StreamJoinSpec {
+  readonly name: string
+  readonly kind: 'inner' | 'left' | 'outer'
+  readonly beforeMs: number
+  readonly afterMs: number
+  readonly graceMs: number
+  readonly key: KeySerde<unknown>
+  /** Left and right. */
+  readonly values: readonly [ValueSerde<unknown>, ValueSerde<unknown>]
+  readonly joiner: (left: unknown, right: unknown, key: unknown) => unknown
+  readonly time: 'max' | 'right'
+}
+
+const SIDES = ['left', 'right'] as const
+
+export function streamJoinStores(spec: StreamJoinSpec): StoreSpec[] {
+  const segmentMs = Math.max(Math.ceil((spec.beforeMs + spec.afterMs + spec.graceMs) / 8), 1000)
+  const stores: StoreSpec[] = SIDES.map(side => ({
+    kind: 'blocks',
+    name: `${spec.name}-${side}`,
+    segmentMs,
+  }))
+  if (keepsPending(spec)) {
+    const codec = pendingCodec as Codec<unknown>
+    stores.push({ kind: 'rows', name: `${spec.name}-pending`, codec })
+  }
+  return stores
+}
+
+function keepsPending(spec: StreamJoinSpec): boolean {
+  return spec.kind !== 'inner' || spec.time === 'right'
+}
+
+export function streamJoin(spec: StreamJoinSpec, context: OperatorContext): Operator {
+  return new StreamJoin(spec, context)
+}
+
+/** What one side of the join is: where its rows are and how far they reach. */
+interface Side {
+  readonly port: 0 | 1
+  readonly rows: AppendStore
+  readonly value: ValueSerde<unknown>
+  /** How much later than a row its last possible partner can be. */
+  readonly reachMs: number
+  /** Rows of this side wait in the pending store until they have a partner. */
+  readonly pending: boolean
+  /** A row without partner is a result. */
+  readonly outer: boolean
+}
+
+class StreamJoin implements Operator {
+  readonly #spec: StreamJoinSpec
+  readonly #context: OperatorContext
+  readonly #sides: readonly [Side, Side]
+  readonly #pending: RowStore<readonly PendingRow[]> | undefined
+  /** Close times of pending rows of the side whose time results take. */
+  readonly #held = new PendingTimes()
+  #closing: { row: RowKey; pending: readonly PendingRow[] }[] = []
+
+  constructor(spec: StreamJoinSpec, context: OperatorContext) {
+    this.#spec = spec
+    this.#context = context
+    const side = (port: 0 | 1): Side => {
+      const outer = spec.kind === 'outer' || (spec.kind === 'left' && port === 0)
+      return {
+        port,
+        rows: context.appendStore(`${spec.name}-${SIDES[port]}`),
+        value: spec.values[port],
+        reachMs: port === 0 ? spec.afterMs : spec.beforeMs,
+        pending: outer || (spec.time === 'right' && port === 1),
+        outer,
+      }
+    }
+    this.#sides = [side(0), side(1)]
+    if (keepsPending(spec)) this.#pending = context.rowStore(`${spec.name}-pending`)
+  }
+
+  async resume(): Promise<void> {
+    if (this.#pending === undefined) return
+    for await (const rows of this.#pending.scan({})) {
+      for (const { key, value } of rows) this.#hold(key, value.length)
+    }
+  }
+
+  /** Notes or releases rows that hold the watermark: right rows, when results take their time. */
+  #hold(row: RowKey, count: number): void {
+    if (this.#spec.time !== 'right' || row.charCodeAt(8) !== 1) return
+    this.#held.add(decodeTime(row), count)
+  }
+
+  /** Last watermark at which a row of this time is still kept. */
+  #keptUntil(side: Side, timeMs: number): number {
+    return timeMs + side.reachMs + this.#spec.graceMs
+  }
+
+  #pendingRow(side: Side, timeMs: number, key: RowKey): RowKey {
+    return encodeTime(this.#keptUntil(side, timeMs)) + String.fromCharCode(side.port) + key
+  }
+
+  #probe(side: Side, timeMs: number): void {
+    const { beforeMs, afterMs } = this.#spec
+    probe.fromMs = timeMs - (side.port === 0 ? beforeMs : afterMs)
+    probe.toMs = timeMs + (side.port === 0 ? afterMs : beforeMs)
+  }
+
+  prepare(input: Batch, port: number): Promise<void> | undefined {
+    const side = this.#sides[port as 0 | 1]
+    const other = this.#sides[(1 - port) as 0 | 1]
+    for (let i = 0; i < input.length; i++) {
+      const key = input.keys[i]
+      if (key === null || key === undefined) continue
+      probe.key = keyBytes(this.#spec.key.encode(key))
+      this.#probe(side, input.times[i]!)
+      other.rows.want(probe)
+    }
+    const loading = other.rows.load()
+    if (this.#pending === undefined) return loading
+    return this.#preparePending(input, side, loading)
+  }
+
+  /** Reads the pending rows that may get a partner, and those that a record may add to. */
+  async #preparePending(input: Batch, side: Side, loading?: Promise<void>): Promise<void> {
+    await loading
+    const other = this.#sides[(1 - side.port) as 0 | 1]
+    const rows = new Set<RowKey>()
+    for (let i = 0; i < input.length; i++) {
+      const key = input.keys[i]
+      if (key === null || key === undefined) continue
+      const encoded = this.#spec.key.encode(key)
+      if (side.pending) rows.add(this.#pendingRow(side, input.times[i]!, encoded))
+      if (!other.pending) continue
+      probe.key = keyBytes(encoded)
+      this.#probe(side, input.times[i]!)
+      other.rows.lookup(probe, row => {
+        rows.add(this.#pendingRow(other, row.timeMs, encoded))
+      })
+    }
+    await this.#pending!.prefetch(rows)
+  }
+
+  process(input: Batch, port: number, out: Outputs): void {
+    const side = this.#sides[port as 0 | 1]
+    const results = new Batch()
+    const watermarkMs = this.#context.watermarkMs()
+    for (let i = 0; i < input.length; i++) {
+      const key = input.keys[i]
+      if (key === null || key === undefined) out.drop(input, i, 'null-key')
+      else if (input.values[i] === null) out.drop(input, i, 'poison', 'a null value joins nothing')
+      else {
+        const boundMs = Math.max(input.streamTimes[i]!, watermarkMs)
+        if (this.#keptUntil(side, input.times[i]!) < boundMs) {
+          out.drop(
+            input,
+            i,
+            'late',
+            `${this.#spec.name} no longer keeps ${SIDES[side.port]} rows of its time`,
+          )
+        } else this.#join({ input, i, side, boundMs, results, out })
+      }
+    }
+    out.main = results
+  }
+
+  #join(record: Joining): void {
+    const { input, i, side, boundMs, results, out } = record
+    const other = this.#sides[(1 - side.port) as 0 | 1]
+    const encoded = this.#spec.key.encode(input.keys[i])
+    const timeMs = input.times[i]!
+    const keptUntil = this.#keptUntil(side, timeMs)
+    const bytes = keyBytes(encoded)
+    probe.key = bytes
+    this.#probe(side, timeMs)
+    let matched = false
+    other.rows.lookup(probe, row => {
+      const earliest = Math.min(keptUntil, this.#keptUntil(other, row.timeMs))
+      if (earliest < Math.max(boundMs, row.streamTimeMs)) return
+      matched = true
+      if (other.pending)
+        this.#settle(this.#pendingRow(other, row.timeMs, encoded), row.streamTimeMs)
+      const partner = other.value.decode(row.bytes, row.valueStart, row.valueEnd)
+      try {
+        this.#emit(results, { ...record, partner, row })
+      } catch (error) {
+        out.drop(input, i, 'poison', String(error))
+      }
+    })
+    this.#append(input, i, side, bytes)
+    if (!matched && side.pending) this.#await(side, { input, i, encoded })
+  }
+
+  #emit(
+    results: Batch,
+    pair: Joining & { partner: unknown; row: { timeMs: number; streamTimeMs: number } },
+  ): void {
+    const { input, i, side, partner, row } = pair
+    const own = { timeMs: input.times[i]!, streamTimeMs: input.streamTimes[i]! }
+    const right = side.port === 1 ? own : row
+    const key = input.keys[i]
+    const value = input.values[i]
+    emission.value =
+      side.port === 0
+        ? this.#spec.joiner(value, partner, key)
+        : this.#spec.joiner(partner, value, key)
+    const ofRight = this.#spec.time === 'right'
+    emission.key = key
+    emission.timeMs = ofRight ? right.timeMs : Math.max(own.timeMs, row.timeMs)
+    emission.streamTimeMs = ofRight
+      ? right.streamTimeMs
+      : Math.max(own.streamTimeMs, row.streamTimeMs)
+    emission.source = input.sources[i]!
+    emission.offset = input.offsets[i]!
+    results.emit(emission)
+  }
+
+  #append(input: Batch, i: number, side: Side, key: AppendRow['key']): void {
+    appended.key = key
+    appended.value = valueBytes(input, i, side.value)
+    appended.timeMs = input.times[i]!
+    appended.streamTimeMs = input.streamTimes[i]!
+    side.rows.append(appended)
+  }
+
+  /** A record without a partner yet. */
+  #await(side: Side, { input, i, encoded }: { input: Batch; i: number; encoded: RowKey }): void {
+    const row = this.#pendingRow(side, input.times[i]!, encoded)
+    const { bytes, start, end } = valueBytes(input, i, side.value)
+    // Only outer sides emit the value; the others just hold the watermark.
+    const value = side.outer ? Buffer.from(bytes.subarray(start, end)) : NO_VALUE
+    const pending = { streamTimeMs: input.streamTimes[i]!, value }
+    this.#pending!.put(row, [...(this.#pending!.get(row) ?? []), pending])
+    this.#hold(row, 1)
+  }
+
+  /** Rows of one key, time and stream time have the same partners: all leave at the first. */
+  #settle(row: RowKey, streamTimeMs: number): void {
+    const waiting = this.#pending!.get(row)
+    if (waiting === undefined) return
+    const left = waiting.filter(pending => pending.streamTimeMs !== streamTimeMs)
+    if (left.length === waiting.length) return
+    this.#hold(row, left.length - waiting.length)
+    if (left.length === 0) this.#pending!.delete(row)
+    else this.#pending!.put(row, left)
+  }
+
+  async prepareClose(watermarkMs: number): Promise<void> {
+    if (this.#pending === undefined) return
+    const end = encodeTime(Math.max(watermarkMs, 0))
+    for await (const rows of this.#pending.scan({ lt: end })) {
+      for (const { key, value } of rows) this.#closing.push({ row: key, pending: value })
+    }
+    if (this.#closing.length > 0) await this.#pending.deleteRange('', end)
+  }
+
+  close(watermarkMs: number, out: Outputs): void {
+    for (const side of this.#sides) {
+      side.rows.expire(watermarkMs - side.reachMs - this.#spec.graceMs)
+    }
+    if (this.#closing.length === 0) return
+    const results = new Batch()
+    for (const { row, pending } of this.#closing) {
+      this.#hold(row, -pending.length)
+      const side = this.#sides[row.charCodeAt(8) as 0 | 1]
+      if (!side.outer) continue
+      const timeMs = decodeTime(row) - side.reachMs - this.#spec.graceMs
+      const key = this.#spec.key.decode(row.slice(9))
+      for (const { value: bytes } of pending) {
+        const value = side.value.decode(bytes, 0, bytes.length)
+        emission.key = key
+        emission.value =
+          side.port === 0
+            ? this.#spec.joiner(value, null, key)
+            : this.#spec.joiner(null, value, key)
+        emission.timeMs = timeMs
+        emission.streamTimeMs = timeMs
+        emission.source = -1
+        emission.offset = 0
+        results.emit(emission)
+      }
+    }
+    this.#closing = []
+    out.main = results
+  }
+
+  forwardedWatermark(watermarkMs: number): number {
+    let holdMs = 0
+    for (const side of this.#sides) {
+      if (side.outer) holdMs = Math.max(holdMs, side.reachMs + this.#spec.graceMs)
+    }
+    const first = this.#held.first()
+    const waiting = first - this.#spec.beforeMs - this.#spec.graceMs
+    return Math.min(watermarkMs - holdMs, waiting)
+  }
+}
+
+interface Joining {
+  readonly input: Batch
+  readonly i: number
+  readonly side: Side
+  readonly boundMs: number
+  readonly results: Batch
+  readonly out: Outputs
+}
+
+const NO_BYTES = { bytes: Buffer.alloc(0), start: 0, end: 0 }
+const NO_VALUE = NO_BYTES.bytes
+const probe: Probe = { key: NO_BYTES, fromMs: 0, toMs: 0 }
+const appended: AppendRow = { key: NO_BYTES, value: NO_BYTES, timeMs: 0, streamTimeMs: 0 }
+const emission: Emission<unknown, unknown> = {
+  key: null,
+  value: null,
+  timeMs: 0,
+  streamTimeMs: 0,
+  source: 0,
+  offset: 0,
+}
+
+/** The record's value bytes as they were read, or encoded when the value was made here. */
+function valueBytes(input: Batch, i: number, serde: ValueSerde<unknown>): AppendRow['value'] {
+  if (input.rawValues) {
+    const row = input.rows[i]!
+    const { columns } = input
+    return { bytes: columns!.bytes, start: columns!.valueStart[row]!, end: columns!.valueEnd[row]! }
+  }
+  const bytes = serde.encode(input.values[i])
+  return { bytes, start: 0, end: bytes.length }
+}

@@ -1,0 +1,10 @@
+/** A seeded generator of uniform numbers in [0, 1), for tests: mulberry32. */
+export function seededRandom(seed: number): () => number {
+  let state = seed | 0
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let word = Math.imul(state ^ (state >>> 15), 1 | state)
+    word ^= word + Math.imul(word ^ (word >>> 7), 61 | word)
+    return ((word ^ (word >>> 14)) >>> 0) / 2 ** 32
+  }
+}
