@@ -49,7 +49,7 @@ describe('HyperLogLog', () => {
   test('golden bytes of packed registers', () => {
     const bytes = sketchOf('k', 20_000).toBytes()
     expect(bytes.length).toBe(2 + 12_288)
-    expect(bytes.subarray(0, 20).toString('hex')).toBe(goldenDense)
+    expect(bytes.subarray(0, 20).toString('hex')).toBe('01021010400000c40c00c1181082042001081141')
   })
 
   test('counts exactly up to 256', () => {
@@ -67,8 +67,8 @@ describe('HyperLogLog', () => {
       for (let run = 0; run < 12; run += 1) {
         errors.push(sketchOf(`r${run}-`, size).count() / size - 1)
       }
-      const mean = errors.reduce((sum, error) => sum + error) / errors.length
-      const deviation = Math.sqrt(errors.reduce((sum, error) => sum + error ** 2) / errors.length)
+      const mean = errors.reduce((sum, error) => sum + error, 0) / errors.length
+      const deviation = Math.hypot(...errors) / Math.sqrt(errors.length)
       // 12 runs: the mean's own deviation is 0.8 % / √12; both bounds leave room of 3 σ.
       expect(Math.abs(mean), `bias at ${size}`).toBeLessThan(0.008)
       expect(deviation, `error at ${size}`).toBeLessThan(0.0145)
@@ -123,7 +123,11 @@ describe('HyperLogLog', () => {
     const sparse = sketchOf('k', 300).toBytes()
     const dense = sketchOf('k', 20_000).toBytes()
     const swapped = Buffer.concat([exact.subarray(0, 4), exact.subarray(12), exact.subarray(4, 12)])
-    const wrong = [Buffer.alloc(0), Buffer.from('02000000', 'hex'), Buffer.from('01030000', 'hex')]
+    const wrong: Buffer[] = [
+      Buffer.alloc(0),
+      Buffer.from('02000000', 'hex'),
+      Buffer.from('01030000', 'hex'),
+    ]
     for (const bytes of [exact, sparse, dense]) {
       wrong.push(bytes.subarray(0, -1), Buffer.concat([bytes, Buffer.alloc(1)]))
     }
@@ -134,5 +138,3 @@ describe('HyperLogLog', () => {
     }
   })
 })
-
-const goldenDense = ''
