@@ -8,6 +8,7 @@ import type { EventLog } from '../log/port.ts'
 import type { AppendStore, RowStore, Store } from '../state/port.ts'
 import { openRowStore } from '../state/row-store.ts'
 import { Batch } from './batch.ts'
+import type { CrashPoint } from './environment.ts'
 import { assert } from './errors.ts'
 import { EventTime, eventTimeStore, progressCodec } from './event-time.ts'
 import type { Operator, OperatorContext, StoreSpec } from './operator.ts'
@@ -28,6 +29,7 @@ export interface AssemblyOptions {
   readonly storeCacheBytes: number
   readonly onRestore: (task: string, store: string, position: number, end: number) => void
   readonly onDrop: (record: DroppedRecord) => void
+  readonly reached: (point: CrashPoint) => void
 }
 
 export function changelogTopic(application: string, store: string): string {
@@ -147,6 +149,7 @@ export class Assembly {
         appendStore: name => this.store(name, partition) as AppendStore,
         watermarkMs: () => task!.runtime(id).closedMs,
         wallTimeMs: this.options.clock,
+        reached: this.options.reached,
       }
       operators.set(id, node.create(context))
     }

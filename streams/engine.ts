@@ -99,6 +99,7 @@ export class Engine {
         this.#detail = `${task}: restoring ${store}, ${position} of ${end}`
         environment.reached?.('restore-mid')
       },
+      reached: point => environment.reached?.(point),
       onDrop: record => this.deadLetters.drop(this.#assembly, record),
     })
     this.#collector = new Collector({

@@ -5,6 +5,7 @@
  */
 import type { AppendStore, Codec, RowStore } from '../state/port.ts'
 import type { Batch } from './batch.ts'
+import type { CrashPoint } from './environment.ts'
 
 export type SideReason = 'late' | 'null-key' | 'poison' | 'duplicate' | 'overflow'
 
@@ -41,6 +42,8 @@ export interface OperatorContext {
   /** The watermark all earlier rounds have reached; a returning idle partition may be behind. */
   watermarkMs(): number
   wallTimeMs(): number
+  /** Marks a place where a crash test may kill the process. */
+  reached(point: CrashPoint): void
 }
 
 export type StoreSpec =

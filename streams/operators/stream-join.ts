@@ -273,7 +273,9 @@ class StreamJoin implements Operator {
     for await (const rows of this.#pending.scan({ lt: end })) {
       for (const { key, value } of rows) this.#closing.push({ row: key, pending: value })
     }
-    if (this.#closing.length > 0) await this.#pending.deleteRange('', end)
+    if (this.#closing.length === 0) return
+    await this.#pending.deleteRange('', end)
+    this.#context.reached('close-mid')
   }
 
   close(watermarkMs: number, out: Outputs): void {

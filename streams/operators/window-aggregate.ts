@@ -164,11 +164,13 @@ class WindowAggregate implements Operator {
       }
       for await (const chunk of this.#store.scan(range)) this.#closing.push(...chunk)
       this.#closedStart = closed
+      this.#context.reached('close-mid')
     }
     if (expired > this.#expiredStart) {
       const from = windowKey(Math.max(this.#expiredStart + 1, 0), '')
       await this.#store.deleteRange(from, windowKey(expired + 1, ''))
       this.#expiredStart = expired
+      this.#context.reached('expire-mid')
     }
   }
 
