@@ -11,6 +11,7 @@ import type {
   MetricSample,
   RowsPage,
   RowsQuery,
+  RowsScope,
   TaskStatus,
   ViewDeclaration,
   ViewRow,
@@ -132,7 +133,11 @@ class EngineViews implements ViewService {
     }
   }
 
-  subscribe(view: string, onUpdate: (update: ViewUpdate) => void): ViewSubscription {
+  subscribe(
+    view: string,
+    onUpdate: (update: ViewUpdate) => void,
+    scope: RowsScope = { key: {} },
+  ): ViewSubscription {
     const rows = this.#ready(view)
     const cut = this.#publisher.cut.retain()
     let released = false
@@ -144,7 +149,7 @@ class EngineViews implements ViewService {
       // An update that was being delivered when the cut was taken is in it already.
       if (update.position !== cut.position || update.reset) onUpdate(update)
     })
-    const read = () => this.#read(rows, { cut, query: {} })
+    const read = () => this.#read(rows, { cut, query: scope })
     async function* snapshot(): AsyncGenerator<readonly ViewRow[]> {
       try {
         let chunk: ViewRow[] = []

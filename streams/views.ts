@@ -29,7 +29,8 @@ export interface ViewDeclaration {
  */
 export type ViewRow = Readonly<Record<string, unknown>>
 
-export interface RowsQuery {
+/** Which rows of a view. */
+export interface RowsScope {
   /** Exact values of key fields, as text. */
   readonly key: Readonly<Record<string, string>>
   /** Prefix of the first key field. */
@@ -37,6 +38,9 @@ export interface RowsQuery {
   /** Windows whose start is in `[from, to)`, epoch ms. */
   readonly from?: number
   readonly to?: number
+}
+
+export interface RowsQuery extends RowsScope {
   /** 1 to 1000. */
   readonly limit: number
   readonly cursor?: string
@@ -96,8 +100,16 @@ export interface ViewService {
   rows(view: string, query: RowsQuery): Promise<RowsPage>
   /** One row of a table view by its key (key fields joined by `/` where there are several). */
   row(view: string, key: string): Promise<{ row: ViewRow | undefined; position: string }>
-  /** `onUpdate` is called synchronously after each commit: take the update and return. */
-  subscribe(view: string, onUpdate: (update: ViewUpdate) => void): ViewSubscription
+  /**
+   * `onUpdate` is called synchronously after each commit: take the update and return. The
+   * snapshot may leave out rows outside `scope`, so that a subscriber to the last hour costs
+   * no scan of the whole view; updates are always whole.
+   */
+  subscribe(
+    view: string,
+    onUpdate: (update: ViewUpdate) => void,
+    scope?: RowsScope,
+  ): ViewSubscription
   /** The position all views show now. */
   position(): string
   /** Resolves true when the views cover `position`, false when `timeoutMs` has passed. */
