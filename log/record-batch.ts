@@ -24,6 +24,7 @@
 import { CODECS, type Codec } from './compression.ts'
 import { crc32c } from './crc32c.ts'
 import { assert, logError } from './errors.ts'
+import { saturate } from './varint.ts'
 
 /** Byte positions in a batch. */
 export const AT = {
@@ -60,7 +61,7 @@ export const ATTRIBUTE = {
 
 export type ControlType = 'abort' | 'commit' | 'other'
 
-/** What a batch says about itself. Offsets and times are exact to 2^53. */
+/** What a batch says about itself. Offsets are exact; times beyond 2^53 are cut off there. */
 export interface BatchHeader {
   /** Where the batch begins and ends in the bytes it was read from. */
   readonly start: number
@@ -134,6 +135,7 @@ export function readBatchHeader(
   const lastOffset = baseOffset + bytes.readInt32BE(start + AT.lastOffsetDelta)
   const recordCount = bytes.readInt32BE(start + AT.recordCount)
   if (lastOffset < baseOffset) throw corrupt(start, baseOffset, 'it ends before it begins')
+  if (lastOffset >= Number.MAX_SAFE_INTEGER) throw corrupt(start, baseOffset, 'its end is too far')
   if (recordCount < 0 || recordCount > lastOffset - baseOffset + 1) {
     throw corrupt(start, baseOffset, `it cannot have ${recordCount} records`)
   }
@@ -151,8 +153,8 @@ export function readBatchHeader(
     codec,
     isTransactional: (attributes & ATTRIBUTE.transactional) !== 0,
     isControl,
-    baseTimestamp: readInt64(bytes, start + AT.baseTimestamp),
-    maxTimestamp: readInt64(bytes, start + AT.maxTimestamp),
+    baseTimestamp: saturate(readInt64(bytes, start + AT.baseTimestamp)),
+    maxTimestamp: saturate(readInt64(bytes, start + AT.maxTimestamp)),
     producerId: readInt64(bytes, start + AT.producerId),
     producerEpoch: bytes.readInt16BE(start + AT.producerEpoch),
     baseSequence: bytes.readInt32BE(start + AT.baseSequence),

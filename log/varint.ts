@@ -56,6 +56,11 @@ export function writeVarlong(bytes: Uint8Array, position: number, value: number)
   return p
 }
 
+/** The nearest safe integer: foreign timestamps may be any 64-bit value. */
+export function saturate(value: number): number {
+  return Math.max(-Number.MAX_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, value))
+}
+
 /** A read position that moves: the slow path of decoders, which inline the one-byte case. */
 export interface Cursor {
   position: number
@@ -92,7 +97,9 @@ export function readVarlong(bytes: Uint8Array, cursor: Cursor): number {
       if (i === 9 && byte > 1) return Number.NaN
       cursor.position = p
       if (zigzag < TWO_32) return (zigzag >>> 1) ^ -(zigzag & 1)
-      return bytes[cursor.position - i - 1] & 1 ? -(zigzag + 1) / 2 : zigzag / 2
+      const value = zigzag / 2
+      // Beyond 2^53 the low bit is lost in the sum, so the sign is read from the first byte.
+      return saturate(bytes[p - i - 1] & 1 ? -(value + 0.5) : value)
     }
   }
   return Number.NaN

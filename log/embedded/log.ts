@@ -37,7 +37,7 @@ export interface EmbeddedLogOptions {
   readonly tailBytesMax?: number
   /** The newest bytes of a partition that compaction leaves alone; default 1 MiB. */
   readonly activeBytes?: number
-  /** Keys that one compaction pass remembers; default 500,000 (some 100 B each). More are done by later passes. */
+  /** Keys that one compaction pass remembers, some 100 B each; default 500,000. Others wait. */
   readonly compactionKeysMax?: number
 }
 
