@@ -51,6 +51,31 @@ export const contractCatalogue = {
   },
 } as const
 
+const refused = { recovery: 'reject', status: 400 } as const
+
+/** Why a line of event input is refused; the refusal itself says where in the line. */
+export const lineCatalogue = {
+  LINE_TOO_LONG: { message: 'The line is too long.', ...refused },
+  LINE_NOT_UTF8: { message: 'The line is not UTF-8.', ...refused },
+  JSON_INVALID: { message: 'The line is not a JSON object.', ...refused },
+  ENVELOPE_INVALID: { message: 'A member of the line is missing, unknown or wrong.', ...refused },
+  TOPIC_UNKNOWN: { message: 'There is no input topic of that name.', ...refused },
+  TYPE_UNKNOWN: { message: 'The topic has no event type of that name.', ...refused },
+  FIELD_UNKNOWN: { message: 'The event type has no field of that name.', ...refused },
+  FIELD_MISSING: { message: 'A field of the event is missing.', ...refused },
+  FIELD_INVALID: { message: 'A field of the event has a wrong type or value.', ...refused },
+  NUMBER_TOO_LARGE: { message: 'A number is larger than its field holds.', ...refused },
+  KEY_INVALID: { message: 'The key is not the orderId of the event.', ...refused },
+  TIMESTAMP_INVALID: { message: 'The timestamp is missing, negative or no integer.', ...refused },
+  TIMESTAMP_MISMATCH: {
+    message: "The timestamp is not the event's own time.",
+    ...refused,
+  },
+  TIMESTAMP_FUTURE: { message: 'The timestamp is more than a day ahead.', ...refused },
+  HEADER_INVALID: { message: 'A header is not a text.', ...refused },
+  RECORD_TOO_LARGE: { message: 'The record is larger than 1 MiB.', ...refused },
+} as const
+
 export type ContractCode = keyof typeof contractCatalogue
 
 /** Bytes or values that break the contract; `code` is a row of the catalogue. */

@@ -90,7 +90,7 @@ export interface LiveChange {
 
 export interface AckMessage {
   readonly type: 'connection_ack'
-  readonly payload: { readonly version: string; readonly position: string }
+  readonly payload: { readonly version: string; readonly heartbeatMs: number }
 }
 
 export interface SnapshotMessage {

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { MillraceError } from '../../../streams/errors.ts'
 import { DDSketch } from '../../../streams/sketches/ddsketch.ts'
-import { seededRandom } from './seeded-random.ts'
+import { Random } from '../../support/random.ts'
 
 function sketchOf(values: readonly number[]): DDSketch {
   const sketch = new DDSketch()
@@ -38,7 +38,8 @@ describe('DDSketch', () => {
   })
 
   test('quantiles are within 1 %, for many shapes of data', () => {
-    const random = seededRandom(11)
+    const generator = new Random(11)
+    const random = () => generator.next()
     const shapes: Record<string, () => number> = {
       uniform: () => random() * 1000,
       exponential: () => -Math.log(1 - random()) * 30_000,
