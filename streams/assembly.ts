@@ -5,6 +5,7 @@
  */
 import type { Database } from '../log/database.ts'
 import type { EventLog } from '../log/port.ts'
+import { openAppendStore } from '../state/append-store.ts'
 import type { AppendStore, RowStore, Store } from '../state/port.ts'
 import { openRowStore } from '../state/row-store.ts'
 import { Batch } from './batch.ts'
@@ -122,12 +123,14 @@ export class Assembly {
     for (const spec of storesOf(plan, subTopology)) {
       const topic = changelogTopic(plan.topology.application, spec.name)
       const shared = { name: spec.name, partition, database, log, changelog: { topic, partition } }
-      assert(spec.kind === 'rows', 'stores of rows written once are opened here too')
-      const store: Store = await openRowStore({
-        ...shared,
-        codec: spec.codec,
-        cacheBytesMax: storeCacheBytes,
-      })
+      const store: Store =
+        spec.kind === 'rows'
+          ? await openRowStore({ ...shared, codec: spec.codec, cacheBytesMax: storeCacheBytes })
+          : await openAppendStore({
+              ...shared,
+              segmentMs: spec.segmentMs,
+              memoryBytesMax: storeCacheBytes,
+            })
       await store.restore((position, end) =>
         onRestore(`${subTopology.name}/${partition}`, spec.name, position, end),
       )

@@ -131,7 +131,7 @@ export function planTopology(
     const inputs = nodes.filter(node => node.kind === 'source' || node.kind === 'exchange')
     if (inputs.length === 0) invalid(`${nodes[0]!.name} has no input`)
     subTopologies.push({
-      name: inputs.map(node => node.name).join('+'),
+      name: inputs.map(node => node.name).join('.'),
       partitions: partitionsOf(nodes, exchanges, topicPartitions),
       nodes: nodes.map(node => node.id),
     })
