@@ -98,11 +98,14 @@ async function feed(): Promise<void> {
 async function topicLines(topic: string): Promise<string[]> {
   const found: string[] = []
   for (let partition = 0; partition < PARTITIONS; partition++) {
-    for (const [key, value] of await records(topic, partition)) found.push(`${key}=${value}`)
+    for (const [key, value] of await records(topic, partition)) {
+      found.push(Buffer.from(`${key}=${value}`, 'latin1').toString())
+    }
   }
   return found.filter(line => !line.startsWith('end')).sort()
 }
 
+/** Records as binary strings, a unit a byte. */
 async function records(topic: string, partition: number): Promise<[string, string | null][]> {
   const found: [string, string | null][] = []
   for (let offset = 0; ; ) {
