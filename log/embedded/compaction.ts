@@ -213,6 +213,7 @@ function replace(
     }
     if (batch.size > 0) await batch.commit()
     else batch.discard()
+    partition.forgetBefore(group[group.length - 1].stored.header.nextOffset)
   })
 }
 

@@ -26,7 +26,7 @@ import * as keys from './keys.ts'
 import { type MaintenanceReport, maintainTopic, trimTo } from './maintenance.ts'
 import { Partition, TailBudget } from './partition.ts'
 import { batchBefore, findTimestamp } from './reader.ts'
-import { checkTopic, TOPIC_CONFIG_DEFAULT } from './topics.ts'
+import { checkTopic, topicConfig } from './topics.ts'
 import { EmbeddedTransaction } from './transaction.ts'
 import { Writer, type WriterHost } from './writer.ts'
 
@@ -119,13 +119,16 @@ class DatabaseLog implements EmbeddedLog, WriterHost {
       partition.cleanedRecords = row.cleanedRecords
     })
     for (let i = 0; i < opening.length; i += OPEN_AT_ONCE) {
-      await Promise.all(opening.slice(i, i + OPEN_AT_ONCE).map(each => this.recover(each)))
+      const some = opening.slice(i, i + OPEN_AT_ONCE).map(each => this.recover(each))
+      const failed = (await Promise.allSettled(some)).find(each => each.status === 'rejected')
+      if (failed) throw failed.reason
     }
   }
 
   async recover(partition: Partition): Promise<void> {
     const last = await batchBefore(this.database, partition, keys.OFFSET_END)
     partition.endOffset = Math.max(partition.startOffset, last?.header.nextOffset ?? 0)
+    if (last) partition.noteSize(last.bytes.length)
     partition.maxTimestamp = Number.NEGATIVE_INFINITY
     const range = { ...keys.timeRange(partition.id), reverse: true, limit: 1 }
     for await (const entries of this.database.scan(range)) {
@@ -159,7 +162,7 @@ class DatabaseLog implements EmbeddedLog, WriterHost {
     config: Partial<TopicConfig> = {},
   ): Promise<TopicDescription> {
     this.checkOpen()
-    const whole = { ...TOPIC_CONFIG_DEFAULT, ...config }
+    const whole = topicConfig(config)
     checkTopic(name, partitions, whole)
     return this.#writer.exclusive(async () => {
       if (this.#topics.has(name)) throw logError('TOPIC_EXISTS', { topic: name })

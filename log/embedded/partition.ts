@@ -6,6 +6,8 @@
 import type { BatchHeader } from '../record-batch.ts'
 import type { PartitionId } from './keys.ts'
 
+const BATCH_BYTES_GUESS = 16_384
+
 /** A batch in memory. */
 export interface TailBatch {
   readonly baseOffset: number
@@ -29,7 +31,7 @@ export class Partition {
   cleanedTo = 0
   cleanedRecords = 0
   /** Running mean of the batch size, to ask the database for no more than a fetch wants. */
-  batchBytesMean = 16_384
+  #batchBytesMean = 0
   deleted = false
   readonly waiters = new Set<() => void>()
   #tail: TailBatch[] = []
@@ -56,10 +58,20 @@ export class Partition {
     const baseOffset = this.#stagedEnd
     this.#stagedEnd += header.nextOffset - header.baseOffset
     this.#staged.push({ baseOffset, nextOffset: this.#stagedEnd, bytes })
-    this.batchBytesMean += (bytes.length - this.batchBytesMean) / 16
+    this.noteSize(bytes.length)
     if (header.maxTimestamp <= this.#stagedMax) return false
     this.#stagedMax = header.maxTimestamp
     return true
+  }
+
+  noteSize(batchBytes: number): void {
+    if (this.#batchBytesMean === 0) this.#batchBytesMean = batchBytes
+    else this.#batchBytesMean += (batchBytes - this.#batchBytesMean) / 16
+  }
+
+  /** How many batches `bytesMax` likely are, at least one. */
+  batchesIn(bytesMax: number): number {
+    return Math.max(1, Math.ceil(bytesMax / (this.#batchBytesMean || BATCH_BYTES_GUESS)))
   }
 
   /** Makes what is staged visible; returns the batches for the tail budget. */
@@ -82,14 +94,15 @@ export class Partition {
     for (const waiter of [...this.waiters]) waiter()
   }
 
-  /** Forgets the oldest batch in memory; returns its size. */
-  dropOldest(): number {
-    const batch = this.#tail[this.#tailHead++]
+  /** Forgets the batches in memory that end at or before `offset`. */
+  forgetBefore(offset: number): void {
+    while (this.#tailHead < this.#tail.length && this.#tail[this.#tailHead].nextOffset <= offset) {
+      this.#tailHead++
+    }
     if (this.#tailHead > 64 && this.#tailHead * 2 > this.#tail.length) {
       this.#tail = this.#tail.slice(this.#tailHead)
       this.#tailHead = 0
     }
-    return batch?.bytes.length ?? 0
   }
 
   /**
@@ -116,11 +129,17 @@ export class Partition {
   }
 }
 
+interface TailEntry {
+  readonly partition: Partition
+  readonly nextOffset: number
+  readonly size: number
+}
+
 /** Bounds the memory of all partitions' newest batches together: the oldest go first. */
 export class TailBudget {
   readonly #bytesMax: number
   #bytes = 0
-  #order: Partition[] = []
+  #entries: TailEntry[] = []
   #head = 0
 
   constructor(bytesMax: number) {
@@ -128,13 +147,17 @@ export class TailBudget {
   }
 
   add(partition: Partition, batches: readonly TailBatch[]): void {
-    for (const batch of batches) {
-      this.#order.push(partition)
-      this.#bytes += batch.bytes.length
+    for (const { nextOffset, bytes } of batches) {
+      this.#entries.push({ partition, nextOffset, size: bytes.length })
+      this.#bytes += bytes.length
     }
-    while (this.#bytes > this.#bytesMax) this.#bytes -= this.#order[this.#head++].dropOldest()
-    if (this.#head > 1024 && this.#head * 2 > this.#order.length) {
-      this.#order = this.#order.slice(this.#head)
+    while (this.#bytes > this.#bytesMax) {
+      const oldest = this.#entries[this.#head++]
+      oldest.partition.forgetBefore(oldest.nextOffset)
+      this.#bytes -= oldest.size
+    }
+    if (this.#head > 1024 && this.#head * 2 > this.#entries.length) {
+      this.#entries = this.#entries.slice(this.#head)
       this.#head = 0
     }
   }

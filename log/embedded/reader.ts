@@ -75,7 +75,7 @@ export async function readBytes(
   const range = {
     gte: batchKey(partition.id, offset),
     lt: batchKey(partition.id, endOffset),
-    limit: Math.max(1, Math.ceil(bytesMax / partition.batchBytesMean)),
+    limit: partition.batchesIn(bytesMax),
   }
   scan: for await (const entries of database.scan(range)) {
     for (const { key, value } of entries) {
@@ -86,7 +86,7 @@ export async function readBytes(
       if (parts.length > 0 && bytes + value.length > bytesMax) break scan
       parts.push(value)
       bytes += value.length
-      partition.batchBytesMean += (value.length - partition.batchBytesMean) / 16
+      partition.noteSize(value.length)
     }
   }
   if (parts.length === 0) await startInside(database, partition, offset, parts)

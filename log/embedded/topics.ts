@@ -18,6 +18,16 @@ export const TOPIC_CONFIG_DEFAULT: TopicConfig = {
   batchBytesMax: 2 << 20,
 }
 
+/** The settings given, and the defaults for those that are not (or are undefined). */
+export function topicConfig(given: Partial<TopicConfig>): TopicConfig {
+  return {
+    cleanup: given.cleanup ?? TOPIC_CONFIG_DEFAULT.cleanup,
+    retentionMs: given.retentionMs ?? TOPIC_CONFIG_DEFAULT.retentionMs,
+    deleteRetentionMs: given.deleteRetentionMs ?? TOPIC_CONFIG_DEFAULT.deleteRetentionMs,
+    batchBytesMax: given.batchBytesMax ?? TOPIC_CONFIG_DEFAULT.batchBytesMax,
+  }
+}
+
 const CONFIG_BOUNDS = [
   ['retentionMs', -1],
   ['deleteRetentionMs', 0],
