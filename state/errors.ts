@@ -42,6 +42,18 @@ export const stateCatalogue = {
     recovery: 'restore',
     status: 503,
   },
+  BLOCK_MISSING: {
+    message:
+      'The block at offset {offset} of the changelog {topic}-{partition} is not there or is not whole, although live state refers to it. Reset the application with `millrace reset` to rebuild its state from its input.',
+    recovery: 'stop',
+    status: 500,
+  },
+  CHANGELOG_FOREIGN: {
+    message:
+      'The changelog {topic}-{partition} holds a batch at offset {offset} that this store cannot have written: {reason}. Reset the application with `millrace reset`, or start the topology that wrote it.',
+    recovery: 'stop',
+    status: 500,
+  },
   DATABASE_CLOSED: {
     message: 'The database {path} is closed.',
     recovery: 'stop',

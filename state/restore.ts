@@ -5,9 +5,9 @@
 import type { Database } from '../log/database.ts'
 import type { EventLog, TopicPartition } from '../log/port.ts'
 import { decodeBatches, type RecordColumns } from '../log/record-columns.ts'
+import { appliedOffset, writeAppliedOffset } from './applied-offset.ts'
 import { stateError } from './errors.ts'
-import { metadataKey, rowsPrefix } from './keys.ts'
-import { writeAppliedOffset } from './row-store.ts'
+import { rowsPrefix } from './keys.ts'
 
 export interface RestoreOptions {
   readonly store: { readonly name: string; readonly partition: number }
@@ -18,15 +18,6 @@ export interface RestoreOptions {
 }
 
 const FETCH_BYTES = 4 * 1024 * 1024
-
-/** The changelog offset that the local rows have reached; 0 when there are none. */
-export async function appliedOffset(
-  database: Database,
-  { name, partition }: RestoreOptions['store'],
-): Promise<number> {
-  const [bytes] = await database.getMany([metadataKey(name, partition, 'applied')])
-  return bytes ? bytes.readDoubleBE(0) : 0
-}
 
 export async function restoreRows(options: RestoreOptions): Promise<void> {
   const { store, log, changelog, database, onProgress } = options

@@ -11,8 +11,9 @@ import type { Database, WriteBatch } from '../log/database.ts'
 import { assert } from '../log/errors.ts'
 import type { AppendReceipt, EventLog, TopicPartition } from '../log/port.ts'
 import { RecordBatchBuilder } from '../log/record-batch-builder.ts'
+import { writeAppliedOffset } from './applied-offset.ts'
 import { databaseRange } from './committed-rows.ts'
-import { metadataKey, rowsPrefix } from './keys.ts'
+import { rowsPrefix } from './keys.ts'
 import type {
   ChangelogAppend,
   Codec,
@@ -295,14 +296,3 @@ interface SealedRows {
 }
 
 const builder = new RecordBatchBuilder()
-
-/** Notes, in the same write, up to where in the changelog the local rows are. */
-export function writeAppliedOffset(
-  batch: WriteBatch,
-  store: { readonly name: string; readonly partition: number },
-  offset: number,
-): void {
-  const bytes = Buffer.allocUnsafe(8)
-  bytes.writeDoubleBE(offset, 0)
-  batch.put(metadataKey(store.name, store.partition, 'applied'), bytes)
-}
