@@ -1,0 +1,38 @@
+/** A scratch database and log for benches, and the effects they are given. */
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Database } from '../log/database.ts'
+import { type EmbeddedLog, openEmbeddedLog } from '../log/embedded/index.ts'
+import { openRocksDB } from '../state/rocksdb.ts'
+import type { EngineEnvironment } from '../streams/environment.ts'
+
+export const environment: EngineEnvironment = {
+  clock: Date.now,
+  schedule(task, delayMs) {
+    const timer = setTimeout(task, delayMs)
+    return () => clearTimeout(timer)
+  },
+  randomBytes,
+  yieldNow: () => new Promise(resolve => setImmediate(resolve)),
+}
+
+export interface Bed {
+  readonly database: Database
+  readonly log: EmbeddedLog
+}
+
+/** Runs `work` on a fresh RocksDB that is deleted afterwards. */
+export async function withBed(work: (bed: Bed) => Promise<void>): Promise<void> {
+  const directory = await mkdtemp(join(tmpdir(), 'millrace-bench-'))
+  try {
+    const database = await openRocksDB(directory)
+    const log = await openEmbeddedLog(database, environment, { bootId: 'bench' })
+    await work({ database, log })
+    await log.close()
+    await database.close()
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * `job`: the reference job on the embedded log, exactly once, as a backlog. Orders ⋈ payments
+ * within 2 min (grace 30 s), re-key by region, 10-s tumbling count and sum (grace 30 s), output
+ * topic. The result is checked against what the input says.
+ */
+import { decodeBatches } from '../log/record-columns.ts'
+import { Engine } from '../streams/engine.ts'
+import { fieldsKey, json, type Stream, Topology, textKey, tumbling } from '../streams/index.ts'
+import { type Bed, environment, withBed } from './environment.ts'
+import {
+  avroSerde,
+  orderSchema,
+  PARTITIONS,
+  paymentSchema,
+  produceReference,
+} from './reference-input.ts'
+import { type Figure, measured } from './report.ts'
+
+const ORDERS = Number(process.env.BENCH_ORDERS ?? 1_000_000)
+/** Of the whole input; a smaller one is checked for count alone. */
+const TRUTH = { joined: 949_905, amount: 23_981_953_270, windows: 5_286 }
+
+interface Sum {
+  count: number
+  sum: number
+}
+
+export function referenceTopology(): Topology {
+  const topology = new Topology('reference')
+  const key = textKey()
+  const order = avroSerde<{ region: string }>(orderSchema, 1, ['region'])
+  const payment = avroSerde<{ amountCents: number }>(paymentSchema, 2, ['amountCents'])
+  const orders: Stream<string, { region: string }> = topology.stream('orders', {
+    key,
+    value: order,
+  })
+  const payments = topology.stream('payments', { key, value: payment })
+  orders
+    .join(payments, ({ region }, { amountCents }) => ({ region, amountCents }), {
+      name: 'paid',
+      beforeMs: 120_000,
+      afterMs: 120_000,
+      graceMs: 30_000,
+    })
+    .groupBy(({ region }) => region, { name: 'by-region', key })
+    .windowedBy(tumbling(10_000, { graceMs: 30_000 }))
+    .aggregate<Sum>({
+      name: 'revenue',
+      initial: () => ({ count: 0, sum: 0 }),
+      add: ({ count, sum }, { amountCents }) => ({ count: count + 1, sum: sum + amountCents }),
+    })
+    .toStream()
+    .map((sum, window) => [{ region: window.key, start: String(window.windowStart) }, sum])
+    .to('revenue', { key: fieldsKey('region', 'start'), value: json<Sum>() })
+  return topology
+}
+
+async function outputs({ log }: Bed): Promise<Map<string, Sum>> {
+  const latest = new Map<string, Sum>()
+  for (let partition = 0; partition < PARTITIONS; partition++) {
+    for (let offset = 0; ; ) {
+      const [response] = await log.fetch([
+        { topic: 'revenue', partition, offset, bytesMax: 1 << 22 },
+      ])
+      const { runs, nextOffset } = decodeBatches(response!.bytes, { fromOffset: offset })
+      if (nextOffset === offset) break
+      offset = nextOffset
+      for (const columns of runs) {
+        for (let i = 0; i < columns.length; i++) {
+          const key = columns.bytes.latin1Slice(columns.keyStart[i]!, columns.keyEnd[i]!)
+          const text = columns.bytes.utf8Slice(columns.valueStart[i]!, columns.valueEnd[i]!)
+          latest.set(key, JSON.parse(text) as Sum)
+        }
+      }
+    }
+  }
+  return latest
+}
+
+export async function job(): Promise<Figure[]> {
+  const figures: Figure[] = []
+  await withBed(async bed => {
+    const { log, database } = bed
+    process.stderr.write(`job: producing ${ORDERS} orders and their payments\n`)
+    for (const topic of ['orders', 'payments']) await log.createTopic(topic, PARTITIONS)
+    const inputs = await produceReference(log, ORDERS)
+    const engine = await Engine.open({
+      topology: referenceTopology(),
+      log,
+      database,
+      environment,
+      settings: { idleAfterMs: Number.POSITIVE_INFINITY },
+    })
+    let rssMax = 0
+    const sampling = setInterval(() => {
+      rssMax = Math.max(rssMax, process.memoryUsage.rss())
+    }, 20)
+    process.stderr.write(`job: processing ${inputs} inputs\n`)
+    const run = await measured(() => engine.drain())
+    clearInterval(sampling)
+    const results = [...(await outputs(bed)).values()]
+    const joined = results.reduce((total, { count }) => total + count, 0)
+    const amount = results.reduce((total, { sum }) => total + sum, 0)
+    const whole = ORDERS === 1_000_000
+    const correct =
+      !whole ||
+      (joined === TRUTH.joined && amount === TRUTH.amount && results.length === TRUTH.windows)
+    if (!correct) throw new Error(`wrong: ${joined} joined, ${amount}, ${results.length} windows`)
+    await engine.stop()
+    figures.push(
+      { name: 'inputsPerSecond', value: (inputs / run.ms) * 1000, unit: 'inputs/s' },
+      { name: 'cpuPerInput', value: run.cpuUs / inputs, unit: 'µs/input' },
+      { name: 'rssMiB', value: rssMax / 2 ** 20, unit: 'MiB, largest seen' },
+      { name: 'epochs', value: engine.epochs, unit: 'epochs' },
+      { name: 'joined', value: joined, unit: whole ? 'joined, checked' : 'joined' },
+    )
+  })
+  return figures
+}

@@ -1,0 +1,24 @@
+/** `npm run bench -- NAME [--json]`; bench/README.md has the vocabulary. */
+import { parseArgs } from 'node:util'
+import { job } from './job.ts'
+import { logBench } from './log.ts'
+import { type Figure, report } from './report.ts'
+import { storeBench } from './store.ts'
+
+const benches: Record<string, () => Promise<Figure[]>> = { log: logBench, store: storeBench, job }
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { json: { type: 'boolean', default: false } },
+})
+const names = positionals.length > 0 ? positionals : Object.keys(benches)
+for (const name of names) {
+  const bench = benches[name]
+  if (bench === undefined) {
+    process.stderr.write(
+      `There is no bench ${name}. There are: ${Object.keys(benches).join(', ')}\n`,
+    )
+    process.exit(2)
+  }
+  report(name, await bench(), values.json)
+}
