@@ -107,7 +107,7 @@ async function readKeys(
   const from = Math.max(partition.cleanedTo, partition.startOffset)
   let until = from
   for await (const { bytes, header } of batchesOf(host.database, partition, from, boundary)) {
-    if (latest.size >= keysMax) return { latest, until }
+    if (latest.size > keysMax) return { latest, until }
     for (const columns of decodeBatches(bytes).runs) {
       for (let i = 0; i < columns.length; i++) {
         if (columns.keyStart[i] >= 0) latest.set(keyOf(columns, i), columns.offsets[i])

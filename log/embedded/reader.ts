@@ -1,12 +1,13 @@
 /** Reading batches of a partition: from memory where they are new, otherwise by one scan. */
 import type { Database, Entry } from '../database.ts'
 import { logError } from '../errors.ts'
-import { type BatchHeader, batchEnd, readBatchHeader } from '../record-batch.ts'
+import { type BatchHeader, batchEnd, readBatchHeader, readInt64 } from '../record-batch.ts'
 import { decodeBatches } from '../record-columns.ts'
 import { batchKey, batchKeyOffset, timeKey, timeRange } from './keys.ts'
 import type { Partition } from './partition.ts'
 
 const EMPTY = Buffer.alloc(0)
+const SCAN_GROWTH = 8
 
 /** A stored batch and its header. */
 export interface StoredBatch {
@@ -46,7 +47,10 @@ export async function batchBefore(
   return undefined
 }
 
-/** Batches of which some offset is in `[from, to)`, in order. */
+/**
+ * Batches of which some offset is in `[from, to)`, in order. Most callers stop after a few, so
+ * the first scans read few; each sees the log as it is then.
+ */
 export async function* batchesOf(
   database: Database,
   partition: Partition,
@@ -55,9 +59,19 @@ export async function* batchesOf(
 ): AsyncGenerator<StoredBatch> {
   const before = await batchBefore(database, partition, from)
   if (before && before.header.nextOffset > from) yield before
-  const range = { gte: batchKey(partition.id, from), lt: batchKey(partition.id, to) }
-  for await (const entries of database.scan(range)) {
-    for (const entry of entries) yield storedBatch(partition, entry)
+  const lt = batchKey(partition.id, to)
+  let gte = batchKey(partition.id, from)
+  for (let limit = 1; ; limit *= SCAN_GROWTH) {
+    let entries = 0
+    for await (const chunk of database.scan({ gte, lt, limit })) {
+      entries += chunk.length
+      for (const entry of chunk) {
+        const batch = storedBatch(partition, entry)
+        yield batch
+        gte = batchKey(partition.id, batch.header.nextOffset)
+      }
+    }
+    if (entries < limit) return
   }
 }
 
@@ -127,8 +141,7 @@ export async function findTimestamp(
   }
   let from: number | undefined
   for await (const entries of database.scan(range)) {
-    if (entries.length > 0)
-      from = entries[0].value.readUInt32BE(0) * 2 ** 32 + entries[0].value.readUInt32BE(4)
+    if (entries.length > 0) from = readInt64(entries[0].value, 0)
   }
   if (from === undefined) return endOffset
   const batches = batchesOf(database, partition, Math.max(from, startOffset), endOffset)
