@@ -14,7 +14,7 @@ import type { BatchReader, TopicPartition } from '../log/port.ts'
 import { loadIndexes } from './append-chunks.ts'
 import { type AppendKeys, baseTimeOf } from './append-format.ts'
 import type { Block, Segment } from './append-segment.ts'
-import { stateError } from './errors.ts'
+import { assert, stateError } from './errors.ts'
 
 /** Where blocks are: the batches of a partition, read by their base offset. */
 export interface BlockLog {
@@ -158,6 +158,7 @@ export class AppendMemory {
         block.used = false
         this.#evictable.add(block)
       } else {
+        assert(block.bytes !== null, 'a block that can go is there')
         block.bytes = null
         segment.evicted++
         this.blockBytes -= block.sizeBytes

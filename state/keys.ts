@@ -6,6 +6,7 @@
  *     field      = UTF-8 with 00 as 00 FF, then 00 01
  *     time       = int64 big-endian, sign bit flipped (ms since 1970; safe integers)
  *     window row = time(window start) key
+ *     session row = time(first event) field(key) time(last event)
  *
  * In the database: 'S' rows, 'B' blocks, 'M' metadata; 'L', 'T', 'G' and 'I' are the log's.
  *
@@ -96,6 +97,26 @@ export function windowStartOf(row: RowKey): number {
 
 export function rowKeyOfWindow(row: RowKey): RowKey {
   return row.slice(8)
+}
+
+/** A key as a field: nothing that follows it changes its order, and its end can be found. */
+export function keyField(key: RowKey): RowKey {
+  return (key.includes('\0') ? key.replaceAll('\0', '\x00\xff') : key) + FIELD_END
+}
+
+/** The key whose field is `row[start, end)`. */
+export function keyOfField(row: RowKey, start: number, end: number): RowKey {
+  return row.slice(start, end - FIELD_END.length).replaceAll('\x00\xff', '\0')
+}
+
+/** Row of a session: rows sort by first event, then by key. */
+export function sessionKey(startMs: number, key: RowKey, endMs: number): RowKey {
+  return encodeTime(startMs) + keyField(key) + encodeTime(endMs)
+}
+
+export function sessionOfRow(row: RowKey): { start: number; key: RowKey; end: number } {
+  const end = row.length - 8
+  return { start: decodeTime(row), key: keyOfField(row, 8, end), end: decodeTime(row, end) }
 }
 
 function prefix(kind: 'S' | 'B' | 'M', store: string, partition: number): string {

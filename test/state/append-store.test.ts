@@ -197,6 +197,110 @@ describe('append store', () => {
     await world.dispose()
   })
 
+  it('writes nothing of a block that is closed and expired in one epoch', async () => {
+    let world = await openWorld({ log: 'embedded log', database: 'memory' })
+    let store = await open(world, { blockBytesMax: 100 })
+    for (let i = 0; i < 5; i++) store.append(appendRow(row('a', 10 + i)))
+    expect(store.expire(100)).toBe(5)
+    expect(store.metrics.overlayRows).toBe(0)
+    await epoch(world, store)
+    expect(store.metrics.cachedBytes).toBe(0)
+    expect((await world.log!.offsets([CHANGELOG]))[0]!.endOffset).toBe(0)
+    world = await world.restart()
+    store = await open(world)
+    expect(store.rows).toBe(0)
+    await world.dispose()
+  })
+
+  it('keeps in the changelog what an epoch expires that may still abort', async () => {
+    const world = await openWorld({ log: 'embedded log', database: 'memory' })
+    const store = await open(world, { memoryBytesMax: 0 })
+    for (const time of [10, 110, 210]) {
+      store.append(appendRow(row('a', time)))
+      await epoch(world, store)
+    }
+    store.expire(100)
+    const sealed = store.seal(0)
+    store.expire(200)
+    await world.commit(sealed)
+    store.applied()
+    await vi.waitFor(async () =>
+      expect((await world.log!.offsets([CHANGELOG]))[0]!.startOffset).toBe(1),
+    )
+    store.reset()
+    expect(await found(store, 'a')).toBe('a110@110/110 a210@210/210')
+    await world.dispose()
+  })
+
+  it('merges index rows of segments whose index is not in memory only when it is', async () => {
+    let world = await openWorld({ log: 'embedded log', database: 'memory' })
+    let store = await open(world, { memoryBytesMax: 0 })
+    for (let i = 0; i < 100; i++) {
+      store.append(appendRow(row(`k${i % 2}`, i)))
+      await epoch(world, store)
+      if (i % 10 === 0) expect((await found(store, 'k0')).split(' ')).toHaveLength((i >> 1) + 1)
+    }
+    world = await world.restart()
+    store = await open(world)
+    expect((await found(store, 'k1')).split(' ')).toHaveLength(50)
+    await world.dispose()
+  })
+
+  it('leaves out fetched batches that begin before its position', async () => {
+    const world = await openWorld({ log: 'embedded log', database: 'memory' })
+    const store = await open(world)
+    const database = new MemoryDatabase()
+    const log = bound(world.log!)
+    const replica = await open(world, {
+      database,
+      log: {
+        ...log,
+        readBatches: undefined,
+        fetch: ([request]) => log.fetch([{ ...request!, offset: 0 }]),
+      },
+    })
+    for (const time of [10, 20, 30]) {
+      store.append(appendRow(row('a', time)))
+      await epoch(world, store)
+      await replica.restore()
+      expect(replica.rows).toBe(store.rows)
+    }
+    await world.dispose()
+  })
+
+  it('starts anew when its rows are of a log that is gone', async () => {
+    const world = await openWorld({ log: 'embedded log', database: 'memory' })
+    const other = await openWorld({ log: 'embedded log', database: 'memory' })
+    const store = await open(world)
+    store.append(appendRow(row('a', 10)))
+    store.append(appendRow(row('b', 10)))
+    await epoch(world, store)
+    const { fetch, offsets } = bound(other.log!)
+    const moved = await open(world, { log: { ...bound(world.log!), fetch, offsets } })
+    expect(moved.rows).toBe(2)
+    await moved.restore()
+    expect(moved.rows).toBe(0)
+    expect(await found(moved, 'a')).toBe('')
+    await world.dispose()
+    await other.dispose()
+  })
+
+  it('counts the memory of expired blocks once', async () => {
+    const world = await openWorld({ log: 'embedded log', database: 'memory' })
+    const store = await open(world, { memoryBytesMax: 25_000 })
+    const add = async (timeMs: number) => {
+      store.append(appendRow(row('a', timeMs, 'v'.repeat(10_000))))
+      await epoch(world, store)
+    }
+    for (const time of [10, 110]) await add(time)
+    store.expire(200)
+    for (const time of [210, 310, 410, 510, 610]) await add(time)
+    const { cachedBytes } = store.metrics
+    expect(cachedBytes).toBeGreaterThan(10_000)
+    expect(cachedBytes).toBeLessThan(40_000)
+    await world.dispose()
+  })
+
   it('holds one epoch sealed at a time', async () => {
     const world = await openWorld({ log: 'no log', database: 'memory' })
     const store = await open(world)
