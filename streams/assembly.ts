@@ -148,6 +148,7 @@ export class Assembly {
       if (node.kind !== 'operator') continue
       const context: OperatorContext = {
         partition,
+        observed: plan.topology.observed(id),
         rowStore: <V>(name: string) => this.rowStore<V>(name, partition),
         appendStore: name => this.store(name, partition) as AppendStore,
         watermarkMs: () => task!.runtime(id).closedMs,

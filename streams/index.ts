@@ -2,10 +2,24 @@
 export { Engine, type EngineOptions } from './engine.ts'
 export type { CrashPoint, EngineEnvironment, EngineSettings } from './environment.ts'
 export { MillraceError } from './errors.ts'
+export {
+  type AggregateOptions,
+  GroupedStream,
+  type TableAggregation,
+  type TableReduction,
+} from './grouped-stream.ts'
 export { fieldsKey, json, type KeySerde, text, textKey, type ValueSerde } from './serde.ts'
-export { type Aggregation, GroupedStream, type Grouping, Stream, WindowedStream } from './stream.ts'
+export { type Grouping, Stream, type StreamOptions } from './stream.ts'
 export { Table, type ViewOptions } from './table.ts'
 export { Topology } from './topology.ts'
 export { viewService } from './view-service.ts'
 export type * from './views.ts'
-export { hopping, type TimeWindows, tumbling, type Windowed } from './windows.ts'
+export { type Aggregation, SessionStream, WindowedStream } from './windowed-stream.ts'
+export {
+  hopping,
+  type SessionWindows,
+  sessions,
+  type TimeWindows,
+  tumbling,
+  type Windowed,
+} from './windows.ts'

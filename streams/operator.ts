@@ -39,6 +39,8 @@ export interface OperatorContext {
   readonly partition: number
   rowStore<V>(name: string): RowStore<V>
   appendStore(name: string): AppendStore
+  /** Somebody takes the main output; without, changes need not be put together. */
+  readonly observed: boolean
   /** The watermark all earlier rounds have reached; a returning idle partition may be behind. */
   watermarkMs(): number
   wallTimeMs(): number

@@ -11,6 +11,8 @@ export interface KeySerde<K> {
   readonly name: string
   /** Names of the key's fields, in their order. */
   readonly fields: readonly string[]
+  /** Those of them that are integers; the others are texts. */
+  readonly integers?: readonly string[]
   encode(key: K): RowKey
   /** Throws on bytes that `encode` cannot have written. */
   decode(row: RowKey): K
@@ -79,6 +81,7 @@ export interface Timed<V> {
 /** `time: float64 big-endian, value: bytes of the inner codec`. */
 export function timedCodec(inner: Codec<unknown>): Codec<unknown> {
   return {
+    mutable: inner.mutable,
     encode(row) {
       const { value, timeMs } = row as Timed<unknown>
       const encoded = inner.encode(value)
@@ -91,4 +94,9 @@ export function timedCodec(inner: Codec<unknown>): Codec<unknown> {
       return { value: inner.decode(bytes.subarray(8)), timeMs: bytes.readDoubleBE(0) }
     },
   }
+}
+
+/** A value that later changes in place of `value` do not reach. */
+export function detach<V>(codec: Codec<V>, value: V): V {
+  return codec.mutable ? codec.decode(codec.encode(value)) : value
 }

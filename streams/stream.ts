@@ -1,25 +1,19 @@
 /**
- * The fluent types: `Stream`, `GroupedStream`, `WindowedStream`. Methods have Kafka Streams'
- * names and only add a node to the topology; what a node does is in its operator file.
+ * `Stream`, the first of the fluent types. Methods have Kafka Streams' names and only add a node
+ * to the topology; what a node does is in its operator file.
  */
 
-import type { Codec } from '../state/port.ts'
-import { streamsError } from './errors.ts'
+import { GroupedStream } from './grouped-stream.ts'
 import { type Joiner, type JoinOptions, joinStreams } from './join.ts'
-import type { Operator, OperatorContext, SideReason, StoreSpec } from './operator.ts'
+import type { Operator, SideReason } from './operator.ts'
 import { filter } from './operators/filter.ts'
 import { flatMap } from './operators/flat-map.ts'
 import { map } from './operators/map.ts'
 import { merge } from './operators/merge.ts'
-import {
-  type WindowAggregateSpec,
-  windowAggregate,
-  windowAggregateStores,
-} from './operators/window-aggregate.ts'
-import { json, type KeySerde, type ValueSerde } from './serde.ts'
-import { Table } from './table.ts'
+import type { KeySerde, ValueSerde } from './serde.ts'
+import type { Table } from './table.ts'
+import { joinTable, type TableOptions, tableOf } from './tables.ts'
 import type { Edge, Topology } from './topology.ts'
-import type { TimeWindows, Windowed } from './windows.ts'
 
 export interface StreamOptions<K, V> {
   readonly key: KeySerde<K>
@@ -31,20 +25,6 @@ export interface Grouping<K> {
   readonly name: string
   readonly key: KeySerde<K>
   readonly partitions?: number
-}
-
-export interface Aggregation<K, V, A> {
-  /** Store, changelog topic, metric label and view: one name. */
-  readonly name: string
-  readonly initial: () => A
-  /** Returns the new aggregate and leaves the old one as it is; a RangeError is an overflow. */
-  readonly add: (aggregate: A, value: V, key: K) => A
-  /** How the aggregate is stored; JSON unless given. */
-  readonly codec?: Codec<A>
-  /** `update` (each change) or `close` (once, final): `suppress` in Kafka Streams. */
-  readonly emit?: 'update' | 'close'
-  /** How long windows stay queryable after their end; at least, and by default, the grace. */
-  readonly retentionMs?: number
 }
 
 type Step = Pick<
@@ -162,6 +142,21 @@ export class Stream<K, V> {
     return joinStreams({ kind: 'outer', left: this, right, joiner: joiner as never, options })
   }
 
+  /** The last value of each key, by event time and not by arrival; null deletes. */
+  toTable(options: TableOptions<K, V>): Table<K, V> {
+    return tableOf(this, options, 'time')
+  }
+
+  /** A result for each record whose key has a row in the table, as far as it has been read. */
+  joinTable<R, V2>(table: Table<K, R>, joiner: Joiner<K, V, R, V2>): Stream<K, V2> {
+    return joinTable({ kind: 'inner', stream: this, table, joiner })
+  }
+
+  /** A result for each record, with null where its key has no row. */
+  leftJoinTable<R, V2>(table: Table<K, R>, joiner: Joiner<K, V, R | null, V2>): Stream<K, V2> {
+    return joinTable({ kind: 'left', stream: this, table, joiner: joiner as never })
+  }
+
   /** Moves each record to the task that owns its key's partition. */
   repartition(grouping: Grouping<K>): Stream<K, V> {
     const from = this.edge.output === 'main' ? this : this.merge()
@@ -202,82 +197,5 @@ export class Stream<K, V> {
   side(reason: SideReason): Stream<K, V> {
     const edge: Edge = { node: this.edge.node, output: reason }
     return new Stream<K, V>(this.topology, edge, undefined, true)
-  }
-}
-
-export class GroupedStream<K, V> {
-  readonly stream: Stream<K, V>
-  readonly key: KeySerde<K>
-
-  constructor(stream: Stream<K, V>, key: KeySerde<K>) {
-    this.stream = stream
-    this.key = key
-  }
-
-  windowedBy(windows: TimeWindows): WindowedStream<K, V> {
-    return new WindowedStream(this, windows)
-  }
-}
-
-export class WindowedStream<K, V> {
-  readonly grouped: GroupedStream<K, V>
-  readonly windows: TimeWindows
-
-  constructor(grouped: GroupedStream<K, V>, windows: TimeWindows) {
-    this.grouped = grouped
-    this.windows = windows
-  }
-
-  count(options: Omit<Aggregation<K, V, number>, 'initial' | 'add'>): Table<Windowed<K>, number> {
-    return this.aggregate({ ...options, initial: () => 0, add: count => count + 1 })
-  }
-
-  aggregate<A>(aggregation: Aggregation<K, V, A>): Table<Windowed<K>, A> {
-    const { windows } = this
-    const spec: WindowAggregateSpec = windowSpec(aggregation, windows, this.grouped.key)
-    const node = this.grouped.stream.topology.add({
-      kind: 'operator',
-      name: aggregation.name,
-      type: 'window-aggregate',
-      parents: [this.grouped.stream.edge],
-      create: (context: OperatorContext) => windowAggregate(spec, context),
-      stores: windowAggregateStores(spec) satisfies StoreSpec[],
-      emission: spec.emit === 'close' ? 'final' : 'updates',
-      timeDependent: true,
-    })
-    return new Table(
-      this.grouped.stream.topology,
-      { node, output: 'main' },
-      {
-        store: aggregation.name,
-        key: this.grouped.key as KeySerde<unknown>,
-        stored: 'window',
-        windowSizeMs: windows.sizeMs,
-        graceMs: windows.graceMs,
-      },
-    )
-  }
-}
-
-function windowSpec<K, V, A>(
-  aggregation: Aggregation<K, V, A>,
-  windows: TimeWindows,
-  key: KeySerde<K>,
-): WindowAggregateSpec {
-  const retentionMs = aggregation.retentionMs ?? windows.graceMs
-  if (retentionMs < windows.graceMs) {
-    throw streamsError('TOPOLOGY_INVALID', {
-      reason: `${aggregation.name} keeps windows for ${retentionMs} ms but takes records for ${windows.graceMs} ms after their end: its retention must be at least its grace`,
-    })
-  }
-  return {
-    name: aggregation.name,
-    windows,
-    key: key as KeySerde<unknown>,
-    initial: aggregation.initial,
-    add: aggregation.add as WindowAggregateSpec['add'],
-    codec: (aggregation.codec ?? json<A>()) as Codec<unknown>,
-    emit: aggregation.emit ?? 'update',
-    retentionMs,
   }
 }

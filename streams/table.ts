@@ -2,10 +2,12 @@
 
 import type { TObject, TProperties } from 'typebox'
 import { Type } from 'typebox'
+import type { Joiner } from './join.ts'
 import type { SideReason } from './operator.ts'
 import { map } from './operators/map.ts'
 import type { KeySerde } from './serde.ts'
 import { Stream, stateless } from './stream.ts'
+import { joinTables, type TableJoinRequest } from './tables.ts'
 import type { Edge, Topology } from './topology.ts'
 import type { ViewKind } from './views.ts'
 
@@ -14,8 +16,9 @@ export interface TableStore {
   readonly store: string
   readonly key: KeySerde<unknown>
   readonly stored: ViewKind
-  readonly windowSizeMs: number | undefined
-  readonly graceMs: number
+  readonly windowSizeMs?: number
+  readonly gapMs?: number
+  readonly graceMs?: number
 }
 
 export interface ViewOptions<K, V, P extends TProperties> {
@@ -27,6 +30,8 @@ export interface ViewOptions<K, V, P extends TProperties> {
   /** Value fields of a row; the stored value itself unless given. Undefined hides the row. */
   readonly row?: (value: V, key: K) => Record<string, unknown> | undefined
 }
+
+type JoinTableOptions<V> = TableJoinRequest<never, never, never, V>['options']
 
 export class Table<K, V> {
   readonly topology: Topology
@@ -48,6 +53,29 @@ export class Table<K, V> {
     )
   }
 
+  /** A row for each key that has one in both tables. */
+  join<R, V2>(right: Table<K, R>, joiner: Joiner<K, V, R, V2>, options: JoinTableOptions<V2>) {
+    return joinTables({ kind: 'inner', left: this, right, joiner, options })
+  }
+
+  /** A row for each key of this table, null where the other has none. */
+  leftJoin<R, V2>(
+    right: Table<K, R>,
+    joiner: Joiner<K, V, R | null, V2>,
+    options: JoinTableOptions<V2>,
+  ) {
+    return joinTables({ kind: 'left', left: this, right, joiner: joiner as never, options })
+  }
+
+  /** A row for each key of either table. */
+  outerJoin<R, V2>(
+    right: Table<K, R>,
+    joiner: Joiner<K, V | null, R | null, V2>,
+    options: JoinTableOptions<V2>,
+  ) {
+    return joinTables({ kind: 'outer', left: this, right, joiner: joiner as never, options })
+  }
+
   /** Records the step took out of the flow: late, without a key, a duplicate. */
   side(reason: SideReason): Stream<unknown, unknown> {
     return new Stream(this.topology, { node: this.edge.node, output: reason }, undefined, true)
@@ -61,7 +89,10 @@ export class Table<K, V> {
         name: options.name,
         kind: source.stored,
         description: options.description,
-        key: source.key.fields.map(name => ({ name, type: 'string' as const })),
+        key: source.key.fields.map(name => ({
+          name,
+          type: source.key.integers?.includes(name) ? ('integer' as const) : ('string' as const),
+        })),
         value: Type.Object(options.value) as TObject,
         units: options.units ?? {},
       },
@@ -69,7 +100,8 @@ export class Table<K, V> {
       store: source.store,
       key: source.key,
       windowSizeMs: source.windowSizeMs,
-      graceMs: source.graceMs,
+      gapMs: source.gapMs,
+      graceMs: source.graceMs ?? 0,
       keyFields: source.key.toFields,
       project: (options.row ?? (value => value)) as ViewProjection,
     })

@@ -7,6 +7,8 @@ import { streamsError } from './errors.ts'
 import type { Emission, Operator, OperatorContext, SideReason, StoreSpec } from './operator.ts'
 import type { KeySerde, ValueSerde } from './serde.ts'
 import { Stream, type StreamOptions } from './stream.ts'
+import type { Table } from './table.ts'
+import { type TableOptions, tableOf } from './tables.ts'
 import type { ViewDeclaration } from './views.ts'
 
 /** Which output of a node an edge leaves from. */
@@ -40,6 +42,8 @@ export interface OperatorNode extends NodeBase {
   readonly emission: Emission
   /** Windows, stream joins and deduplication: they may not follow emit-on-update (law 8). */
   readonly timeDependent: boolean
+  /** Inputs that do not count in its watermark: the table of a stream-table join. */
+  readonly passivePorts?: readonly number[]
 }
 
 export interface ExchangeNode extends NodeBase {
@@ -65,8 +69,10 @@ export interface ViewNode {
   readonly node: number
   readonly store: string
   readonly key: KeySerde<unknown>
-  /** End of a row's window after its start (`window`), or none (`table`). */
+  /** Window views: end of a row's window after its start. */
   readonly windowSizeMs: number | undefined
+  /** Session views: how far apart the events of one session may be. */
+  readonly gapMs: number | undefined
   readonly graceMs: number
   /** Value fields of a row; undefined hides the row. */
   readonly project: (value: unknown, key: unknown) => Record<string, unknown> | undefined
@@ -98,6 +104,11 @@ export class Topology {
     return new Stream(this, { node, output: 'main' }, options)
   }
 
+  /** A topic as a table: the last value of each key by offset; null deletes. */
+  table<K, V>(topic: string, options: TableOptions<K, V>): Table<K, V> {
+    return tableOf(this.stream(topic, options), options, 'offset')
+  }
+
   /** Adds a node; its parents are there already, so the list is in topological order. */
   add(node: NewNode<TopologyNode>): number {
     const id = this.nodes.length
@@ -111,6 +122,13 @@ export class Topology {
     }
     this.nodes.push({ ...node, id } as TopologyNode)
     return id
+  }
+
+  /** True when a node takes the main output of this one. */
+  observed(node: number): boolean {
+    return this.nodes.some(({ parents }) =>
+      parents.some(edge => edge.node === node && edge.output === 'main'),
+    )
   }
 
   /** A name for a stateless step, which nobody addresses: position in the topology. */

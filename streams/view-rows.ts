@@ -2,11 +2,16 @@
  * How a view's store rows become flat rows: which range of row keys a query touches, which rows
  * match it, and what a row looks like.
  */
-import { rowKeyOfWindow, windowKey, windowStartOf } from '../state/keys.ts'
+import { rowKeyOfWindow, sessionOfRow, windowKey, windowStartOf } from '../state/keys.ts'
 import type { RowKey, RowRange } from '../state/port.ts'
 import type { Timed } from './serde.ts'
 import type { ViewNode } from './topology.ts'
 import type { RowsQuery, ViewRow } from './views.ts'
+
+interface Bounds {
+  readonly windowStart: number
+  readonly windowEnd: number
+}
 
 export class ViewRows {
   readonly view: ViewNode
@@ -15,44 +20,60 @@ export class ViewRows {
     this.view = view
   }
 
-  get #windowed(): boolean {
-    return this.view.windowSizeMs !== undefined
-  }
-
   /** The row keys that can hold rows of the query. */
   range(query: Pick<RowsQuery, 'from' | 'to'>): RowRange {
-    if (!this.#windowed) return {}
+    if (this.view.declaration.kind === 'table') return {}
     return {
       ...(query.from === undefined ? {} : { gte: windowKey(Math.max(query.from, 0), '') }),
       ...(query.to === undefined ? {} : { lt: windowKey(Math.max(query.to, 0), '') }),
     }
   }
 
+  #parse(row: RowKey): { key: unknown; bounds: Bounds | undefined } {
+    const { declaration, key, windowSizeMs } = this.view
+    if (declaration.kind === 'table') return { key: key.decode(row), bounds: undefined }
+    if (declaration.kind === 'session') {
+      const session = sessionOfRow(row)
+      const bounds = { windowStart: session.start, windowEnd: session.end }
+      return { key: key.decode(session.key), bounds }
+    }
+    const windowStart = windowStartOf(row)
+    const bounds = { windowStart, windowEnd: windowStart + windowSizeMs! }
+    return { key: key.decode(rowKeyOfWindow(row)), bounds }
+  }
+
+  /** A window is final from its end + grace on, a session after its end + gap + grace. */
+  #final({ windowEnd }: Bounds, watermarkMs: number): boolean {
+    const { gapMs, graceMs } = this.view
+    if (gapMs === undefined) return windowEnd + graceMs <= watermarkMs
+    return windowEnd + gapMs + graceMs < watermarkMs
+  }
+
   /** Fields that tell the row: key fields and window bounds. */
   identity(row: RowKey): Record<string, unknown> {
-    const { view } = this
-    if (!this.#windowed) return view.keyFields(view.key.decode(row))
-    const windowStart = windowStartOf(row)
-    const windowEnd = windowStart + view.windowSizeMs!
-    return { ...view.keyFields(view.key.decode(rowKeyOfWindow(row))), windowStart, windowEnd }
+    const { key, bounds } = this.#parse(row)
+    return { ...this.view.keyFields(key), ...bounds }
   }
 
   /** The flat row, or undefined where the view hides it. */
   row(rowKey: RowKey, stored: unknown, watermarkMs: number): ViewRow | undefined {
     const { view } = this
-    const key = view.key.decode(this.#windowed ? rowKeyOfWindow(rowKey) : rowKey)
-    const fields = view.project((stored as Timed<unknown>).value, key)
+    const { key, bounds } = this.#parse(rowKey)
+    const { value } = stored as Timed<unknown>
+    const fields = value === null ? undefined : view.project(value, key)
     if (fields === undefined) return undefined
-    const identity = this.identity(rowKey)
-    if (!this.#windowed) return { ...identity, ...fields }
-    const final = (identity.windowEnd as number) + view.graceMs <= watermarkMs
-    return { ...identity, final, ...fields }
+    if (bounds === undefined) return { ...view.keyFields(key), ...fields }
+    const final = this.#final(bounds, watermarkMs)
+    return { ...view.keyFields(key), ...bounds, final, ...fields }
   }
 
-  /** Windows that close as the watermark moves from `beforeMs` to `afterMs`. */
+  /**
+   * Windows that close as the watermark moves from `beforeMs` to `afterMs`. Sessions lie in no
+   * range by their end; their step writes each row once more when it closes.
+   */
   closedRange(beforeMs: number, afterMs: number): RowRange | undefined {
-    if (!this.#windowed) return undefined
-    const reach = this.view.windowSizeMs! + this.view.graceMs
+    if (this.view.windowSizeMs === undefined) return undefined
+    const reach = this.view.windowSizeMs + this.view.graceMs
     const last = afterMs - reach
     const first = Math.max(beforeMs - reach + 1, 0)
     if (last < first) return undefined

@@ -1,0 +1,183 @@
+/**
+ * Aggregates all records of each key: a table with one row a key.
+ *
+ * in     records by key; null keys leave by `null-key`, null values by `poison`
+ * time   a row's time is its latest event; with a time to live, its end is by event time
+ * state  one row a key: aggregate and time; with a time to live, one (expiry, key) row beside it
+ * out    the changed rows of a batch, once each, with the value before; null deletes a row
+ * late   nothing is late
+ *
+ * A record counts to a row that is no more than the time to live before the record's own stream
+ * time. The watermark is never ahead of that, so the row is there whenever it counts, and whether
+ * a dead row has been deleted yet makes no difference.
+ */
+import { decodeTime, encodeTime } from '../../state/keys.ts'
+import type { Codec, RowKey, RowStore } from '../../state/port.ts'
+import { Batch, NO_SOURCE } from '../batch.ts'
+import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
+import { detach, type KeySerde, type Timed, timedCodec } from '../serde.ts'
+
+export interface AggregateSpec {
+  readonly name: string
+  readonly key: KeySerde<unknown>
+  /** The new aggregate; `aggregate` is undefined where the key has no row. Null deletes. */
+  readonly fold: (aggregate: unknown, value: unknown, key: unknown) => unknown
+  readonly codec: Codec<unknown>
+  /** Absent: rows stay for ever. */
+  readonly ttlMs: number | undefined
+}
+
+const MARK = Buffer.of(1)
+const markCodec: Codec<unknown> = { encode: () => MARK, decode: () => MARK }
+
+const expiryStore = (spec: AggregateSpec) => `${spec.name}-expiry`
+
+export function aggregateStores(spec: AggregateSpec): StoreSpec[] {
+  const rows: StoreSpec = { kind: 'rows', name: spec.name, codec: timedCodec(spec.codec) }
+  if (spec.ttlMs === undefined) return [rows]
+  return [rows, { kind: 'rows', name: expiryStore(spec), codec: markCodec }]
+}
+
+export function aggregate(spec: AggregateSpec, context: OperatorContext): Operator {
+  return new Aggregate(spec, context)
+}
+
+interface Touched {
+  readonly key: unknown
+  readonly previous: unknown
+  timeMs: number
+}
+
+class Aggregate implements Operator {
+  readonly #spec: AggregateSpec
+  readonly #context: OperatorContext
+  readonly #store: RowStore<Timed<unknown>>
+  /**
+   * Every living row has a mark at or before its expiry. A mark that comes due before its row
+   * does is put again, at the row's expiry: one mark a time to live, not one an update.
+   */
+  readonly #marks: RowStore<unknown> | undefined
+  readonly #ttlMs: number
+  /** No mark is due before this; −∞ until the first look. */
+  #nextDueMs = Number.NEGATIVE_INFINITY
+  #rows: (RowKey | undefined)[] = []
+  #expired: { row: RowKey; value: Timed<unknown> }[] = []
+
+  constructor(spec: AggregateSpec, context: OperatorContext) {
+    this.#spec = spec
+    this.#context = context
+    this.#store = context.rowStore(spec.name)
+    this.#ttlMs = spec.ttlMs ?? Number.POSITIVE_INFINITY
+    if (spec.ttlMs !== undefined) this.#marks = context.rowStore(expiryStore(spec))
+  }
+
+  prepare(input: Batch): Promise<void> | undefined {
+    const { key } = this.#spec
+    const wanted = new Set<RowKey>()
+    this.#rows = input.keys.map(k => (k === null || k === undefined ? undefined : key.encode(k)))
+    for (const row of this.#rows) if (row !== undefined) wanted.add(row)
+    return this.#store.prefetch(wanted)
+  }
+
+  process(input: Batch, _port: number, out: Outputs): void {
+    const touched = new Map<RowKey, Touched>()
+    for (let i = 0; i < input.length; i++) {
+      const value = input.values[i]
+      const row = this.#rows[i]
+      if (row === undefined) out.drop(input, i, 'null-key')
+      else if (value === null || value === undefined) {
+        out.drop(input, i, 'poison', 'a null value adds nothing to an aggregate')
+      } else {
+        try {
+          this.#add(input, i, row, touched)
+        } catch (error) {
+          const reason = error instanceof RangeError ? 'overflow' : 'poison'
+          out.drop(input, i, reason, String(error))
+        }
+      }
+    }
+    if (this.#context.observed) out.main = this.#changes(touched)
+  }
+
+  #add(input: Batch, i: number, row: RowKey, touched: Map<RowKey, Touched>): void {
+    const { fold, codec } = this.#spec
+    const key = input.keys[i]
+    const timeMs = input.times[i]!
+    const stored = this.#store.get(row)
+    const boundMs = Math.max(input.streamTimes[i]!, this.#context.watermarkMs())
+    const before =
+      stored !== undefined && stored.timeMs + this.#ttlMs < boundMs ? undefined : stored
+    const change = touched.get(row) ?? {
+      key,
+      previous: stored && this.#context.observed ? detach(codec, stored.value) : undefined,
+      timeMs: 0,
+    }
+    const value = fold(before?.value, input.values[i], key)
+    const latestMs = Math.max(before?.timeMs ?? 0, timeMs)
+    change.timeMs = latestMs
+    touched.set(row, change)
+    if (value === null || value === undefined) {
+      if (stored !== undefined) this.#store.delete(row)
+      return
+    }
+    this.#store.put(row, { value, timeMs: latestMs })
+    if (before === undefined) this.#mark(row, latestMs)
+  }
+
+  #mark(row: RowKey, timeMs: number): void {
+    if (this.#marks === undefined) return
+    const dueMs = timeMs + this.#ttlMs
+    this.#marks.put(encodeTime(dueMs) + row, MARK)
+    this.#nextDueMs = Math.min(this.#nextDueMs, dueMs)
+  }
+
+  #changes(touched: ReadonlyMap<RowKey, Touched>): Batch {
+    const batch = new Batch()
+    for (const [row, { key, previous, timeMs }] of touched) {
+      const now = this.#store.get(row)
+      if (now === undefined && previous === undefined) continue
+      const value = now === undefined ? null : detach(this.#spec.codec, now.value)
+      const origin = { timeMs, streamTimeMs: timeMs, source: NO_SOURCE, offset: 0 }
+      batch.change({ key, value, ...origin }, previous)
+    }
+    return batch
+  }
+
+  prepareClose(watermarkMs: number): Promise<void> | undefined {
+    if (this.#marks === undefined || watermarkMs <= this.#nextDueMs) return undefined
+    return this.#expire(this.#marks, watermarkMs)
+  }
+
+  async #expire(marks: RowStore<unknown>, watermarkMs: number): Promise<void> {
+    const end = encodeTime(watermarkMs)
+    const due = new Set<RowKey>()
+    for await (const rows of marks.scan({ lt: end })) {
+      for (const { key } of rows) due.add(key.slice(8))
+    }
+    await this.#store.prefetch(due)
+    if (due.size > 0) await marks.deleteRange('', end)
+    for (const row of due) {
+      const value = this.#store.get(row)
+      if (value === undefined) continue
+      if (value.timeMs + this.#ttlMs >= watermarkMs) this.#mark(row, value.timeMs)
+      else {
+        this.#store.delete(row)
+        this.#expired.push({ row, value })
+      }
+    }
+    this.#nextDueMs = Number.POSITIVE_INFINITY
+    for await (const [first] of marks.scan({ limit: 1 })) this.#nextDueMs = decodeTime(first!.key)
+  }
+
+  close(_watermarkMs: number, out: Outputs): void {
+    if (this.#expired.length === 0) return
+    const batch = new Batch()
+    for (const { row, value } of this.#expired) {
+      const timeMs = value.timeMs + this.#ttlMs
+      const origin = { timeMs, streamTimeMs: timeMs, source: NO_SOURCE, offset: 0 }
+      batch.change({ key: this.#spec.key.decode(row), value: null, ...origin }, value.value)
+    }
+    this.#expired = []
+    out.main = batch
+  }
+}

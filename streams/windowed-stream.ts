@@ -1,0 +1,173 @@
+/** `WindowedStream` and `SessionStream`: grouped records in windows of event time. */
+import type { Codec } from '../state/port.ts'
+import { streamsError } from './errors.ts'
+import type { GroupedStream } from './grouped-stream.ts'
+import {
+  type SessionAggregateSpec,
+  sessionAggregate,
+  sessionAggregateStores,
+} from './operators/session-aggregate.ts'
+import {
+  type WindowAggregateSpec,
+  windowAggregate,
+  windowAggregateStores,
+} from './operators/window-aggregate.ts'
+import { json, type KeySerde } from './serde.ts'
+import { Table } from './table.ts'
+import type { SessionWindows, TimeWindows, Windowed } from './windows.ts'
+
+export interface Aggregation<K, V, A> {
+  /** Store, changelog topic, metric label and view: one name. */
+  readonly name: string
+  readonly initial: () => A
+  /**
+   * Returns the new aggregate and leaves the old one as it is, unless the codec is mutable: then
+   * it may change and return it, but not after it has begun to fail. A RangeError is an overflow.
+   */
+  readonly add: (aggregate: A, value: V, key: K) => A
+  /** How the aggregate is stored; JSON unless given. */
+  readonly codec?: Codec<A>
+  /** `update` (each change) or `close` (once, final): `suppress` in Kafka Streams. */
+  readonly emit?: 'update' | 'close'
+  /**
+   * How long windows stay queryable after their end; at least, and by default, the grace (of
+   * sessions: gap and grace).
+   */
+  readonly retentionMs?: number
+}
+
+export interface SessionAggregation<K, V, A> extends Aggregation<K, V, A> {
+  /** One aggregate of two that a record has joined; equal however the parts are grouped. */
+  readonly merge: (left: A, right: A, key: K) => A
+}
+
+type Named<T> = Omit<T, 'initial' | 'add' | 'merge'>
+export type Reduction<K, V> = Named<Aggregation<K, V, V>> & {
+  /** The first value of a window is its aggregate. */
+  readonly reduce: (aggregate: V, value: V, key: K) => V
+}
+
+/** `reduce` as an aggregation: undefined stands for no value yet. */
+function ofReduction<K, V>(reduction: Reduction<K, V>): SessionAggregation<K, V, V> {
+  const { reduce } = reduction
+  const add = (before: V | undefined, value: V, key: K) =>
+    before === undefined ? value : reduce(before, value, key)
+  return { ...reduction, initial: () => undefined as V, add, merge: reduce }
+}
+
+export class WindowedStream<K, V> {
+  readonly grouped: GroupedStream<K, V>
+  readonly windows: TimeWindows
+
+  constructor(grouped: GroupedStream<K, V>, windows: TimeWindows) {
+    this.grouped = grouped
+    this.windows = windows
+  }
+
+  count(options: Named<Aggregation<K, V, number>>): Table<Windowed<K>, number> {
+    return this.aggregate({ ...options, initial: () => 0, add: count => count + 1 })
+  }
+
+  reduce(reduction: Reduction<K, V>): Table<Windowed<K>, V> {
+    return this.aggregate(ofReduction(reduction))
+  }
+
+  aggregate<A>(aggregation: Aggregation<K, V, A>): Table<Windowed<K>, A> {
+    const { windows } = this
+    const key = this.grouped.key as KeySerde<unknown>
+    const spec: WindowAggregateSpec = {
+      ...windowedSpec(aggregation, key, windows.graceMs),
+      windows,
+    }
+    const node = this.grouped.stream.topology.add({
+      kind: 'operator',
+      name: aggregation.name,
+      type: 'window-aggregate',
+      parents: [this.grouped.stream.edge],
+      create: context => windowAggregate(spec, context),
+      stores: windowAggregateStores(spec),
+      emission: spec.emit === 'close' ? 'final' : 'updates',
+      timeDependent: true,
+    })
+    return new Table(
+      this.grouped.stream.topology,
+      { node, output: 'main' },
+      {
+        store: aggregation.name,
+        key,
+        stored: 'window',
+        windowSizeMs: windows.sizeMs,
+        graceMs: windows.graceMs,
+      },
+    )
+  }
+}
+
+/** Records of each key in sessions: runs of events no more than the gap apart. */
+export class SessionStream<K, V> {
+  readonly grouped: GroupedStream<K, V>
+  readonly windows: SessionWindows
+
+  constructor(grouped: GroupedStream<K, V>, windows: SessionWindows) {
+    this.grouped = grouped
+    this.windows = windows
+  }
+
+  count(options: Named<Aggregation<K, V, number>>): Table<Windowed<K>, number> {
+    const merge = (left: number, right: number) => left + right
+    return this.aggregate({ ...options, initial: () => 0, add: count => count + 1, merge })
+  }
+
+  reduce(reduction: Reduction<K, V>): Table<Windowed<K>, V> {
+    return this.aggregate(ofReduction(reduction))
+  }
+
+  /** `windowEnd` of a result is its last event; a merge deletes the results it joins. */
+  aggregate<A>(aggregation: SessionAggregation<K, V, A>): Table<Windowed<K>, A> {
+    const { windows } = this
+    const { gapMs, graceMs } = windows
+    const key = this.grouped.key as KeySerde<unknown>
+    const { name } = aggregation
+    const spec: SessionAggregateSpec = {
+      ...windowedSpec(aggregation, key, gapMs + graceMs),
+      windows,
+      merge: aggregation.merge as SessionAggregateSpec['merge'],
+    }
+    const { topology, edge } = this.grouped.stream
+    const node = topology.add({
+      kind: 'operator',
+      name,
+      type: 'session-aggregate',
+      parents: [edge],
+      create: context => sessionAggregate(spec, context),
+      stores: sessionAggregateStores(spec),
+      emission: spec.emit === 'close' ? 'final' : 'updates',
+      timeDependent: true,
+    })
+    const source = { store: name, key, stored: 'session' as const, gapMs, graceMs }
+    return new Table(topology, { node, output: 'main' }, source)
+  }
+}
+
+/** What windows and sessions share; `leastMs` is how long a window still takes records. */
+function windowedSpec<K, V, A>(
+  aggregation: Aggregation<K, V, A>,
+  key: KeySerde<unknown>,
+  leastMs: number,
+) {
+  const { name, retentionMs = leastMs } = aggregation
+  if (retentionMs < leastMs) {
+    throw streamsError('TOPOLOGY_INVALID', {
+      reason: `${name} keeps windows for ${retentionMs} ms but takes records for ${leastMs} ms after their end: its retention must be at least that`,
+    })
+  }
+  return {
+    name,
+    key,
+    initial: aggregation.initial,
+    add: aggregation.add as WindowAggregateSpec['add'],
+    codec: (aggregation.codec ?? json<A>()) as Codec<unknown>,
+    emit: aggregation.emit ?? ('update' as const),
+    retentionMs,
+  }
+}
