@@ -92,6 +92,9 @@ export class Task {
             ? options.exchangeInputs.get(id)!
             : node.parents.length
       const runtime = new NodeRuntime(node, options.operators.get(id), inputs)
+      for (const port of node.kind === 'operator' ? (node.passivePorts ?? []) : []) {
+        runtime.watermark.set(port, { timeMs: Number.NEGATIVE_INFINITY, idle: true })
+      }
       this.#byId.set(id, runtime)
       return runtime
     })
@@ -191,7 +194,11 @@ export class Task {
     const forwarded = runtime.operator?.forwardedWatermark?.(timeMs) ?? timeMs
     const progress = { timeMs: forwarded, idle }
     for (const list of runtime.children.values()) {
-      for (const child of list) child.runtime.watermark.set(child.port, progress)
+      for (const child of list) {
+        const { node, watermark } = child.runtime
+        if (node.kind === 'operator' && node.passivePorts?.includes(child.port)) continue
+        watermark.set(child.port, progress)
+      }
     }
     for (const exchange of runtime.exchanges) {
       this.#surroundings.exchangeProgress(exchange, this.partition, progress)

@@ -39,7 +39,7 @@ export interface StreamJoinSpec {
 const SIDES = ['left', 'right'] as const
 
 export function streamJoinStores(spec: StreamJoinSpec): StoreSpec[] {
-  const segmentMs = Math.max(Math.ceil((spec.beforeMs + spec.afterMs + spec.graceMs) / 8), 1000)
+  const segmentMs = Math.max(Math.ceil((spec.beforeMs + spec.afterMs + spec.graceMs) / 2), 1000)
   const stores: StoreSpec[] = SIDES.map(side => ({
     kind: 'blocks',
     name: `${spec.name}-${side}`,

@@ -1,9 +1,9 @@
 /**
  * The process that crash tests kill: runs the shop over RocksDB and kills itself at the n-th
- * time it reaches a crash point. Arguments: directory, seed, orders, point (or `none`), nth, `forget`.
- * With `forget` the rows of some stores are deleted first, so that they are restored from their
- * changelogs. Input that is not in the log yet is appended first, in chunks, as a producer would go on.
- * When everything is processed it prints one line of JSON with what came out.
+ * time it reaches a crash point. Arguments: directory, seed, orders, point (or `none`), nth,
+ * `forget`. With the last the rows of some stores are deleted first, so that they are restored
+ * from their changelogs. Input that is not in the log yet is appended first, in chunks, as a
+ * producer would go on. When all is processed it prints one line of JSON with what came out.
  */
 import { randomBytes } from 'node:crypto'
 import { openEmbeddedLog } from '../../log/embedded/index.ts'
