@@ -11,9 +11,10 @@
  * In the database: 'S' rows, 'B' blocks, 'M' metadata; 'L', 'T', 'G' and 'I' are the log's.
  *
  *     row        = 'S' store 00 partition:uint16 key
- *     block      = 'B' store 00 partition:uint16 …    (see the block store)
+ *     block      = 'B' store 00 partition:uint16 …    (see `append-format.ts`)
  *     metadata   = 'M' store 00 partition:uint16 name
  */
+import { assert } from './errors.ts'
 import type { RowKey } from './port.ts'
 
 const scratch = Buffer.allocUnsafeSlow(4096)
@@ -67,12 +68,20 @@ const TWO_32 = 0x1_0000_0000
 let lastTime = Number.NaN
 let lastEncoded = ''
 
-/** A safe integer of ms as 8 bytes that sort as it does. */
+/**
+ * A safe integer of ms as 8 bytes that sort as it does. What is no safe integer can only bound a
+ * range: fractions are rounded up, and times beyond the last safe integer become it.
+ */
 export function encodeTime(timeMs: number): RowKey {
   if (timeMs === lastTime) return lastEncoded
-  const high = Math.floor(timeMs / TWO_32)
+  assert(!Number.isNaN(timeMs), 'a time is a number')
+  const bounded = Math.min(
+    Math.max(Math.ceil(timeMs), Number.MIN_SAFE_INTEGER),
+    Number.MAX_SAFE_INTEGER,
+  )
+  const high = Math.floor(bounded / TWO_32)
   scratch.writeUInt32BE((high ^ 0x8000_0000) >>> 0, 0)
-  scratch.writeUInt32BE(timeMs - high * TWO_32, 4)
+  scratch.writeUInt32BE(bounded - high * TWO_32, 4)
   lastEncoded = scratch.latin1Slice(0, 8)
   lastTime = timeMs
   return lastEncoded
@@ -120,6 +129,7 @@ export function sessionOfRow(row: RowKey): { start: number; key: RowKey; end: nu
 }
 
 function prefix(kind: 'S' | 'B' | 'M', store: string, partition: number): string {
+  assert(!store.includes('\0'), 'a store name has no NUL')
   return `${kind}${store}\0${String.fromCharCode(partition >> 8, partition & 0xff)}`
 }
 
