@@ -91,9 +91,9 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   prefetch(keys: Iterable<RowKey>): Promise<void> | undefined {
-    let missing: RowKey[] | undefined
-    for (const key of keys) if (!this.#present(key)) (missing ??= []).push(key)
-    return missing && this.#read(missing)
+    let missing: Set<RowKey> | undefined
+    for (const key of keys) if (!this.#present(key)) (missing ??= new Set()).add(key)
+    return missing && this.#read([...missing])
   }
 
   async #read(keys: readonly RowKey[]): Promise<void> {
@@ -285,6 +285,7 @@ class OverlaidRows<V> implements RowStore<V> {
   async restore(onProgress?: (position: number, end: number) => void): Promise<void> {
     const { log, changelog, database } = this.#options
     if (log === undefined || changelog === undefined) return
+    this.reset()
     await restoreRows({ store: this, log, changelog, database, onProgress })
   }
 }
