@@ -1,7 +1,7 @@
 /**
  * Aggregates the records of each key in tumbling or hopping windows.
  *
- * in     records by key; null keys leave by `null-key`
+ * in     records by key; null keys leave by `null-key`, null values by `poison`
  * time   event time; windows `[start, end)`; closes when the watermark reaches end + grace
  * state  one row a (window start, key): aggregate and latest event time; kept for the retention
  * out    on update: the changed rows of a batch, once each; on close: each row once, final
@@ -12,7 +12,7 @@ import { rowKeyOfWindow, windowKey, windowStartOf } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import { Batch, NO_SOURCE } from '../batch.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
-import { type KeySerde, type Timed, timedCodec } from '../serde.ts'
+import { detach, type KeySerde, type Timed, timedCodec } from '../serde.ts'
 import { firstWindowStart, type TimeWindows, type Windowed } from '../windows.ts'
 
 export interface WindowAggregateSpec {
@@ -41,7 +41,7 @@ interface Placement {
 interface Touched {
   readonly key: unknown
   readonly start: number
-  readonly previous: Timed<unknown> | undefined
+  readonly previous: unknown
 }
 
 export function windowAggregate(spec: WindowAggregateSpec, context: OperatorContext): Operator {
@@ -84,7 +84,7 @@ class WindowAggregate implements Operator {
     this.#late = []
     const rows = new Set<RowKey>()
     for (let i = 0; i < input.length; i++) {
-      if (input.keys[i] === null || input.keys[i] === undefined) continue
+      if (isNull(input.keys[i]) || isNull(input.values[i])) continue
       const time = input.times[i]!
       const bound = Math.max(input.streamTimes[i]!, watermarkMs)
       const encoded = key.encode(input.keys[i])
@@ -103,37 +103,53 @@ class WindowAggregate implements Operator {
 
   process(input: Batch, _port: number, out: Outputs): void {
     for (let i = 0; i < input.length; i++) {
-      if (input.keys[i] === null || input.keys[i] === undefined) out.drop(input, i, 'null-key')
+      if (isNull(input.keys[i])) out.drop(input, i, 'null-key')
+      else if (isNull(input.values[i])) {
+        out.drop(input, i, 'poison', 'a null value adds nothing to an aggregate')
+      }
     }
     for (const { record, start } of this.#late) {
       const end = start + this.#spec.windows.sizeMs
       out.drop(input, record, 'late', `window [${start}, ${end}) of ${this.#spec.name} is closed`)
     }
     const touched = new Map<RowKey, Touched>()
-    for (const { record, start, row } of this.#placements) {
-      const before = this.#store.get(row)
-      const key = input.keys[record]
-      let aggregate: unknown
+    for (const placement of this.#placements) {
       try {
-        const current = before === undefined ? this.#spec.initial() : before.value
-        aggregate = this.#spec.add(current, input.values[record], key)
+        this.#add(input, placement, touched)
       } catch (error) {
         const reason = error instanceof RangeError ? 'overflow' : 'poison'
-        out.drop(input, record, reason, String(error))
-        continue
+        out.drop(input, placement.record, reason, String(error))
       }
-      if (!touched.has(row)) touched.set(row, { key, start, previous: before })
-      const timeMs = Math.max(before?.timeMs ?? 0, input.times[record]!)
-      this.#store.put(row, { value: aggregate, timeMs })
     }
-    if (this.#spec.emit === 'update') out.main = this.#changes(touched)
+    if (this.#follows) out.main = this.#changes(touched)
+  }
+
+  /** Somebody takes each change. */
+  get #follows(): boolean {
+    return this.#spec.emit === 'update' && this.#context.observed
+  }
+
+  #add(input: Batch, placement: Placement, touched: Map<RowKey, Touched>): void {
+    const { initial, add, codec } = this.#spec
+    const { record, start, row } = placement
+    const before = this.#store.get(row)
+    const key = input.keys[record]
+    let change = touched.get(row)
+    if (change === undefined && this.#follows) {
+      change = { key, start, previous: before && detach(codec, before.value) }
+    }
+    const value = add(before === undefined ? initial() : before.value, input.values[record], key)
+    if (change !== undefined) touched.set(row, change)
+    const timeMs = Math.max(before?.timeMs ?? 0, input.times[record]!)
+    this.#store.put(row, { value, timeMs })
   }
 
   #changes(touched: ReadonlyMap<RowKey, Touched>): Batch {
     const batch = new Batch()
     for (const [row, { key, start, previous }] of touched) {
       const { value, timeMs } = this.#store.get(row)!
-      batch.change(this.#result(key, start, { value, timeMs }), previous?.value)
+      const now = { value: detach(this.#spec.codec, value), timeMs }
+      batch.change(this.#result(key, start, now), previous)
     }
     return batch
   }
@@ -189,4 +205,8 @@ class WindowAggregate implements Operator {
     if (this.#spec.emit === 'update') return watermarkMs
     return watermarkMs - this.#spec.windows.sizeMs - this.#spec.windows.graceMs
   }
+}
+
+function isNull(value: unknown): boolean {
+  return value === null || value === undefined
 }

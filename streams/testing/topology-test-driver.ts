@@ -147,6 +147,11 @@ export class TopologyTestDriver {
     await this.engine.drain()
   }
 
+  /** Moves the clock and runs the timers due, and nothing else. */
+  tick(byMs: number): void {
+    this.#clock.advance(byMs)
+  }
+
   /** Moves the clock, runs the timers due, idleness and wall-clock punctuation. */
   async advanceWallClock(byMs: number): Promise<void> {
     await this.process()
@@ -175,10 +180,11 @@ export class TopologyTestDriver {
           for (let i = 0; i < columns.length; i++) {
             const keyStart = columns.keyStart[i]!
             const valueStart = columns.valueStart[i]!
-            const key = columns.bytes.latin1Slice(keyStart, columns.keyEnd[i]!)
+            const row =
+              keyStart < 0 ? null : columns.bytes.latin1Slice(keyStart, columns.keyEnd[i]!)
             const headers = readHeaders(columns, i)
             records.push({
-              key: keyStart < 0 ? null : serdes.key.decode(key),
+              key: row === null ? null : serdes.key.decode(row),
               value:
                 valueStart < 0
                   ? null
