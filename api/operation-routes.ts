@@ -28,6 +28,7 @@ export type DeadLetters = (query: {
 
 export interface Operations {
   readonly readiness: () => Readiness
+  /** JSON, or a promise of it. */
   readonly topology: () => unknown
   readonly deadLetters: DeadLetters
 }
@@ -53,7 +54,7 @@ export function registerOperationRoutes(
 
   readRoute(app, '/v1/topology', async (request, reply) => {
     refuseUnknown(parseSearch(searchOf(request)), [])
-    return sendJson(reply, operations.topology())
+    return sendJson(reply, await operations.topology())
   })
 
   const deadLetters = async (...[request, reply]: Parameters<Parameters<typeof readRoute>[2]>) => {

@@ -1,0 +1,130 @@
+/**
+ * Feeds the demo world's events to the log: on a first start some hours of history as fast as
+ * they are taken, then live. What has been fed is committed with the events themselves, so that a
+ * restart, after a kill too, neither repeats nor skips any.
+ */
+import { eventRecord } from '../contracts/event-record.ts'
+import type { EventLog } from '../log/port.ts'
+import { type DemoSnapshot, DemoWorld } from '../processors/demo/world.ts'
+import type { EngineEnvironment } from '../streams/environment.ts'
+import type { ViewService } from '../streams/views.ts'
+import type { EventAppender } from './event-appender.ts'
+
+export interface DemoFeedOptions {
+  readonly log: EventLog
+  readonly appender: EventAppender
+  readonly views: ViewService
+  readonly environment: EngineEnvironment
+  readonly ratePerSecond: number
+  readonly seed: number
+  readonly onError: (error: unknown) => void
+}
+
+const GROUP = 'millrace-demo'
+/** Its committed metadata is the snapshot; no offset is meant. */
+const PLACE = { topic: 'orders', partition: 0 }
+const HISTORY_MS_MAX = 24 * 60 * 60 * 1000
+const HISTORY_EVENTS_MAX = 540_000
+const CHUNK_EVENTS = 2000
+const CHUNK_MS_MAX = 60_000
+const LIVE_MS = 100
+const CATCH_UP_MS_MAX = 1000
+const RETRY_MS = 1000
+
+export class DemoFeed {
+  readonly #options: DemoFeedOptions
+  #world: DemoWorld
+  #stopped = false
+  #wake: () => void = () => {}
+  #running: Promise<void> | undefined
+
+  private constructor(options: DemoFeedOptions, world: DemoWorld) {
+    this.#options = options
+    this.#world = world
+  }
+
+  static async open(options: DemoFeedOptions): Promise<DemoFeed> {
+    const { log, environment, ratePerSecond, seed } = options
+    const [committed] = await log.committed(GROUP, [PLACE])
+    const nowMs = environment.clock()
+    const historyMs = Math.min(HISTORY_MS_MAX, (HISTORY_EVENTS_MAX / ratePerSecond) * 1000)
+    const sinceMs = Math.floor(nowMs - historyMs)
+    if (committed === null) {
+      const world = new DemoWorld({ seed, ratePerSecond, startMs: sinceMs })
+      return new DemoFeed(options, world)
+    }
+    const snapshot = JSON.parse(committed.metadata) as DemoSnapshot
+    if (snapshot.seed !== seed || snapshot.ratePerSecond !== ratePerSecond) {
+      return new DemoFeed(options, new DemoWorld({ seed, ratePerSecond, startMs: nowMs }))
+    }
+    // After a long pause the world goes on as if only so much had been missed.
+    const resumeMs = Math.max(snapshot.resumeMs, sinceMs)
+    return new DemoFeed(options, DemoWorld.restore({ ...snapshot, resumeMs }))
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true
+    this.#wake()
+    await this.#running
+  }
+
+  async #run(): Promise<void> {
+    const { clock } = this.#options.environment
+    let taken: string | undefined
+    const chunkMs = Math.min(
+      CHUNK_MS_MAX,
+      Math.ceil((CHUNK_EVENTS / this.#options.ratePerSecond) * 1000),
+    )
+    while (!this.#stopped) {
+      const nowMs = clock()
+      const before = this.#world.snapshot()
+      const untilMs = Math.min(nowMs, before.resumeMs + chunkMs)
+      try {
+        const position = await this.#feed(untilMs)
+        if (untilMs >= nowMs) await this.#pause(LIVE_MS)
+        // History comes no faster than it is processed, so that the views move with it.
+        else if (taken !== undefined) await this.#processed(taken)
+        taken = position ?? taken
+      } catch (error) {
+        this.#options.onError(error)
+        // What was not taken is told again.
+        this.#world = DemoWorld.restore(before)
+        await this.#pause(RETRY_MS)
+      }
+    }
+  }
+
+  async #processed(position: string): Promise<void> {
+    // An engine that is not running takes nothing, and has its own way of telling.
+    const covered = await this.#options.views.waitFor(position, CATCH_UP_MS_MAX)
+    if (!covered) await this.#pause(CATCH_UP_MS_MAX)
+  }
+
+  async #feed(untilMs: number): Promise<string | undefined> {
+    const events = this.#world.advance(untilMs)
+    if (events.length === 0) return undefined
+    const records = events.map(({ event, ceId }) =>
+      eventRecord(event, { id: ceId, source: 'millrace/demo' }),
+    )
+    const metadata = JSON.stringify(this.#world.snapshot())
+    return this.#options.appender.append(records, {
+      group: GROUP,
+      offsets: [{ ...PLACE, offset: 0, metadata }],
+    })
+  }
+
+  #pause(delayMs: number): Promise<void> {
+    return new Promise(resolve => {
+      const cancel = this.#options.environment.schedule(resolve, delayMs)
+      this.#wake = () => {
+        cancel()
+        resolve()
+      }
+      if (this.#stopped) this.#wake()
+    })
+  }
+}

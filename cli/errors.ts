@@ -1,0 +1,33 @@
+/** The command line's rows of the error catalogue; `log/errors.ts` explains the mechanism. */
+import { type ErrorRow, errorsOf } from '../log/errors.ts'
+
+export const cliCatalogue = {
+  USAGE: { message: '{reason}', recovery: 'stop', status: 500 },
+  SETTINGS_INVALID: {
+    message: 'These settings cannot be used:\n{problems}',
+    recovery: 'stop',
+    status: 500,
+  },
+  INSTANCE_UNREACHABLE: {
+    message: 'The instance at {url} cannot be asked: {reason}.',
+    recovery: 'retry',
+    status: 503,
+  },
+  INSTANCE_REFUSED: {
+    message: 'The instance at {url} answered {status}: {reason}.',
+    recovery: 'stop',
+    status: 502,
+  },
+  FILE_UNREADABLE: {
+    message: 'The file {path} cannot be read: {reason}.',
+    recovery: 'stop',
+    status: 500,
+  },
+  DASHBOARD_BUILD_FAILED: {
+    message: 'The dashboard could not be built: {reason}.',
+    recovery: 'stop',
+    status: 500,
+  },
+} as const satisfies Record<string, ErrorRow>
+
+export const cliError = errorsOf(cliCatalogue)

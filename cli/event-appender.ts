@@ -1,0 +1,88 @@
+/** Puts validated events into the embedded log: one transaction a call, batches by partition. */
+
+import type { EventRecord } from '../contracts/event-record.ts'
+import { inputTopics } from '../contracts/topics.ts'
+import { partitionOf } from '../log/murmur2.ts'
+import type { CommittedOffset, EventLog, TopicPartition } from '../log/port.ts'
+import { RecordBatchBuilder } from '../log/record-batch-builder.ts'
+import { encodePosition } from '../streams/position.ts'
+
+/** Finishes a batch before it passes this; a single record may be larger. */
+const BATCH_BYTES = 512 * 1024
+
+/** Progress of the caller that is committed with its records. */
+export interface CallerProgress {
+  readonly group: string
+  readonly offsets: readonly CommittedOffset[]
+}
+
+interface OpenBatch {
+  readonly target: TopicPartition
+  readonly builder: RecordBatchBuilder
+}
+
+export class EventAppender {
+  readonly #log: EventLog
+  readonly #partitions = new Map<string, number>()
+  readonly #targets: TopicPartition[] = []
+
+  private constructor(log: EventLog) {
+    this.#log = log
+  }
+
+  static async open(log: EventLog): Promise<EventAppender> {
+    const appender = new EventAppender(log)
+    for (const topic of inputTopics) {
+      const found = await log.describeTopic(topic)
+      if (found === undefined) continue
+      appender.#partitions.set(topic, found.partitions)
+      for (let partition = 0; partition < found.partitions; partition++) {
+        appender.#targets.push({ topic, partition })
+      }
+    }
+    return appender
+  }
+
+  /** Appends all or nothing. Resolves with the position that covers all acknowledged input. */
+  async append(records: readonly EventRecord[], progress?: CallerProgress): Promise<string> {
+    const transaction = this.#log.begin()
+    const open = new Map<string, OpenBatch>()
+    for (const record of records) {
+      const { target, builder } = this.#batchOf(record, open)
+      const size = record.key.length + record.value.length
+      if (builder.count > 0 && builder.sizeBytes + size > BATCH_BYTES) {
+        transaction.append(target, builder.finish())
+      }
+      builder.append(record.timestamp, whole(record.key), whole(record.value), record.headers)
+    }
+    for (const { target, builder } of open.values()) transaction.append(target, builder.finish())
+    await transaction.commit(progress)
+    return this.position()
+  }
+
+  #batchOf({ topic, key }: EventRecord, open: Map<string, OpenBatch>): OpenBatch {
+    const partition = partitionOf(key, 0, key.length, this.#partitions.get(topic) ?? 1)
+    const id = `${topic}/${partition}`
+    let batch = open.get(id)
+    if (batch === undefined) {
+      batch = { target: { topic, partition }, builder: new RecordBatchBuilder() }
+      open.set(id, batch)
+    }
+    return batch
+  }
+
+  /** Everything that the input topics hold now. */
+  async position(): Promise<string> {
+    const ranges = await this.#log.offsets(this.#targets)
+    const offsets: Record<string, number[]> = {}
+    this.#targets.forEach(({ topic }, i) => {
+      offsets[topic] ??= []
+      offsets[topic].push(ranges[i].endOffset)
+    })
+    return encodePosition({ incarnation: this.#log.incarnation, offsets })
+  }
+}
+
+function whole(bytes: Buffer) {
+  return { bytes, start: 0, end: bytes.length }
+}

@@ -1,0 +1,135 @@
+/** Everything that holds a data folder, put together: database, log, engine, views, server. */
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import type { Logger } from 'pino'
+import type { ApiKey } from '../api/auth.ts'
+import { createServer, type Readiness, type Server } from '../api/index.ts'
+import { inputPartitions, inputTopics } from '../contracts/topics.ts'
+import { type EmbeddedLog, openEmbeddedLog } from '../log/embedded/index.ts'
+import type { EventLog } from '../log/port.ts'
+import { analyticsTopology } from '../processors/analytics/analytics.ts'
+import { openRocksDB, type RocksDBDatabase } from '../state/rocksdb.ts'
+import { deadLetterTopic } from '../streams/assembly.ts'
+import { Engine } from '../streams/engine.ts'
+import { streamsError } from '../streams/errors.ts'
+import { viewService } from '../streams/view-service.ts'
+import type { ViewService } from '../streams/views.ts'
+import { deadLetterListing } from './dead-letter-listing.ts'
+import { bootId, effects } from './effects.ts'
+import { EventAppender } from './event-appender.ts'
+import { describeTopology } from './topology-drawing.ts'
+import { packageVersion } from './version.ts'
+
+export interface ServiceOptions {
+  readonly dataDir: string
+  /** ms; Infinity for ever. */
+  readonly viewRetentionMs: number
+  /** ms; Infinity for never. */
+  readonly idleAfterMs: number
+  readonly apiKeys: readonly ApiKey[]
+  readonly allowedOrigins: readonly string[]
+  /** False: a missing input topic is an error. */
+  readonly createTopics: boolean
+  readonly dashboardRoot?: string
+  readonly logger: Logger
+}
+
+export interface Service {
+  readonly database: RocksDBDatabase
+  readonly log: EmbeddedLog
+  readonly engine: Engine
+  readonly views: ViewService
+  readonly appender: EventAppender
+  readonly server: Server
+  /** Closes what is open, the engine's last epoch committed. Idempotent. */
+  close(): Promise<void>
+}
+
+/** Opens a data folder. Nothing is processed and no port is open yet. */
+export async function openService(options: ServiceOptions): Promise<Service> {
+  const database = await openRocksDB(join(options.dataDir, 'db'), { ownerPid: process.pid })
+  const opened: (() => Promise<void>)[] = [() => database.close()]
+  const close = async (): Promise<void> => {
+    for (const step of opened.splice(0).reverse()) await step()
+  }
+  try {
+    const log = await openEmbeddedLog(database, effects, { bootId: bootId() })
+    opened.push(() => log.close())
+    await prepareInputTopics(log, options.createTopics)
+    const engine = await Engine.open({
+      topology: analyticsTopology({ retentionMs: options.viewRetentionMs }),
+      log,
+      database,
+      environment: effects,
+      settings: {
+        idleAfterMs: options.idleAfterMs,
+        createPartitions: options.createTopics ? inputPartitions : undefined,
+      },
+      onError: error => options.logger.error({ err: error }, 'an epoch failed'),
+    })
+    opened.push(() => engine.stop())
+    const { schedule } = effects
+    const views = viewService({ engine, schedule, incarnation: log.incarnation })
+    const appender = await EventAppender.open(log)
+    const server = await openServer(options, { log, engine, views, appender })
+    opened.push(() => server.close())
+    return { database, log, engine, views, appender, server, close }
+  } catch (error) {
+    await close().catch(() => {})
+    throw error
+  }
+}
+
+/** Input topics that no topology reads are there too: events are accepted for all of them. */
+async function prepareInputTopics(log: EventLog, create: boolean): Promise<void> {
+  for (const topic of inputTopics) {
+    if ((await log.describeTopic(topic)) !== undefined) continue
+    if (!create) throw streamsError('SOURCE_MISSING', { topic })
+    await log.createTopic(topic, inputPartitions, { retentionMs: -1 })
+  }
+}
+
+function openServer(
+  options: ServiceOptions,
+  { log, engine, views, appender }: Pick<Service, 'log' | 'engine' | 'views' | 'appender'>,
+): Promise<Server> {
+  const { schedule, clock } = effects
+  const { dashboardRoot, logger, apiKeys, allowedOrigins } = options
+  return createServer({
+    views,
+    append: records => appender.append(records),
+    clock,
+    schedule,
+    ids: randomUUID,
+    auth: { keys: apiKeys, allowedOrigins },
+    version: packageVersion(),
+    ...(dashboardRoot === undefined ? {} : { dashboardRoot }),
+    logger,
+    readiness: () => readinessOf(engine),
+    topology: async () => ({
+      ...describeTopology(engine.plan),
+      topics: await describeTopics(log),
+    }),
+    deadLetters: deadLetterListing(log, deadLetterTopic(engine.topology.application)),
+  })
+}
+
+function readinessOf(engine: Engine): Readiness {
+  if (engine.state === 'running') return { ready: true }
+  const [task] = engine.tasks()
+  return { ready: false, reason: task?.detail ?? engine.state }
+}
+
+/** The topics and what each partition holds. */
+async function describeTopics(log: EventLog) {
+  const topics = await log.listTopics()
+  return Promise.all(
+    topics.map(async ({ name, partitions, config }) => {
+      const targets = Array.from({ length: partitions }, (_, partition) => ({
+        topic: name,
+        partition,
+      }))
+      return { name, partitions: await log.offsets(targets), config }
+    }),
+  )
+}

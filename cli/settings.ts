@@ -1,0 +1,191 @@
+/**
+ * The settings: each an environment variable and a flag of the same name, a flag winning. All
+ * that is wrong with them is told at once.
+ */
+import { parseApiKeys } from '../api/index.ts'
+import { durationMs } from './durations.ts'
+import { cliError } from './errors.ts'
+
+interface Setting<T> {
+  readonly env: string
+  readonly placeholder: string
+  readonly meaning: string
+  /** As one would write it; shown in the help. */
+  readonly initial: string
+  /** Throws an error whose message says what is expected. */
+  readonly parse: (text: string) => T
+}
+
+function setting<T>(
+  env: string,
+  placeholder: string,
+  row: Omit<Setting<T>, 'env' | 'placeholder'>,
+) {
+  return { env, placeholder, ...row }
+}
+
+function integer(min: number, max: number) {
+  return (text: string): number => {
+    const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN
+    if (value >= min && value <= max) return value
+    throw new Error(`an integer from ${min} to ${max}`)
+  }
+}
+
+function text(value: string): string {
+  return value
+}
+
+function unavailable(reason: string) {
+  return (value: string): undefined => {
+    if (value === '') return undefined
+    throw new Error(reason)
+  }
+}
+
+function rate(value: string): number {
+  const number = /^\d{1,6}(\.\d{1,3})?$/.test(value) ? Number(value) : Number.NaN
+  if (number > 0 && number <= 100_000) return number
+  throw new Error('events a second, above 0 and at most 100000')
+}
+
+function origins(value: string): string[] {
+  return value
+    .split(',')
+    .map(origin => origin.trim())
+    .filter(origin => origin !== '')
+    .map(origin => {
+      if (URL.canParse(origin) && new URL(origin).origin === origin) return origin
+      throw new Error('origins such as https://example.org, comma separated, without a path')
+    })
+}
+
+export const settingRows = {
+  port: setting('PORT', 'PORT', {
+    meaning: 'HTTP and WebSocket port; 0 takes a free one, which the ready line names',
+    initial: '8080',
+    parse: integer(0, 65_535),
+  }),
+  host: setting('HOST', 'ADDRESS', {
+    meaning: 'address to listen on; off loopback, credentials must be configured',
+    initial: '127.0.0.1',
+    parse: text,
+  }),
+  dataDir: setting('DATA_DIR', 'FOLDER', {
+    meaning: 'everything that is kept: log, state, offsets',
+    initial: './data',
+    parse: text,
+  }),
+  viewRetention: setting('VIEW_RETENTION', 'TIME', {
+    meaning: 'how long views keep their windows, in event time: 30d, 12h, 90m, forever',
+    initial: '30d',
+    parse: value => durationMs(value, 'forever'),
+  }),
+  idleAfter: setting('IDLE_AFTER', 'TIME', {
+    meaning: 'a partition read to its end for so long holds no window open: 30s, 5m, never',
+    initial: '30s',
+    parse: value => durationMs(value, 'never'),
+  }),
+  apiKeys: setting('API_KEYS', 'KEYS', {
+    meaning: 'name:role:secret, comma separated; roles are reader, writer and admin',
+    initial: '',
+    parse: parseApiKeys,
+  }),
+  allowedOrigins: setting('ALLOWED_ORIGINS', 'ORIGINS', {
+    meaning: 'origins of other pages that may call from a browser, comma separated',
+    initial: '',
+    parse: origins,
+  }),
+  rate: setting('RATE', 'NUMBER', {
+    meaning: 'events a second of the demo',
+    initial: '50',
+    parse: rate,
+  }),
+  seed: setting('SEED', 'NUMBER', {
+    meaning: 'seed of the demo: the same seed tells the same story',
+    initial: '1',
+    parse: integer(0, 2 ** 32 - 1),
+  }),
+  services: setting('SERVICES', 'on|off', {
+    meaning: 'the order services; this version has none',
+    initial: 'off',
+    parse: (value: string): undefined => {
+      if (value !== 'off') throw new Error('off: this version has no order services yet')
+    },
+  }),
+  millraceBrokers: setting('MILLRACE_BROKERS', 'HOSTS', {
+    meaning: 'Kafka instead of the embedded log; this version has the embedded log only',
+    initial: '',
+    parse: unavailable('not set: this version runs on the embedded log only'),
+  }),
+  registryUrl: setting('REGISTRY_URL', 'URL', {
+    meaning: 'schema registry, with Kafka',
+    initial: '',
+    parse: unavailable('not set: a registry belongs to Kafka, which this version does not run on'),
+  }),
+  jwksUrl: setting('JWKS_URL', 'URL', {
+    meaning: 'keys of bearer tokens; this version knows API keys only',
+    initial: '',
+    parse: unavailable('not set: this version knows API keys only'),
+  }),
+  apiKey: setting('API_KEY', 'SECRET', {
+    meaning: 'secret to show to a running instance that asks for one',
+    initial: '',
+    parse: text,
+  }),
+  url: setting('MILLRACE_URL', 'URL', {
+    meaning: 'the instance to ask; unless given, the one that holds DATA_DIR',
+    initial: '',
+    parse: (value: string) => {
+      if (value === '' || (URL.canParse(value) && /^https?:/.test(value))) {
+        return value.replace(/\/+$/, '')
+      }
+      throw new Error('an http or https URL')
+    },
+  }),
+  logLevel: setting('LOG_LEVEL', 'LEVEL', {
+    meaning: 'least level of the messages on standard error',
+    initial: 'info',
+    parse: (value: string) => {
+      if (/^(trace|debug|info|warn|error|fatal|silent)$/.test(value)) return value
+      throw new Error('one of trace, debug, info, warn, error, fatal, silent')
+    },
+  }),
+} as const
+
+export type SettingName = keyof typeof settingRows
+export type Settings = {
+  readonly [N in SettingName]: ReturnType<(typeof settingRows)[N]['parse']>
+}
+
+/** `VIEW_RETENTION` is `--view-retention`; `MILLRACE_URL` is `--url`. */
+export function flagOf(name: SettingName): string {
+  return name.replace(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/** Reads the named settings. Throws SETTINGS_INVALID with every problem, secrets left out. */
+export function readSettings<N extends SettingName>(
+  names: readonly N[],
+  flags: Readonly<Record<string, unknown>>,
+  environment: Environment,
+): Pick<Settings, N> {
+  const values: Partial<Record<SettingName, unknown>> = {}
+  const problems: string[] = []
+  for (const name of names) {
+    const { env, initial, parse } = settingRows[name]
+    const flag = flags[flagOf(name)] as string | undefined
+    // An empty variable is how a shell unsets one.
+    const given = flag ?? (environment[env] || undefined)
+    try {
+      values[name] = parse(given ?? initial)
+    } catch (error) {
+      const where = flag === undefined ? env : `--${flagOf(name)}`
+      const shown = /key/i.test(name) ? '' : `, got ${JSON.stringify(given)}`
+      problems.push(`  ${where}: expected ${(error as Error).message}${shown}`)
+    }
+  }
+  if (problems.length > 0) throw cliError('SETTINGS_INVALID', { problems: problems.join('\n') })
+  return values as Pick<Settings, N>
+}

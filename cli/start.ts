@@ -1,0 +1,155 @@
+/** `millrace start`: the service, until a signal ends it. */
+import { mkdir } from 'node:fs/promises'
+import { type Logger, pino } from 'pino'
+import { assertBindable } from '../api/index.ts'
+import type { Command, Invocation, Terminal } from './command.ts'
+import { dashboardRoot } from './dashboard.ts'
+import { DemoFeed } from './demo-feed.ts'
+import { effects } from './effects.ts'
+import { removeInstance, writeInstance } from './instance-file.ts'
+import { openService, type Service } from './service.ts'
+import { readSettings, type Settings } from './settings.ts'
+import { watchSignals } from './signals.ts'
+
+const startSettings = [
+  'port',
+  'host',
+  'dataDir',
+  'viewRetention',
+  'idleAfter',
+  'apiKeys',
+  'allowedOrigins',
+  'rate',
+  'seed',
+  'services',
+  'millraceBrokers',
+  'registryUrl',
+  'jwksUrl',
+  'logLevel',
+] as const
+type StartSettings = Pick<Settings, (typeof startSettings)[number]>
+
+const MAINTENANCE_MS = 60_000
+
+export const startCommand: Command = {
+  name: 'start',
+  operands: '',
+  operandsMin: 0,
+  operandsMax: 0,
+  summary: 'Runs the service: log, processors, views, HTTP and the demo.',
+  settings: startSettings,
+  switches: [
+    { name: 'no-demo', meaning: 'starts neither generator nor order services' },
+    { name: 'no-create-topics', meaning: 'a missing input topic is an error' },
+  ],
+  examples: [
+    'millrace start',
+    'millrace start --no-demo --port 9000 --data-dir /var/lib/millrace',
+    'RATE=500 SEED=7 millrace start',
+  ],
+  run: start,
+}
+
+async function start({ flags, terminal }: Invocation): Promise<number> {
+  const settings = readSettings(startSettings, flags, terminal.environment)
+  assertBindable(settings.host, { keys: settings.apiKeys, allowedOrigins: [] })
+  const logger = pino({ level: settings.logLevel }, pino.destination({ dest: 2, sync: true }))
+  const signals = watchSignals(signal => logger.info({ signal }, 'stopping'))
+  const root = await builtDashboard(logger)
+  await mkdir(settings.dataDir, { recursive: true })
+  const service = await openService({
+    dataDir: settings.dataDir,
+    viewRetentionMs: settings.viewRetention,
+    idleAfterMs: settings.idleAfter,
+    apiKeys: settings.apiKeys,
+    allowedOrigins: settings.allowedOrigins,
+    createTopics: flags['no-create-topics'] !== true,
+    ...(root === undefined ? {} : { dashboardRoot: root }),
+    logger,
+  })
+  const stops: (() => Promise<void>)[] = [() => service.close()]
+  try {
+    // The engine answers for itself in /readyz; what serves stays up to say so.
+    service.engine.run().catch(error => logger.fatal({ err: error }, 'the engine gave up'))
+    stops.push(maintain(service, logger))
+    await announce(service, settings, terminal)
+    stops.push(() => removeInstance(settings.dataDir))
+    if (flags['no-demo'] !== true) stops.push(await startDemo(service, settings, logger))
+    await signals
+  } finally {
+    for (const stop of stops.reverse()) await stop()
+  }
+  logger.info('stopped')
+  return 0
+}
+
+async function builtDashboard(logger: Logger): Promise<string | undefined> {
+  try {
+    return await dashboardRoot(text => logger.info(text))
+  } catch (error) {
+    // The service is of use without its page.
+    logger.error({ err: error }, 'no dashboard')
+    return undefined
+  }
+}
+
+async function announce(
+  { server }: Service,
+  { host, port, dataDir }: StartSettings,
+  terminal: Terminal,
+): Promise<void> {
+  const url = await server.listen({ host, port })
+  await writeInstance(dataDir, { url: reachable(url), pid: process.pid })
+  terminal.out(`millrace ready ${url}\n`)
+}
+
+/** Listening on every address is no address to connect to. */
+function reachable(url: string): string {
+  return url.replace(/\/\/0\.0\.0\.0(?=:|$)/, '//127.0.0.1').replace('//[::]', '//[::1]')
+}
+
+async function startDemo(
+  { log, appender, views }: Service,
+  { rate, seed }: StartSettings,
+  logger: Logger,
+): Promise<() => Promise<void>> {
+  const feed = await DemoFeed.open({
+    log,
+    appender,
+    views,
+    environment: effects,
+    ratePerSecond: rate,
+    seed,
+    onError: error => logger.error({ err: error }, 'the demo could not append'),
+  })
+  feed.start()
+  return () => feed.stop()
+}
+
+/** Retention and compaction of the log, one pass after the other. */
+function maintain({ log }: Service, logger: Logger): () => Promise<void> {
+  let cancel: () => void = () => {}
+  let pass: Promise<void> = Promise.resolve()
+  let stopped = false
+  const again = () => {
+    if (!stopped) cancel = effects.schedule(run, MAINTENANCE_MS)
+  }
+  const run = () => {
+    pass = log.maintain(effects.clock()).then(
+      report => {
+        logger.debug(report, 'log maintained')
+        again()
+      },
+      error => {
+        logger.error({ err: error }, 'log maintenance failed')
+        again()
+      },
+    )
+  }
+  again()
+  return async () => {
+    stopped = true
+    cancel()
+    await pass
+  }
+}

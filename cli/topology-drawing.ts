@@ -1,0 +1,96 @@
+/** A topology as JSON, as text and as a Mermaid diagram. */
+import { changelogTopic } from '../streams/assembly.ts'
+import type { Plan } from '../streams/plan.ts'
+import type { Edge, Topology, TopologyNode } from '../streams/topology.ts'
+
+/** What `/v1/topology` serves. Node ids are positions in `nodes`. */
+export function describeTopology({ topology, subTopologies }: Plan) {
+  return {
+    application: topology.application,
+    nodes: topology.nodes.map(node => ({
+      id: node.id,
+      name: node.name,
+      kind: node.kind,
+      type: typeOf(node),
+      ...('topic' in node ? { topic: node.topic } : {}),
+      ...(node.kind === 'operator' ? { stores: storesOf(topology, node) } : {}),
+      parents: node.parents.map(({ node: from, output }) => ({ node: from, output })),
+    })),
+    subTopologies,
+    views: topology.views.map(({ declaration, node }) => ({ name: declaration.name, node })),
+  }
+}
+
+function storesOf({ application }: Topology, node: TopologyNode) {
+  if (node.kind !== 'operator') return []
+  return node.stores.map(({ name, kind }) => ({
+    name,
+    kind,
+    changelog: changelogTopic(application, name),
+  }))
+}
+
+function typeOf(node: TopologyNode): string {
+  return node.kind === 'operator' ? node.type : node.kind
+}
+
+function viewsOf(topology: Topology, node: TopologyNode): string[] {
+  return topology.views
+    .filter(view => view.node === node.id)
+    .map(({ declaration }) => declaration.name)
+}
+
+function edgeText({ nodes }: Topology, { node, output }: Edge): string {
+  return output === 'main' ? nodes[node].name : `${nodes[node].name} (${output})`
+}
+
+export function topologyText({ topology, subTopologies }: Plan): string {
+  const lines = [`Topology ${topology.application}`]
+  for (const { name, partitions, nodes } of subTopologies) {
+    lines.push('', `Sub-topology ${name}, ${partitions} partitions`)
+    for (const id of nodes) {
+      const node = topology.nodes[id]
+      const type = typeOf(node)
+      const title = node.name.startsWith(`${type}-`) ? node.name : `${type} ${node.name}`
+      lines.push(`  ${title}`)
+      if (node.parents.length > 0) {
+        lines.push(`    <- ${node.parents.map(edge => edgeText(topology, edge)).join(', ')}`)
+      }
+      if (node.kind === 'operator' && node.stores.length > 0) {
+        lines.push(`    stores ${node.stores.map(store => store.name).join(', ')}`)
+      }
+      const views = viewsOf(topology, node)
+      if (views.length > 0) lines.push(`    view ${views.join(', ')}`)
+    }
+  }
+  return `${lines.join('\n')}\n`
+}
+
+const shapes: Readonly<Record<TopologyNode['kind'], readonly [string, string]>> = {
+  source: ['[/', '/]'],
+  operator: ['[', ']'],
+  exchange: ['{{', '}}'],
+  sink: ['[\\', '\\]'],
+}
+
+export function topologyMermaid({ topology, subTopologies }: Plan): string {
+  const lines = ['flowchart LR']
+  subTopologies.forEach(({ nodes, partitions }, i) => {
+    lines.push(`  subgraph s${i}["${partitions} partitions"]`)
+    for (const id of nodes) {
+      const node = topology.nodes[id]
+      const [open, close] = shapes[node.kind]
+      lines.push(`    n${id}${open}"${node.name}"${close}`)
+    }
+    lines.push('  end')
+  })
+  for (const { id, parents } of topology.nodes) {
+    for (const { node, output } of parents) {
+      lines.push(`  n${node} -->${output === 'main' ? '' : `|${output}|`} n${id}`)
+    }
+  }
+  topology.views.forEach(({ declaration, node }, i) => {
+    lines.push(`  v${i}[("${declaration.name}")]`, `  n${node} -.-> v${i}`)
+  })
+  return `${lines.join('\n')}\n`
+}

@@ -1,0 +1,18 @@
+/** Times that the analytics views share, ms. */
+
+export const secondMs = 1000
+export const minuteMs = 60 * secondMs
+export const hourMs = 60 * minuteMs
+export const dayMs = 24 * hourMs
+
+/** How long after the end of a window its records are still taken. */
+export const graceMs = 10 * minuteMs
+
+/** How far apart an order and its payment may be, in either order. */
+export const paymentReachMs = dayMs
+
+/** Settings of the views. */
+export interface ViewSettings {
+  /** How long views keep their windows after their end, ms of event time; Infinity for ever. */
+  readonly retentionMs: number
+}
