@@ -45,16 +45,21 @@ export async function awaitPosition(
 }
 
 /** `waitFor`, ended early by the server's close. */
-function covered(context: ServerContext, token: string, waitMs: number): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    const stop = () => reject(apiError('SHUTTING_DOWN'))
-    context.onClose.add(stop)
-    context.views
-      .waitFor(token, waitMs)
-      .then(resolve, reject)
-      .finally(() => context.onClose.delete(stop))
+async function covered(context: ServerContext, token: string, waitMs: number): Promise<boolean> {
+  const waiting = context.views.waitFor(token, waitMs)
+  let stop = ignore
+  const stopped = new Promise<never>((_, reject) => {
+    stop = () => reject(apiError('SHUTTING_DOWN'))
   })
+  context.onClose.add(stop)
+  try {
+    return await Promise.race([waiting, stopped])
+  } finally {
+    context.onClose.delete(stop)
+  }
 }
+
+function ignore(): void {}
 
 export function sendJson(reply: FastifyReply, body: unknown, position?: string): FastifyReply {
   if (position !== undefined) reply.header(positionHeader, position)

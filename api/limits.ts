@@ -13,9 +13,9 @@ export interface Limits {
   readonly subscriptionsMax: number
   readonly messageBytesMax: number
   readonly messagesPerSecondMax: number
-  /** Unsent bytes of a client above which its rows are conflated. */
+  /** Unsent bytes of a client above which it gets no more until it has read. */
   readonly conflateBytes: number
-  /** Unsent and conflated bytes at which a slow client is closed. */
+  /** Bytes of deltas that a client may miss in one such pause before it is closed. */
   readonly clientBytesMax: number
   /** How long a slow client may make no progress. */
   readonly clientStallMs: number
@@ -25,9 +25,16 @@ export interface Limits {
   readonly publishIntervalMs: number
   /** How often a view without changes tells its position. */
   readonly idlePositionMs: number
-  /** Row changes kept a view, for clients that come back. */
-  readonly resumeChangesMax: number
+  /** Changed rows kept a view, for clients that are slow or come back. */
+  readonly resumeRowsMax: number
+  /** Positions kept a view from which a client can resume. */
+  readonly resumePositionsMax: number
+  /** Snapshots in a row that a client may need because it was too slow for the one before. */
+  readonly refetchesMax: number
+  /** How long a socket or stream that is being closed may take to go. */
   readonly closeGraceMs: number
+  /** How long requests that have begun may take when the server closes. */
+  readonly drainMs: number
   readonly requestsPerMinuteMax: number
 }
 
@@ -48,8 +55,11 @@ export const defaultLimits: Limits = {
   heartbeatMs: 15_000,
   publishIntervalMs: 25,
   idlePositionMs: 1_000,
-  resumeChangesMax: 20_000,
+  resumeRowsMax: 20_000,
+  resumePositionsMax: 4_096,
+  refetchesMax: 3,
   closeGraceMs: 1_000,
+  drainMs: 10_000,
   requestsPerMinuteMax: 1_200,
 }
 

@@ -1,6 +1,6 @@
 /** Query parameters, read strictly: what is not understood is refused by name. */
 import { assert, streamsError } from '../streams/errors.ts'
-import type { RowsQuery, ViewDeclaration } from '../streams/views.ts'
+import type { RowsQuery, RowsScope, ViewDeclaration } from '../streams/views.ts'
 
 export type Parameters = ReadonlyMap<string, string>
 
@@ -125,10 +125,8 @@ function isoMs(text: string): number {
     : parsed
 }
 
-export type RowFilter = Pick<RowsQuery, 'key' | 'prefix' | 'from' | 'to'>
-
 /** The filters that rows, stream and live subscription share. */
-export function filterOf(view: ViewDeclaration, parameters: Parameters): RowFilter {
+export function scopeOf(view: ViewDeclaration, parameters: Parameters): RowsScope {
   const key: Record<string, string> = {}
   for (const field of view.key) {
     const value = parameters.get(field.name)
@@ -178,7 +176,7 @@ export function rowsRequestOf(view: ViewDeclaration, parameters: Parameters): Ro
   refuseAsOf(parameters)
   const cursor = cursorOf(parameters)
   const query = {
-    ...filterOf(view, parameters),
+    ...scopeOf(view, parameters),
     limit: limitOf(parameters),
     ...(cursor === undefined ? {} : { cursor }),
   }

@@ -9,11 +9,14 @@ import { type AuthSettings, hostAllowed, identify, mayAct, noAuth, secretOf } fr
 import { positionHeader, type ServerContext } from './context.ts'
 import { apiError } from './errors.ts'
 import { registerEventRoutes } from './event-routes.ts'
+import { Feeds } from './feed.ts'
 import { type AppendEvents, createIngest } from './ingest.ts'
 import { defaultLimits, type Limits, type Schedule } from './limits.ts'
+import { serveLive } from './live.ts'
 import { countRequest, createServerMetrics } from './metrics.ts'
 import { type Operations, registerOperationRoutes } from './operation-routes.ts'
 import { problemOf, problemType, sendProblem } from './problem.ts'
+import { registerStreamRoute } from './stream.ts'
 import { registerViewRoutes } from './view-routes.ts'
 
 export interface ServerOptions extends Operations {
@@ -65,10 +68,11 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   })
   registerEventRoutes(app, context, ingest)
   registerOperationRoutes(app, context, options)
+  const feeds = new Feeds(context)
+  registerStreamRoute(app, context, feeds)
+  serveLive(app.server, context, feeds)
   await registerDashboard(app, options.dashboardRoot)
-  app.addHook('preClose', async () => {
-    for (const stop of [...context.onClose]) stop()
-  })
+  closeQuickly(app, context)
   await app.ready()
   return {
     listen: address => app.listen(address),
@@ -106,6 +110,26 @@ function createApp(options: ServerOptions): FastifyInstance {
     return sendProblem(reply, apiError('ROUTE_UNKNOWN', { path }))
   })
   return app
+}
+
+/** Fastify and Node close idle connections; these are the ones they would wait for. */
+function closeQuickly(app: FastifyInstance, context: ServerContext): void {
+  // Browsers connect ahead of need; Node counts a connection without a request as busy.
+  const unused = new Set<Socket>()
+  const used = ({ socket }: { socket: Socket }) => unused.delete(socket)
+  app.server.on('request', used).on('upgrade', used)
+  app.server.on('connection', (socket: Socket) => {
+    unused.add(socket)
+    socket.once('close', () => unused.delete(socket))
+  })
+  app.addHook('preClose', async () => {
+    for (const stop of [...context.onClose]) stop()
+    for (const socket of unused) socket.destroy()
+    // A request that never ends, such as a stalled upload, must not hold the process.
+    const cutOff = () => app.server.closeAllConnections()
+    const cancel = context.schedule(cutOff, context.limits.drainMs)
+    app.server.once('close', cancel)
+  })
 }
 
 /** What was no HTTP: there is no request to answer, only a socket. */
@@ -173,13 +197,21 @@ function registerCounting(app: FastifyInstance, context: ServerContext): void {
   })
   app.addHook('onSend', async (request, reply) => {
     if (!request.raw.url?.startsWith('/v1/') || reply.hasHeader(positionHeader)) return
-    reply.header(positionHeader, context.views.position())
+    const position = positionNow(context.views)
+    if (position !== undefined) reply.header(positionHeader, position)
   })
   app.addHook('onResponse', async (request, reply) => {
     metrics.requestsActive--
     const route = request.routeOptions.url ?? 'unknown'
     countRequest(metrics, [request.method, route, String(reply.statusCode)])
   })
+}
+
+/** An engine that has not started yet has no position. */
+function positionNow(views: ViewService): string | undefined {
+  return views.tasks().some(task => task.state === 'running' || task.state === 'draining')
+    ? views.position()
+    : undefined
 }
 
 async function registerDashboard(app: FastifyInstance, root: string | undefined): Promise<void> {

@@ -7,6 +7,7 @@ import type {
   MetricSample,
   RowsPage,
   RowsQuery,
+  RowsScope,
   TaskStatus,
   ViewChange,
   ViewDeclaration,
@@ -129,13 +130,26 @@ export class FakeViews implements ViewService {
     return { row, position: this.position() }
   }
 
-  subscribe(name: string, onUpdate: (update: ViewUpdate) => void): ViewSubscription {
-    this.declared(name)
+  /** The engine begins anew, as after an epoch that failed. */
+  reset(): void {
+    this.epoch++
+    const update = { position: this.position(), changes: [], reset: true }
+    for (const listeners of this.listeners.values()) {
+      for (const listener of [...listeners]) listener(update)
+    }
+  }
+
+  subscribe(
+    name: string,
+    onUpdate: (update: ViewUpdate) => void,
+    scope: RowsScope = { key: {} },
+  ): ViewSubscription {
+    const view = this.declared(name)
     const listeners = this.listeners.get(name)!
     const listener = (update: ViewUpdate) => onUpdate(update)
     listeners.add(listener)
     this.subscribers++
-    const rows = this.tables.get(name)!
+    const rows = this.tables.get(name)!.filter(row => matches(view, row, scope))
     return {
       position: this.position(),
       snapshot: this.snapshot(rows),
@@ -215,7 +229,7 @@ function compareRows(view: ViewDeclaration, a: ViewRow, b: ViewRow): number {
   return 0
 }
 
-function matches(view: ViewDeclaration, row: ViewRow, filter: Omit<RowsQuery, 'limit'>): boolean {
+function matches(view: ViewDeclaration, row: ViewRow, filter: RowsScope): boolean {
   for (const [field, value] of Object.entries(filter.key)) {
     if (String(row[field]) !== value) return false
   }

@@ -1,0 +1,194 @@
+/**
+ * One subscription of one client, whatever carries it: snapshot, `up-to-date`, deltas. It
+ * keeps no rows, only how far its client is; a client that cannot take more is left where it
+ * is, and later gets the latest state of the rows it missed as one delta.
+ */
+import type { RowsScope, ViewRow, ViewSubscription } from '../streams/views.ts'
+import type { ServerContext } from './context.ts'
+import type { FeedListener, ViewFeed } from './feed.ts'
+import { rowTest } from './scope.ts'
+
+export type FrameType = 'snapshot' | 'up-to-date' | 'delta' | 'must-refetch'
+
+export interface Frame {
+  readonly type: FrameType
+  /** The client holds the view as of this position once it has applied the frame. */
+  readonly position?: string
+  /** The JSON document after `"type":…,"id":…,`. Shared: not to be changed. */
+  readonly body: Buffer
+}
+
+/** The client's end of a subscription. */
+export interface Sink {
+  /** So many bytes wait that nothing more should be sent. */
+  readonly congested: boolean
+  readonly closed: boolean
+  send(frame: Frame): void
+  /** Resolves when the client can take more, or has gone. */
+  drained(): Promise<void>
+  /** Tells how many bytes were not sent; the sink closes a client that misses too many. */
+  missed(bytes: number): void
+  /** Closes a client that has taken nothing for too long. */
+  checkStall(): void
+  /** Closes the client as too slow. */
+  closeSlow(): void
+  /** Ends this subscription with an error. */
+  fail(error: unknown): void
+}
+
+const snapshotRows = 500
+
+export class Subscriber implements FeedListener {
+  readonly scope: RowsScope
+  private readonly feed: ViewFeed
+  private readonly sink: Sink
+  private readonly context: ServerContext
+  /** The publication that the client has, once `live`. */
+  private sequence = 0
+  private live = false
+  private closed = false
+  private awaitingDrain = false
+  private positionTold = ''
+  private refetches = 0
+
+  constructor(feed: ViewFeed, scope: RowsScope, sink: Sink, context: ServerContext) {
+    this.feed = feed
+    this.scope = scope
+    this.sink = sink
+    this.context = context
+  }
+
+  /** `resume`: the position the client has; without one it has nothing. */
+  start(resume: string | undefined): void {
+    this.context.metrics.subscriptionsOpen++
+    this.feed.publish()
+    this.feed.add(this)
+    const sequence = resume === undefined ? undefined : this.feed.sequenceOf(resume)
+    const missed = sequence === undefined ? undefined : this.feed.delta(this.scope, sequence)
+    if (sequence !== undefined && missed !== undefined) {
+      this.sequence = sequence
+      this.live = true
+      if (missed.changes > 0) this.advance()
+      this.sequence = this.feed.sequence
+      this.sendUpToDate(this.feed.position)
+      return
+    }
+    if (resume !== undefined) this.sendMustRefetch()
+    void this.sendSnapshot()
+  }
+
+  close(): void {
+    if (this.closed) return
+    this.closed = true
+    this.context.metrics.subscriptionsOpen--
+    this.feed.remove(this)
+  }
+
+  published(): void {
+    if (this.live) this.advance()
+  }
+
+  tick(): void {
+    this.sink.checkStall()
+    if (!this.live || this.closed || this.sink.congested) return
+    if (this.positionTold === this.feed.position) return
+    const delta = this.feed.delta(this.scope, this.sequence)
+    if (delta !== undefined) this.sendDelta(delta)
+  }
+
+  /** Sends what the client lacks, or leaves it for when the client has read. */
+  private advance(): void {
+    if (this.closed || this.sink.closed || this.sequence === this.feed.sequence) return
+    if (this.sink.congested) {
+      this.sink.missed(this.feed.delta(this.scope, this.feed.sequence - 1)?.body.length ?? 0)
+      if (!this.awaitingDrain) void this.advanceLater()
+      return
+    }
+    const delta = this.feed.delta(this.scope, this.sequence)
+    if (delta === undefined) {
+      this.refetch()
+      return
+    }
+    this.sequence = this.feed.sequence
+    if (delta.changes > 0) this.sendDelta(delta)
+  }
+
+  private async advanceLater(): Promise<void> {
+    this.awaitingDrain = true
+    this.context.metrics.conflations++
+    await this.sink.drained()
+    this.awaitingDrain = false
+    this.advance()
+  }
+
+  private refetch(): void {
+    this.live = false
+    if (++this.refetches > this.context.limits.refetchesMax) {
+      this.sink.closeSlow()
+      return
+    }
+    this.sendMustRefetch()
+    void this.sendSnapshot()
+  }
+
+  private async sendSnapshot(): Promise<void> {
+    let snapshot: ViewSubscription | undefined
+    try {
+      snapshot = this.feed.snapshot(this.scope)
+      this.sequence = this.feed.sequence
+      await this.sendRows(snapshot)
+      if (this.closed) return
+      this.sendUpToDate(snapshot.position)
+      this.live = true
+      this.advance()
+      if (this.live) this.refetches = 0
+    } catch (error) {
+      if (!this.closed) this.sink.fail(error)
+    } finally {
+      snapshot?.close()
+    }
+  }
+
+  private async sendRows(snapshot: ViewSubscription): Promise<void> {
+    const test = rowTest(this.feed.view, this.scope)
+    let rows: ViewRow[] = []
+    let sent = false
+    for await (const chunk of snapshot.snapshot) {
+      if (this.closed) return
+      for (const row of chunk) {
+        if (test === undefined || test(row)) rows.push(row)
+      }
+      if (rows.length < snapshotRows) continue
+      this.sendChunk(snapshot.position, rows)
+      rows = []
+      sent = true
+      if (this.sink.congested) await this.sink.drained()
+    }
+    if (!this.closed && (rows.length > 0 || !sent)) this.sendChunk(snapshot.position, rows)
+  }
+
+  private sendChunk(position: string, rows: readonly ViewRow[]): void {
+    const { view, identity: key } = this.feed
+    this.sink.send({ type: 'snapshot', body: bodyOf({ view: view.name, position, key, rows }) })
+  }
+
+  private sendUpToDate(position: string): void {
+    this.positionTold = position
+    const body = bodyOf({ view: this.feed.view.name, position })
+    this.sink.send({ type: 'up-to-date', position, body })
+  }
+
+  private sendDelta({ position, body }: { position: string; body: Buffer }): void {
+    this.positionTold = position
+    this.sequence = this.feed.sequence
+    this.sink.send({ type: 'delta', position, body })
+  }
+
+  private sendMustRefetch(): void {
+    this.sink.send({ type: 'must-refetch', body: bodyOf({ view: this.feed.view.name }) })
+  }
+}
+
+function bodyOf(document: object): Buffer {
+  return Buffer.from(JSON.stringify(document).slice(1))
+}
