@@ -4,9 +4,14 @@ import type { EventLog } from '../../log/port.ts'
 import { batchOf } from '../log/batches.ts'
 import { append, codeOf, p0, p1, readAll } from './log.ts'
 
-export function groupConformance(current: () => EventLog, reopen: () => Promise<void>): void {
-  const at = (offset: number, metadata = '') => ({ ...p0, offset, metadata })
+const at = (offset: number, metadata = '') => ({ topic: 'orders', partition: 0, offset, metadata })
 
+export function groupConformance(current: () => EventLog, reopen: () => Promise<void>): void {
+  offsetFacts(current, reopen)
+  groupFacts(current)
+}
+
+function offsetFacts(current: () => EventLog, reopen: () => Promise<void>): void {
   test('offsets are committed with their transaction and survive', async () => {
     const transaction = current().begin()
     transaction.append(p1, batchOf('a=1'))
@@ -38,7 +43,9 @@ export function groupConformance(current: () => EventLog, reopen: () => Promise<
     expect(await current().committed('g', [p0])).toEqual([null])
     expect(await readAll(current(), p0)).toEqual([])
   })
+}
 
+function groupFacts(current: () => EventLog): void {
   test('groups are listed, by name', async () => {
     const names = ['zeta', 'a', 'alpha', 'ü']
     for (const group of names)

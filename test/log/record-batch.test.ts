@@ -257,6 +257,36 @@ describe('what is refused', () => {
     expect(changed(change)).toBe('BATCH_CORRUPT')
   })
 
+  const withRecord = (hex: string) => {
+    const batch = Buffer.concat([makeBatch([{}]).subarray(0, AT.records), Buffer.from(hex, 'hex')])
+    batch.writeInt32BE(batch.length - 12, AT.batchLength)
+    return batch
+  }
+
+  test.each([
+    ['bytes after a record without headers', '0e00000001010000'],
+    ['a timestamp that does not end', `2000${'ff'.repeat(11)}0100010100`],
+    ['a key of length -2', '0c000000030100'],
+    ['a value of length -2', '0c000000010300'],
+    ['no record at all', ''],
+  ])('%s', (_, hex) => {
+    expect(rendered(decodeBatches(withRecord('0c000000010100'), { verify: false }))).toEqual([
+      '0 0 null null',
+    ])
+    expect(code(() => decodeBatches(withRecord(hex), { verify: false }))).toBe('BATCH_CORRUPT')
+  })
+
+  test.each([
+    ['a negative count', '0c000000010101'],
+    ['a name beyond the record', '0e00000001010208'],
+    ['a negative name length', '1000000001010201' + '01'],
+    ['a value beyond the record', '100000000101020008'],
+    ['bytes after the last', '120000000101020001' + '00'],
+  ])('headers with %s, when they are read', (_, hex) => {
+    const [columns] = decodeBatches(withRecord(hex), { verify: false }).runs
+    expect(code(() => header(columns, 0, Buffer.from('x')))).toBe('BATCH_CORRUPT')
+  })
+
   test('a claim of two billion records allocates nothing', () => {
     for (const codec of CODECS) {
       const batch = makeBatch(six, { compression: codec })

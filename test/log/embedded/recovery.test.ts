@@ -81,6 +81,8 @@ describe('a power cut', () => {
     const first = await openEmbeddedLog(database, environment, { bootId: 'one' })
     await first.createTopic('orders', 2)
     await first.close()
+    // The system writes everything out by itself some time.
+    await database.sync()
     const second = await openEmbeddedLog(database, environment, { bootId: 'one' })
     await work(second, 3)
     const after = await database.afterPowerCut(0)
