@@ -9,12 +9,12 @@ const minuteMs = 60_000
 const hourMs = 60 * minuteMs
 const dayMs = 24 * hourMs
 const monday = Date.UTC(2026, 0, 5)
-const days = 3
+const days = 2
 
-/** Three days at 10 events a second, by type, without repeated deliveries. */
+/** Two days at 4 events a second, by type, without repeated deliveries. */
 const byType = new Map<EventType, unknown[]>()
 for (const { events } of backlog(
-  new DemoWorld({ seed: 2, startMs: monday, ratePerSecond: 10 }),
+  new DemoWorld({ seed: 2, startMs: monday, ratePerSecond: 4 }),
   monday + days * dayMs,
 )) {
   for (const { event, duplicate } of events) {

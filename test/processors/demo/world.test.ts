@@ -15,7 +15,7 @@ const dayMs = 24 * hourMs
 const monday = Date.UTC(2026, 0, 5)
 
 function eventsOf(options: Partial<DemoOptions>, untilMs: number): GeneratedEvent[] {
-  const world = new DemoWorld({ seed: 1, startMs: monday, ratePerSecond: 5, ...options })
+  const world = new DemoWorld({ seed: 1, startMs: monday, ratePerSecond: 2, ...options })
   return world.advance(untilMs)
 }
 
@@ -38,7 +38,7 @@ describe('the demo world', () => {
   })
 
   test('is the same however its time is cut', () => {
-    const world = new DemoWorld({ seed: 1, startMs: monday, ratePerSecond: 5 })
+    const world = new DemoWorld({ seed: 1, startMs: monday, ratePerSecond: 2 })
     const random = new Random(3)
     const events: GeneratedEvent[] = []
     for (let at = monday; at < monday + 2 * hourMs; ) {
@@ -105,7 +105,7 @@ describe('the demo world', () => {
   })
 
   test('a backlog is the same history in chunks, and the world goes on after it', () => {
-    const world = new DemoWorld({ seed: 1, startMs: monday, ratePerSecond: 5 })
+    const world = new DemoWorld({ seed: 1, startMs: monday, ratePerSecond: 2 })
     const toMs = monday + hourMs + 1234
     const chunks = [...backlog(world, toMs, 7 * minuteMs)]
     expect(chunks.map(chunk => (chunk.toMs - monday) / 1000)).toEqual([
