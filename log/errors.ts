@@ -118,6 +118,12 @@ export const logCatalogue = {
   LOG_CLOSED: { message: 'The log is closed.', recovery: 'stop', status: 503 },
   LOG_WRITE_FAILED: {
     message: 'The log could not write; nothing of the transaction is visible: {reason}.',
+    recovery: 'retry',
+    status: 503,
+  },
+  LOG_STOPPED: {
+    message:
+      'The log stopped writing: after a failed write its end could not be read back either ({reason}). Mend the disk and start again; nothing acknowledged is lost.',
     recovery: 'stop',
     status: 503,
   },

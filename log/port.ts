@@ -39,7 +39,10 @@ export interface FetchRequest extends TopicPartition {
 }
 
 export interface FetchResponse extends TopicPartition {
-  /** Whole batches back to back; the first may begin before the requested offset. */
+  /**
+   * Whole batches back to back; the first may begin before the requested offset. Shared with
+   * the log: it is not to be changed, and to be copied before it is appended anywhere.
+   */
   readonly bytes: Buffer
   /** End of what a read_committed reader may see. */
   readonly endOffset: number

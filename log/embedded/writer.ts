@@ -210,7 +210,7 @@ export class Writer {
       for (const partition of touched) await this.#host.recover(partition)
     } catch {
       // Neither written nor readable: what the ends are is not known any more.
-      this.#failure = failure
+      this.#failure = logError('LOG_STOPPED', { reason }, { cause })
     }
     for (const { write } of staged) write.reject(failure)
   }
