@@ -8,22 +8,30 @@
  * late   as the parts say; one decision a window and record, by its own source partition
  */
 import { Topology } from '../../streams/index.ts'
+import { activeCustomersTopology } from './active-customers.ts'
+import { customerProfileTopology } from './customer-profile.ts'
+import { customerSessionsTopology } from './customer-sessions.ts'
 import { eventStreams } from './event-streams.ts'
 import { orderVolumeTopology } from './order-volume.ts'
 import { paidOrdersTopology } from './paid-orders.ts'
 import { paymentOutcomesTopology } from './payment-outcomes.ts'
 import { paidByRegion, revenueTopology } from './revenue.ts'
-import { graceMs, type ViewSettings } from './view-times.ts'
+import { unpaidOrdersTopology } from './unpaid-orders.ts'
+import { retentionMsMin, type ViewSettings } from './view-times.ts'
 
 export const analyticsApplication = 'analytics'
 
-/** `retentionMs` below the grace is raised to it: windows are kept while they may change. */
+/** A retention that is too short is raised: windows are kept while they may change. */
 export function analyticsTopology(wanted: ViewSettings): Topology {
   const topology = new Topology(analyticsApplication)
-  const settings = { retentionMs: Math.max(wanted.retentionMs, graceMs) }
+  const settings = { retentionMs: Math.max(wanted.retentionMs, retentionMsMin) }
   const events = eventStreams(topology)
   orderVolumeTopology(events, settings)
   paymentOutcomesTopology(events, settings)
   revenueTopology(paidByRegion(paidOrdersTopology(events)), settings)
+  unpaidOrdersTopology(events)
+  activeCustomersTopology(events, settings)
+  customerSessionsTopology(events, settings)
+  customerProfileTopology(events)
   return topology
 }

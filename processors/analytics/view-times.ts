@@ -8,6 +8,9 @@ export const dayMs = 24 * hourMs
 /** How long after the end of a window its records are still taken. */
 export const graceMs = 10 * minuteMs
 
+/** Orders of a customer at most this far apart belong to one session. */
+export const sessionGapMs = 30 * minuteMs
+
 /** How far apart an order and its payment may be, in either order. */
 export const paymentReachMs = dayMs
 
@@ -16,3 +19,6 @@ export interface ViewSettings {
   /** How long views keep their windows after their end, ms of event time; Infinity for ever. */
   readonly retentionMs: number
 }
+
+/** The least retention: what still takes records is kept. */
+export const retentionMsMin = sessionGapMs + graceMs
