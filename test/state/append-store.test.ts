@@ -496,7 +496,7 @@ describe.each<[DatabaseKind, LogKind, number]>([
   it('does as an array does, evicted, crashed and reset at every point', async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.array(step, { minLength: 5, maxLength: 60 }),
+        fc.array(step, { minLength: 5, maxLength: 60, size: 'max' }),
         fc.constantFrom(0, 3000, 1e9),
         fc.constantFrom(150, 300, 65_536),
         async (steps, memoryBytesMax, blockBytesMax) => {

@@ -209,14 +209,14 @@ export function databaseSuite(name: string, make: () => Promise<DatabaseUnderTes
         fc.record({ op: fc.constant('deleteRange' as const), key, other: key }),
       )
       const step = fc.record({
-        writes: fc.array(write, { maxLength: 8 }),
+        writes: fc.array(write, { maxLength: 8, size: 'max' }),
         gte: key,
         lt: key,
         reverse: fc.boolean(),
         limit: fc.option(fc.nat(6), { nil: undefined }),
       })
       await fc.assert(
-        fc.asyncProperty(fc.array(step, { maxLength: 12 }), async steps => {
+        fc.asyncProperty(fc.array(step, { maxLength: 12, size: 'max' }), async steps => {
           const wipe = database.batch()
           wipe.deleteRange(bytes(''), bytes('\xff\xff\xff\xff'))
           await wipe.commit()
