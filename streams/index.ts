@@ -1,4 +1,5 @@
 /** `millrace`: the DSL and the engine. */
+
 export { Engine, type EngineOptions } from './engine.ts'
 export type { CrashPoint, EngineEnvironment, EngineSettings } from './environment.ts'
 export { MillraceError } from './errors.ts'
@@ -8,13 +9,25 @@ export {
   type TableAggregation,
   type TableReduction,
 } from './grouped-stream.ts'
+export type { TopEntry } from './operators/top-k.ts'
+export type { Ranked } from './ranked-key.ts'
 export { fieldsKey, json, type KeySerde, text, textKey, type ValueSerde } from './serde.ts'
+export { ddSketchCodec, hyperLogLogCodec } from './sketches/codecs.ts'
+export { DDSketch } from './sketches/ddsketch.ts'
+export { HyperLogLog } from './sketches/hyperloglog.ts'
 export { type Grouping, Stream, type StreamOptions } from './stream.ts'
 export { Table, type ViewOptions } from './table.ts'
 export { Topology } from './topology.ts'
 export { viewService } from './view-service.ts'
 export type * from './views.ts'
-export { type Aggregation, SessionStream, WindowedStream } from './windowed-stream.ts'
+export {
+  type Aggregation,
+  type Reduction,
+  type SessionAggregation,
+  SessionStream,
+  type TopAggregation,
+  WindowedStream,
+} from './windowed-stream.ts'
 export {
   hopping,
   type SessionWindows,

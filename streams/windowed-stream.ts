@@ -7,11 +7,13 @@ import {
   sessionAggregate,
   sessionAggregateStores,
 } from './operators/session-aggregate.ts'
+import { type TopEntry, type TopKSpec, topK, topKStores } from './operators/top-k.ts'
 import {
   type WindowAggregateSpec,
   windowAggregate,
   windowAggregateStores,
 } from './operators/window-aggregate.ts'
+import { type Ranked, rankedKey } from './ranked-key.ts'
 import { json, type KeySerde } from './serde.ts'
 import { Table } from './table.ts'
 import type { SessionWindows, TimeWindows, Windowed } from './windows.ts'
@@ -39,6 +41,17 @@ export interface Aggregation<K, V, A> {
 export interface SessionAggregation<K, V, A> extends Aggregation<K, V, A> {
   /** One aggregate of two that a record has joined; equal however the parts are grouped. */
   readonly merge: (left: A, right: A, key: K) => A
+}
+
+export interface TopAggregation<K, V, A> extends Aggregation<K, V, A> {
+  /** Ranks shown of each key and window. */
+  readonly k: number
+  /** What is ranked: records of one item are added to one aggregate. */
+  readonly item: (value: V, key: K) => string
+  /** The aggregate of an item; null takes the item out. */
+  readonly add: (aggregate: A, value: V, key: K) => A
+  /** A finite number: the largest is rank 1; equal ones are ordered by their item. */
+  readonly score: (aggregate: A) => number
 }
 
 type Named<T> = Omit<T, 'initial' | 'add' | 'merge'>
@@ -100,6 +113,41 @@ export class WindowedStream<K, V> {
         graceMs: windows.graceMs,
       },
     )
+  }
+
+  /**
+   * The `k` items of each key and window with the highest scores, exactly: scores may rise and
+   * fall. Rows have the key's fields and `rank`, from 1; only ranks that change are written.
+   */
+  topK<A>(aggregation: TopAggregation<K, V, A>): Table<Windowed<Ranked<K>>, TopEntry<A>> {
+    const { windows } = this
+    const { name, k, item, score } = aggregation
+    if (!(Number.isSafeInteger(k) && k >= 1 && k <= 1000)) {
+      const reason = `${name}: k must be a whole number of 1 to 1000, got ${k}`
+      throw streamsError('TOPOLOGY_INVALID', { reason })
+    }
+    const key = rankedKey(this.grouped.key) as KeySerde<unknown>
+    const spec: TopKSpec = {
+      ...windowedSpec(aggregation, this.grouped.key as KeySerde<unknown>, windows.graceMs),
+      windows,
+      k,
+      item: item as TopKSpec['item'],
+      score: score as TopKSpec['score'],
+    }
+    const { topology, edge } = this.grouped.stream
+    const node = topology.add({
+      kind: 'operator',
+      name,
+      type: 'top-k',
+      parents: [edge],
+      create: context => topK(spec, context),
+      stores: topKStores(spec),
+      emission: spec.emit === 'close' ? 'final' : 'updates',
+      timeDependent: true,
+    })
+    const { sizeMs: windowSizeMs, graceMs } = windows
+    const source = { store: name, key, stored: 'window' as const, windowSizeMs, graceMs }
+    return new Table(topology, { node, output: 'main' }, source)
   }
 }
 

@@ -72,3 +72,13 @@ export function firstWindowStart(windows: TimeWindows, timeMs: number): number {
   const count = Math.ceil((windows.sizeMs - (timeMs - last)) / windows.advanceMs)
   return Math.max(last - (count - 1) * windows.advanceMs, 0)
 }
+
+/** Start of the last window that ended at least `afterMs` before the watermark; −∞ for none. */
+export function lastWindowEnded(
+  { sizeMs, advanceMs }: TimeWindows,
+  watermarkMs: number,
+  afterMs: number,
+): number {
+  const start = watermarkMs - sizeMs - afterMs
+  return start < 0 ? Number.NEGATIVE_INFINITY : start - (start % advanceMs)
+}

@@ -13,7 +13,7 @@ import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import { Batch, NO_SOURCE } from '../batch.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { detach, type KeySerde, type Timed, timedCodec } from '../serde.ts'
-import { firstWindowStart, type TimeWindows, type Windowed } from '../windows.ts'
+import { firstWindowStart, lastWindowEnded, type TimeWindows, type Windowed } from '../windows.ts'
 
 export interface WindowAggregateSpec {
   readonly name: string
@@ -66,15 +66,8 @@ class WindowAggregate implements Operator {
   }
 
   resume(watermarkMs: number): undefined {
-    this.#closedStart = this.#lastStart(watermarkMs, this.#spec.windows.graceMs)
-    this.#expiredStart = this.#lastStart(watermarkMs, this.#spec.retentionMs)
-  }
-
-  /** Start of the last window that ended at least `afterMs` before the watermark. */
-  #lastStart(watermarkMs: number, afterMs: number): number {
-    const { sizeMs, advanceMs } = this.#spec.windows
-    const start = watermarkMs - sizeMs - afterMs
-    return start < 0 ? Number.NEGATIVE_INFINITY : start - (start % advanceMs)
+    this.#closedStart = lastWindowEnded(this.#spec.windows, watermarkMs, this.#spec.windows.graceMs)
+    this.#expiredStart = lastWindowEnded(this.#spec.windows, watermarkMs, this.#spec.retentionMs)
   }
 
   prepare(input: Batch): Promise<void> | undefined {
@@ -165,8 +158,8 @@ class WindowAggregate implements Operator {
   }
 
   prepareClose(watermarkMs: number): Promise<void> | undefined {
-    const closed = this.#lastStart(watermarkMs, this.#spec.windows.graceMs)
-    const expired = this.#lastStart(watermarkMs, this.#spec.retentionMs)
+    const closed = lastWindowEnded(this.#spec.windows, watermarkMs, this.#spec.windows.graceMs)
+    const expired = lastWindowEnded(this.#spec.windows, watermarkMs, this.#spec.retentionMs)
     const collects = this.#spec.emit === 'close' && closed > this.#closedStart
     if (!collects && expired <= this.#expiredStart) return undefined
     return this.#readClosed(collects ? closed : undefined, expired)
