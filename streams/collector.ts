@@ -63,6 +63,7 @@ export class Collector {
       throw streamsError('OFFSET_LOST', details)
     }
     source.endOffset = response.endOffset
+    if (source.fetchOffset >= response.endOffset) source.confirmedMs = this.#options.clock()
     if (response.bytes.length === 0) return
     try {
       this.#offer(source, response.bytes)
@@ -140,7 +141,10 @@ export class Collector {
     return true
   }
 
-  /** Marks partitions read to their end for long enough as idle. True when one changed. */
+  /**
+   * Marks partitions as idle whose log has had nothing more for long enough: said by the log,
+   * not concluded from its silence. True when one changed.
+   */
   updateIdleness(): boolean {
     const { settings, clock, assembly } = this.#options
     const now = clock()
@@ -152,7 +156,7 @@ export class Collector {
         continue
       }
       source.atEndSinceMs ??= now
-      if (now - source.atEndSinceMs < settings.idleAfterMs) continue
+      if (source.confirmedMs - source.atEndSinceMs < settings.idleAfterMs) continue
       source.idle = true
       changed = true
       const runtime = assembly.sourceTask(source).runtime(source.node.id)

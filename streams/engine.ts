@@ -273,11 +273,16 @@ export class Engine {
   /** Fetches and runs until all that the log holds is processed, committed and published. */
   async drain(): Promise<void> {
     for (;;) {
-      await this.#collector.fetch(0)
-      const changed = await this.epoch()
+      const changed = await this.step()
       if (!changed && this.#collector.atEnd) break
     }
     await this.settle()
+  }
+
+  /** Fetches what is there and runs one epoch over it. False when there was nothing to commit. */
+  async step(): Promise<boolean> {
+    await this.#collector.fetch(0)
+    return this.epoch()
   }
 
   /** Finishes the epoch that runs, commits it and stops. Idempotent. */

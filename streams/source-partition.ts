@@ -53,6 +53,8 @@ export class SourcePartition {
   idle = false
   /** Wall time since which everything has been read; undefined while there is more. */
   atEndSinceMs: number | undefined
+  /** Wall time at which the log last said that there is nothing more. */
+  confirmedMs = Number.NEGATIVE_INFINITY
   bufferedBytes = 0
   recordsRead = 0
   readonly #queue: Waiting[] = []

@@ -1,0 +1,66 @@
+/** Plants each bug of `planted.ts` in a copy of the tree and sees that its tests fail. */
+import { execFileSync } from 'node:child_process'
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import type { Campaign } from '../support/campaigns.ts'
+import { root, runProcess } from '../support/processes.ts'
+import { type PlantedBug, plantedBugs } from './planted.ts'
+
+async function copyTree(): Promise<string> {
+  const copy = await mkdtemp(join(tmpdir(), 'millrace-planted-'))
+  const listed = ['ls-files', '-z', '--cached', '--others', '--exclude-standard']
+  const files = execFileSync('git', listed, { cwd: root, encoding: 'utf8' }).split('\0')
+  for (const file of files.filter(name => /\.(ts|tsx|json)$/.test(name))) {
+    await mkdir(dirname(join(copy, file)), { recursive: true })
+    await cp(join(root, file), join(copy, file))
+  }
+  await symlink(join(root, 'node_modules'), join(copy, 'node_modules'))
+  return copy
+}
+
+function runTests(copy: string, tests: readonly string[]) {
+  const vitest = join(root, 'node_modules/vitest/vitest.mjs')
+  const args = [vitest, 'run', '--root', copy, ...tests]
+  return runProcess(process.execPath, args, { timeoutMs: 180_000, cwd: copy })
+}
+
+/** Undefined when the tests failed as they should. */
+async function plant(copy: string, bug: PlantedBug): Promise<string | undefined> {
+  const path = join(copy, bug.file)
+  const source = await readFile(path, 'utf8')
+  if (source.split(bug.find).length !== 2) return `${bug.file} has no such place: ${bug.find}`
+  await writeFile(
+    path,
+    source.replace(bug.find, () => bug.replace),
+  )
+  try {
+    const run = await runTests(copy, bug.tests)
+    if (run.code === 0) return 'its tests pass all the same'
+    // A tree that does not even load proves nothing.
+    return /Tests .*failed/.test(run.output) ? undefined : `no test ran: ${run.output.slice(-500)}`
+  } finally {
+    await writeFile(path, source)
+  }
+}
+
+export const campaign: Campaign = {
+  name: 'planted-laws',
+  async run({ log }) {
+    const copy = await copyTree()
+    const notes: string[] = []
+    try {
+      const tests = [...new Set(plantedBugs.flatMap(bug => bug.tests))]
+      const sound = await runTests(copy, tests)
+      if (sound.code !== 0) return { passed: 0, failed: 1, notes: ['fails without a planted bug'] }
+      for (const bug of plantedBugs) {
+        const survived = await plant(copy, bug)
+        log(`${survived === undefined ? 'caught' : 'SURVIVED'}  law ${bug.law}`)
+        if (survived !== undefined) notes.push(`law ${bug.law}: ${survived}`)
+      }
+    } finally {
+      await rm(copy, { recursive: true, force: true })
+    }
+    return { passed: plantedBugs.length - notes.length, failed: notes.length, notes }
+  },
+}

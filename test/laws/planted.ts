@@ -1,0 +1,141 @@
+/**
+ * Bugs to plant, one a law of the engine: each breaks the law as a hurried change would, and the
+ * tests named must then fail. `planted.campaign.ts` plants them in a copy of the tree.
+ */
+export interface PlantedBug {
+  readonly law: string
+  readonly file: string
+  /** Text that stands there exactly once, and what stands there instead. */
+  readonly find: string
+  readonly replace: string
+  /** A second place in the same file, where two guards hold one law. */
+  readonly and?: { readonly find: string; readonly replace: string }
+  readonly tests: readonly string[]
+}
+
+const shop = 'test/oracle/shop.test.ts'
+const windows = 'test/streams/operators/window-aggregate.test.ts'
+const tables = 'test/streams/operators/tables.test.ts'
+const join = 'test/streams/operators/stream-join.test.ts'
+const chains = 'test/streams/chains.test.ts'
+const engine = 'test/streams/engine.test.ts'
+
+export const plantedBugs: readonly PlantedBug[] = [
+  {
+    law: '1: event time is state, loaded before the first record',
+    file: 'streams/event-time.ts',
+    find: '  async load(): Promise<void> {\n',
+    replace: '  async load(): Promise<void> {\n    return\n',
+    tests: [windows],
+  },
+  {
+    law: '1: a timestamp far ahead of the clock moves nothing',
+    file: 'streams/source-partition.ts',
+    find: 'if (timeMs > latestMs) {',
+    replace: 'if (timeMs > latestMs * 1e6 + 1e15) {',
+    tests: [engine],
+  },
+  {
+    law: '1.1: late is decided by the own source partition, not by the task that received it',
+    file: 'streams/operators/window-aggregate.ts',
+    find: 'const bound = Math.max(input.streamTimes[i]!, watermarkMs)',
+    replace: 'const bound = input.streamTimes.reduce((a, b) => Math.max(a, b), watermarkMs)',
+    tests: [shop, windows],
+  },
+  {
+    law: '1.1: closing by the minimum watermark, not by the fastest input',
+    file: 'streams/watermark.ts',
+    find: 'const next = this.#allIdle ? latest : active',
+    replace: 'const next = latest',
+    tests: [shop, windows],
+  },
+  {
+    law: '6: an input not yet heard holds the watermark',
+    file: 'streams/watermark.ts',
+    find: 'if (this.#idle[i] === 0 && time < active) active = time',
+    replace: 'if (this.#idle[i] === 0 && time > -Infinity && time < active) active = time',
+    tests: [shop],
+  },
+  {
+    law: '7: a partition with unread records is not idle',
+    file: 'streams/collector.ts',
+    find: '      if (!source.atEnd) {\n',
+    replace: '      if (source.fetchOffset < 0) {\n',
+    and: {
+      find: 'if (source.confirmedMs - source.atEndSinceMs < settings.idleAfterMs)',
+      replace: 'if (now - source.atEndSinceMs < settings.idleAfterMs)',
+    },
+    tests: [engine],
+  },
+  {
+    law: '8: a step that emits on close holds its watermark back',
+    file: 'streams/operators/window-aggregate.ts',
+    find: 'return watermarkMs - this.#spec.windows.sizeMs - this.#spec.windows.graceMs',
+    replace: 'return watermarkMs',
+    tests: [chains],
+  },
+  {
+    law: '8: time-dependent steps below emit-on-update are refused',
+    file: 'streams/plan.ts',
+    find: 'if (updates[parent.id]) {',
+    replace: 'if (updates[parent.id] && parent.id < 0) {',
+    tests: [chains],
+  },
+  {
+    law: '9: a pair joins by the stream times of both, whichever comes last',
+    file: 'streams/operators/stream-join.ts',
+    find: 'if (earliest < Math.max(boundMs, row.streamTimeMs)) return',
+    replace: 'if (earliest < boundMs) return',
+    tests: [join],
+  },
+  {
+    law: '9: a stored row keeps its stream time',
+    file: 'state/append-format.ts',
+    find: '    row.streamTimeMs += varlong(bytes)\n',
+    replace: '',
+    tests: [shop],
+  },
+  {
+    law: '9: a side drops a row when the watermark is greater than time + reach + grace, not at it',
+    file: 'streams/operators/stream-join.ts',
+    find: 'const end = encodeTime(Math.max(watermarkMs, 0))',
+    replace: 'const end = encodeTime(Math.max(watermarkMs, 0) + 1)',
+    tests: [join],
+  },
+  {
+    law: '8: a join whose results take the right time holds the watermark for waiting rows',
+    file: 'streams/operators/stream-join.ts',
+    find: 'return Math.min(watermarkMs - holdMs, waiting)',
+    replace: 'return Math.min(watermarkMs - holdMs, waiting > 0 ? watermarkMs : waiting)',
+    tests: [join],
+  },
+  {
+    law: '13: a row without partner is settled at its first match',
+    file: 'streams/operators/stream-join.ts',
+    find: '    const waiting = this.#pending!.get(row)\n    if (waiting === undefined) return',
+    replace: '    const waiting = this.#pending!.get(row)\n    if (waiting !== null) return',
+    tests: [shop],
+  },
+  {
+    law: '14: an epoch whose commit failed is dropped with the one that ran over it',
+    file: 'streams/engine.ts',
+    find: '        await this.#assemble()\n        break\n',
+    replace: '        break\n',
+    tests: [engine],
+  },
+  {
+    law: '16: the last write of a re-keyed table is the same one in any order of arrival',
+    file: 'streams/operators/table.ts',
+    find: "spec.order === 'time' && isBefore(next, before)",
+    replace: "spec.order === 'time' && isBefore(next, next)",
+    tests: [tables],
+  },
+  {
+    law: '19: a query reads one cut',
+    file: 'streams/publisher.ts',
+    find: 'committedRows({ name: store, partition, codec: spec.codec, reader })',
+    replace:
+      'committedRows({ name: store, partition, codec: spec.codec, reader: this.#options.database })',
+    tests: [engine],
+  },
+]
