@@ -8,6 +8,9 @@ import type { AvroRecord, AvroType } from './schemas.ts'
 
 export type AvroWrite = (sink: AvroSink, value: unknown) => void
 
+/** So short that its length takes one byte. */
+const shortMax = 32
+
 /** A growing byte buffer; `reset` keeps its memory. */
 export class AvroSink {
   private bytes = Buffer.allocUnsafe(4096)
@@ -37,6 +40,15 @@ export class AvroSink {
   long(value: number): void {
     this.reserve(10)
     const { bytes } = this
+    if (value < 0x4000_0000 && value >= -0x4000_0000) {
+      let zigzag = (value << 1) ^ (value >> 31)
+      while (zigzag > 127) {
+        bytes[this.length++] = zigzag | 0x80
+        zigzag >>>= 7
+      }
+      bytes[this.length++] = zigzag
+      return
+    }
     // Twice 2^53 - 1 is not exact in a double, so the sign bit joins the first seven bits only.
     const sign = value < 0 ? 1 : 0
     let half = sign === 1 ? -value - 1 : value
@@ -61,10 +73,27 @@ export class AvroSink {
   }
 
   string(value: string): void {
+    if (this.shortAscii(value)) return
     const size = Buffer.byteLength(value)
     this.long(size)
     this.reserve(size)
     this.length += this.bytes.write(value, this.length)
+  }
+
+  /** Writes a short ASCII text, which a loop does faster than a call; otherwise nothing. */
+  private shortAscii(value: string): boolean {
+    const size = value.length
+    if (size >= shortMax) return false
+    this.reserve(size + 1)
+    const { bytes, length } = this
+    for (let at = 0; at < size; at += 1) {
+      const unit = value.charCodeAt(at)
+      if (unit > 127) return false
+      bytes[length + 1 + at] = unit
+    }
+    bytes[length] = size << 1
+    this.length = length + 1 + size
+    return true
   }
 
   private reserve(size: number): void {
