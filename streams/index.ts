@@ -10,6 +10,18 @@ export {
   type TableReduction,
 } from './grouped-stream.ts'
 export type { TopEntry } from './operators/top-k.ts'
+export { encodePosition, type Position } from './position.ts'
+export type { DeduplicateOptions, ProcessOptions } from './processing.ts'
+export type {
+  KeyedRows,
+  Processor,
+  ProcessorContext,
+  ProcessorRecord,
+  ProcessorStore,
+  ProcessorStores,
+  Timer,
+  Want,
+} from './processor.ts'
 export type { Ranked } from './ranked-key.ts'
 export { fieldsKey, json, type KeySerde, text, textKey, type ValueSerde } from './serde.ts'
 export { ddSketchCodec, hyperLogLogCodec } from './sketches/codecs.ts'
