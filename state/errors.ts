@@ -54,6 +54,12 @@ export const stateCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  STATE_FOREIGN: {
+    message:
+      'The state in this database was written by another topology or release: {reason}. Reset it with `millrace reset`, which rebuilds it from the input, or start what wrote it.',
+    recovery: 'stop',
+    status: 500,
+  },
   DATABASE_CLOSED: {
     message: 'The database {path} is closed.',
     recovery: 'stop',
