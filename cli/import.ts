@@ -76,15 +76,21 @@ async function openFile(
 ): Promise<{ source: AsyncIterable<Buffer>; sizeBytes: number }> {
   if (path === '-') return { source: process.stdin, sizeBytes: 0 }
   try {
-    const { size } = await stat(path)
+    const { size, isDirectory } = await about(path)
+    if (isDirectory) throw new Error('it is a folder')
     const source = createReadStream(path, { highWaterMark: 1 << 20 })
-    // Opened now, so that a folder or a forbidden file is told before anything else happens.
+    // Opened now, so that a forbidden file is told before anything else happens.
     await new Promise((resolve, reject) => source.once('open', resolve).once('error', reject))
     return { source, sizeBytes: size }
   } catch (error) {
     const reason = (error as Error).message
     throw cliError('FILE_UNREADABLE', { path, reason }, { cause: error })
   }
+}
+
+async function about(path: string) {
+  const found = await stat(path)
+  return { size: found.size, isDirectory: found.isDirectory() }
 }
 
 async function send(

@@ -98,7 +98,7 @@ export const settingRows = {
   }),
   rate: setting('RATE', 'NUMBER', {
     meaning: 'events a second of the demo',
-    initial: '50',
+    initial: '20',
     parse: rate,
   }),
   seed: setting('SEED', 'NUMBER', {

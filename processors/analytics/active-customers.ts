@@ -8,8 +8,7 @@
  * late   orders after end + grace go to the dead letters, counted
  */
 import { Type } from 'typebox'
-import { type KeySerde, tumbling } from '../../streams/index.ts'
-import { HyperLogLog } from '../../streams/sketches/hyperloglog.ts'
+import { HyperLogLog, hyperLogLogCodec, type KeySerde, tumbling } from '../../streams/index.ts'
 import { type EventStreams, ofType } from './event-streams.ts'
 import { graceMs, hourMs, type ViewSettings } from './view-times.ts'
 
@@ -20,12 +19,6 @@ const everything: KeySerde<''> = {
   encode: () => '',
   decode: () => '',
   toFields: () => ({}),
-}
-
-const sketchCodec = {
-  encode: (sketch: HyperLogLog) => sketch.toBytes(),
-  decode: (bytes: Buffer) => HyperLogLog.fromBytes(bytes),
-  mutable: true,
 }
 
 export function activeCustomersTopology({ orders }: EventStreams, settings: ViewSettings): void {
@@ -39,7 +32,7 @@ export function activeCustomersTopology({ orders }: EventStreams, settings: View
         sketch.addBytes(Buffer.from(customerId))
         return sketch
       },
-      codec: sketchCodec,
+      codec: hyperLogLogCodec,
       retentionMs: settings.retentionMs,
     })
     .view({

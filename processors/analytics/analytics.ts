@@ -16,6 +16,7 @@ import { orderVolumeTopology } from './order-volume.ts'
 import { paidOrdersTopology } from './paid-orders.ts'
 import { paymentOutcomesTopology } from './payment-outcomes.ts'
 import { paidByRegion, revenueTopology } from './revenue.ts'
+import { topProductsTopology } from './top-products.ts'
 import { unpaidOrdersTopology } from './unpaid-orders.ts'
 import { retentionMsMin, type ViewSettings } from './view-times.ts'
 
@@ -30,6 +31,7 @@ export function analyticsTopology(wanted: ViewSettings): Topology {
   paymentOutcomesTopology(events, settings)
   revenueTopology(paidByRegion(paidOrdersTopology(events)), settings)
   unpaidOrdersTopology(events)
+  topProductsTopology(events, settings)
   activeCustomersTopology(events, settings)
   customerSessionsTopology(events, settings)
   customerProfileTopology(events)

@@ -1,0 +1,102 @@
+import { expect, test } from 'vitest'
+import { durationMs } from '../../cli/durations.ts'
+import { readSettings } from '../../cli/settings.ts'
+
+const message = (run: () => unknown): string => {
+  try {
+    run()
+  } catch (error) {
+    return (error as Error).message
+  }
+  throw new Error('nothing was refused')
+}
+
+test('without flags and variables the settings have their defaults', () => {
+  const settings = readSettings(
+    ['port', 'host', 'dataDir', 'viewRetention', 'idleAfter', 'apiKeys'],
+    {},
+    {},
+  )
+  expect(settings).toEqual({
+    port: 8080,
+    host: '127.0.0.1',
+    dataDir: './data',
+    viewRetention: 30 * 86_400_000,
+    idleAfter: 30_000,
+    apiKeys: [],
+  })
+})
+
+test('a flag wins over the variable, and an empty variable is as good as none', () => {
+  expect(readSettings(['port'], { port: '1' }, { PORT: '2' })).toEqual({ port: 1 })
+  expect(readSettings(['port', 'rate'], {}, { PORT: '', RATE: '2.5' })).toEqual({
+    port: 8080,
+    rate: 2.5,
+  })
+})
+
+test('all bad settings are told at once, by the name they were given under', () => {
+  const told = message(() =>
+    readSettings(
+      ['port', 'viewRetention', 'rate', 'allowedOrigins', 'seed'],
+      { port: '65536', rate: '-1' },
+      { VIEW_RETENTION: 'soon', ALLOWED_ORIGINS: 'https://a.example/page', SEED: '7' },
+    ),
+  )
+  expect(told.split('\n').map(line => line.trim().split(':')[0])).toEqual([
+    'These settings cannot be used',
+    '--port',
+    'VIEW_RETENTION',
+    '--rate',
+    'ALLOWED_ORIGINS',
+  ])
+  expect(told).toContain('"65536"')
+})
+
+test('secrets are not repeated in the message', () => {
+  const told = message(() => readSettings(['apiKeys'], {}, { API_KEYS: 'ana:owner:hunter2' }))
+  expect(told).toContain('API_KEYS')
+  expect(told).not.toContain('hunter2')
+})
+
+test('settings this version cannot honour are refused, not ignored', () => {
+  const names = ['millraceBrokers', 'registryUrl', 'jwksUrl', 'services'] as const
+  expect(readSettings(names, {}, {})).toEqual({
+    millraceBrokers: undefined,
+    registryUrl: undefined,
+    jwksUrl: undefined,
+    services: undefined,
+  })
+  const told = message(() =>
+    readSettings(
+      names,
+      {},
+      {
+        MILLRACE_BROKERS: 'b:9092',
+        REGISTRY_URL: 'http://r',
+        JWKS_URL: 'http://j',
+        SERVICES: 'on',
+      },
+    ),
+  )
+  expect(told.split('\n').length).toBe(5)
+})
+
+test.each([
+  ['30d', 2_592_000_000],
+  ['12h', 43_200_000],
+  ['90m', 5_400_000],
+  ['30s', 30_000],
+  ['500ms', 500],
+  ['250', 250],
+  ['never', Number.POSITIVE_INFINITY],
+])('the duration %s is %d ms', (text, ms) => {
+  expect(durationMs(text, 'never')).toBe(ms)
+})
+
+test.each(['', '0', '0s', '-1s', '1.5h', '1 h', 'h', '1w', 'forever', '99999999999999999d'])(
+  'the duration %j is refused',
+  text => {
+    expect(() => durationMs(text, 'never')).toThrow(/such as 30d/)
+  },
+)
