@@ -120,29 +120,30 @@ export class VersionedStore<V> {
   /**
    * The key has this value from `fromMs` on, until the next version; undefined deletes it. A
    * second put of the same time replaces the first. Versions that ended at or before `horizonMs`
-   * are dropped; false when the new one is among them.
+   * are dropped. A put before the horizon is late: it changes nothing, and the result is false.
    */
   put(key: RowKey, value: V | undefined, { fromMs, horizonMs }: PutTimes): boolean {
     assert(Number.isSafeInteger(fromMs), 'a version holds from a whole ms')
+    // What was dropped might have ended it: nobody knows any more how long it held.
+    if (fromMs < horizonMs) return false
     const before = this.#rows.get(key) ?? []
     const at = positionOf(before, fromMs)
     const replaced = before[at]?.fromMs === fromMs ? 1 : 0
     const after = before.toSpliced(at, replaced, { value, fromMs })
     const kept = after.filter((_, i) => (after[i + 1]?.fromMs ?? Infinity) > horizonMs)
-    const isKept = kept.some(row => row.fromMs === fromMs)
     // A deletion that nothing older hides behind says no more than no version at all.
     while (kept.length > 0 && kept[0]!.value === undefined && kept[0]!.fromMs <= horizonMs) {
       kept.shift()
     }
     if (kept.length > 0) this.#rows.put(key, kept)
     else if (before.length > 0) this.#rows.delete(key)
-    return isKept
+    return true
   }
 }
 
 export interface PutTimes {
   readonly fromMs: number
-  /** Nobody asks for a time before it. */
+  /** Nobody asks for a time before it, and it never goes back. */
   readonly horizonMs: number
 }
 

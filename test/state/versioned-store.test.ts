@@ -62,10 +62,10 @@ describe('versioned store', () => {
     for (const fromMs of [10, 20, 30]) store.put('k', `v${fromMs}`, { fromMs, horizonMs: ALL })
     store.put('k', 'v40', { fromMs: 40, horizonMs: 25 })
     expect(rendered(store, 'k')).toBe('v20 [20, 30) v30 [30, 40) v40 [40, Infinity)')
-    expect(store.put('k', 'late', { fromMs: 15, horizonMs: 25 }), 'ended at 20').toBe(false)
+    expect(store.put('k', 'late', { fromMs: 15, horizonMs: 25 }), 'it is late').toBe(false)
     expect(rendered(store, 'k')).toBe('v20 [20, 30) v30 [30, 40) v40 [40, Infinity)')
     store.put('gone', 'v', { fromMs: 1, horizonMs: ALL })
-    store.put('gone', undefined, { fromMs: 2, horizonMs: 5 })
+    store.put('gone', undefined, { fromMs: 6, horizonMs: 6 })
     expect(rows.get('gone'), 'nothing is left to store').toBe(undefined)
     await world.dispose()
   })
@@ -113,7 +113,9 @@ describe('versioned store', () => {
             await store.prefetch(['a', 'b'])
             if (s.op === 'put') {
               const value = s.deleted ? undefined : `${i}`
-              store.put(s.key, value, { fromMs: s.fromMs, horizonMs })
+              const isLate = s.fromMs < horizonMs
+              expect(store.put(s.key, value, { fromMs: s.fromMs, horizonMs })).toBe(!isLate)
+              if (isLate) continue
               puts = [
                 ...puts.filter(p => p.key !== s.key || p.fromMs !== s.fromMs),
                 { ...s, value },
