@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
-import type { DatabaseReader } from '../../log/database.ts'
+import type { Database, DatabaseReader } from '../../log/database.ts'
+import type { RowStore } from '../../state/port.ts'
 import { openRocksDB } from '../../state/rocksdb.ts'
 import { openRowStore } from '../../state/row-store.ts'
 
@@ -16,16 +17,8 @@ async function scan(reader: DatabaseReader, chunksMax: number): Promise<void> {
   for await (const _ of reader.scan(ALL)) if (++chunks >= chunksMax) break
 }
 
-it('after a long random run nothing is open, and close resolves', async () => {
-  const path = await mkdtemp(join(tmpdir(), 'millrace-leak-'))
-  const database = await openRocksDB(path, { writeBufferBytes: 1 << 20 })
-  const store = await openRowStore({
-    name: 'rows',
-    partition: 0,
-    codec: { encode: (text: string) => Buffer.from(text), decode: bytes => bytes.utf8Slice() },
-    database,
-    cacheBytesMax: 1000,
-  })
+/** What the run is made of; each number makes its action a little different. */
+function actionsOn(database: Database, store: RowStore<string>) {
   const actions: ((n: number) => Promise<unknown>)[] = [
     async n => {
       const batch = database.batch()
@@ -66,6 +59,20 @@ it('after a long random run nothing is open, and close resolves', async () => {
       batch.discard()
     },
   ]
+  return actions
+}
+
+it('after a long random run nothing is open, and close resolves', async () => {
+  const path = await mkdtemp(join(tmpdir(), 'millrace-leak-'))
+  const database = await openRocksDB(path, { writeBufferBytes: 1 << 20 })
+  const store = await openRowStore({
+    name: 'rows',
+    partition: 0,
+    codec: { encode: (text: string) => Buffer.from(text), decode: bytes => bytes.utf8Slice() },
+    database,
+    cacheBytesMax: 1000,
+  })
+  const actions = actionsOn(database, store)
   const last = actions.length - 1
   const pick = fc.tuple(fc.nat(last), fc.nat(5000), fc.boolean())
   const [picks] = fc.sample(fc.array(pick, { minLength: 1500, maxLength: 1500 }), {
