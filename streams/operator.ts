@@ -28,7 +28,8 @@ export interface Operator {
   close?(watermarkMs: number, out: Outputs): void
   /** What may be forwarded once `close` returned; the input watermark unless given (law 8). */
   forwardedWatermark?(watermarkMs: number): number
-  /** Called about every `wallClockIntervalMs` with the caller's clock. */
+  /** Both are called about every `wallClockIntervalMs` with the caller's clock. */
+  prepareWallClock?(wallTimeMs: number): Promise<void> | undefined
   onWallClock?(wallTimeMs: number, out: Outputs): void
   /** The last committed watermark, before the first batch after a start. */
   resume?(watermarkMs: number): Promise<void> | undefined

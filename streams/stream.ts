@@ -10,6 +10,13 @@ import { filter } from './operators/filter.ts'
 import { flatMap } from './operators/flat-map.ts'
 import { map } from './operators/map.ts'
 import { merge } from './operators/merge.ts'
+import {
+  type DeduplicateOptions,
+  deduplicateStream,
+  type ProcessOptions,
+  processStream,
+} from './processing.ts'
+import type { ProcessorStores } from './processor.ts'
 import type { KeySerde, ValueSerde } from './serde.ts'
 import type { Table } from './table.ts'
 import { joinTable, type TableOptions, tableOf } from './tables.ts'
@@ -155,6 +162,18 @@ export class Stream<K, V> {
   /** A result for each record, with null where its key has no row. */
   leftJoinTable<R, V2>(table: Table<K, R>, joiner: Joiner<K, V, R | null, V2>): Stream<K, V2> {
     return joinTable({ kind: 'left', stream: this, table, joiner: joiner as never })
+  }
+
+  /** A step of one's own, with stores and timers; see `ProcessOptions`. */
+  process<S extends ProcessorStores, K2 = K, V2 = V>(
+    options: ProcessOptions<K, V, S, K2, V2>,
+  ): Stream<K2, V2> {
+    return processStream(this, options)
+  }
+
+  /** Lets the first record of each id pass; the others leave by `duplicate`. */
+  deduplicate(options: DeduplicateOptions<K, V>): Stream<K, V> {
+    return deduplicateStream(this, options)
   }
 
   /** Moves each record to the task that owns its key's partition. */

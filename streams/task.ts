@@ -78,6 +78,7 @@ export class Task {
   readonly runtimes: readonly NodeRuntime[]
   readonly #byId = new Map<number, NodeRuntime>()
   readonly #surroundings: TaskSurroundings
+  #punctuationMs: number | undefined
 
   constructor(options: TaskOptions) {
     this.subTopology = options.subTopology
@@ -131,7 +132,10 @@ export class Task {
 
   /** Moves everything in the inboxes, then the watermarks, through the task. */
   async run(): Promise<void> {
+    const punctuationMs = this.#punctuationMs
+    this.#punctuationMs = undefined
     for (const runtime of this.runtimes) {
+      if (punctuationMs !== undefined) await this.#punctuate(runtime, punctuationMs)
       if (runtime.inbox.length > 0) await this.#drain(runtime)
       if (runtime.watermark.advance()) await this.#close(runtime)
       this.#tellWatermark(runtime)
@@ -142,15 +146,19 @@ export class Task {
     return this.runtimes.some(runtime => runtime.operator?.onWallClock !== undefined)
   }
 
-  /** Wall-clock punctuation, between rounds. */
+  /** Wall-clock punctuation: happens at the beginning of the next run. */
   punctuate(wallTimeMs: number): void {
-    for (const runtime of this.runtimes) {
-      const { operator } = runtime
-      if (operator?.onWallClock === undefined) continue
-      const outputs = new TaskOutputs(this, runtime)
-      operator.onWallClock(wallTimeMs, outputs)
-      this.#forward(runtime, outputs)
-    }
+    this.#punctuationMs = wallTimeMs
+  }
+
+  async #punctuate(runtime: NodeRuntime, wallTimeMs: number): Promise<void> {
+    const { operator } = runtime
+    if (operator?.onWallClock === undefined) return
+    const reading = operator.prepareWallClock?.(wallTimeMs)
+    if (reading !== undefined) await reading
+    const outputs = new TaskOutputs(this, runtime)
+    operator.onWallClock(wallTimeMs, outputs)
+    this.#forward(runtime, outputs)
   }
 
   async #drain(runtime: NodeRuntime): Promise<void> {
