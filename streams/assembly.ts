@@ -41,6 +41,11 @@ export function deadLetterTopic(application: string): string {
   return `${application}-dead-letters`
 }
 
+/** Name of a store in the database, which applications share. */
+export function storeInDatabase(application: string, store: string): string {
+  return `${application}.${store}`
+}
+
 /** Stores of a sub-topology, its event time first. */
 export function storesOf(plan: Plan, subTopology: SubTopology): StoreSpec[] {
   const specs: StoreSpec[] = [
@@ -122,7 +127,8 @@ export class Assembly {
     const { plan, log, database, storeCacheBytes, onRestore } = this.options
     for (const spec of storesOf(plan, subTopology)) {
       const topic = changelogTopic(plan.topology.application, spec.name)
-      const shared = { name: spec.name, partition, database, log, changelog: { topic, partition } }
+      const name = storeInDatabase(plan.topology.application, spec.name)
+      const shared = { name, partition, database, log, changelog: { topic, partition } }
       const store: Store =
         spec.kind === 'rows'
           ? await openRowStore({ ...shared, codec: spec.codec, cacheBytesMax: storeCacheBytes })

@@ -9,6 +9,7 @@
  */
 import type { Database } from '../log/database.ts'
 import type { EventLog } from '../log/port.ts'
+import { verifyFingerprint } from '../state/fingerprint.ts'
 import { Assembly } from './assembly.ts'
 import { Collector } from './collector.ts'
 import { DeadLetters } from './dead-letters.ts'
@@ -17,6 +18,7 @@ import { applyEpoch, describeCut, sealEpoch } from './epoch.ts'
 import { MillraceError } from './errors.ts'
 import { type Plan, planTopology } from './plan.ts'
 import { Publisher } from './publisher.ts'
+import { stateIdentity } from './state-identity.ts'
 import { prepareTopics } from './topics.ts'
 import type { Topology } from './topology.ts'
 import type { TaskState, TaskStatus } from './views.ts'
@@ -72,6 +74,7 @@ export class Engine {
     const settings = { ...defaultSettings, ...options.settings }
     const partitions = await prepareTopics(options.log, options.topology, settings)
     const plan = planTopology(options.topology, partitions)
+    await verifyFingerprint(options.database, stateIdentity(plan))
     const engine = new Engine(options, plan, partitions)
     await engine.#assemble()
     return engine

@@ -96,6 +96,7 @@ export class GroupedStream<K, V> {
       parents: [edge],
       create: context => aggregate(spec, context),
       stores: aggregateStores(spec),
+      identity: spec.key.name,
       emission: 'updates',
       timeDependent: ttlMs !== undefined,
     })

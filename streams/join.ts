@@ -69,6 +69,7 @@ export function joinStreams<K, L, R, V>(request: JoinRequest<K, L, R, V>): Strea
     parents: [left.edge, right.edge],
     create: context => streamJoin(spec, context),
     stores: streamJoinStores(spec),
+    identity: `${spec.key.name} -${spec.beforeMs} +${spec.afterMs} grace ${spec.graceMs} ${spec.time}`,
     emission: kind === 'inner' ? 'records' : 'final',
     timeDependent: true,
   })

@@ -24,6 +24,7 @@ const written = counter('records_produced_total', 'Records written to sinks and 
 /** Samples of all sources, named steps and stores. */
 export function engineMetrics(engine: Engine): MetricSample[] {
   const { assembly } = engine
+  const { application } = engine.topology
   const samples: MetricSample[] = [
     epochs({}, engine.epochs),
     written({}, assembly.sinks.recordsWritten),
@@ -51,7 +52,10 @@ export function engineMetrics(engine: Engine): MetricSample[] {
     samples.push(dropped({ step, reason }, count))
   }
   for (const store of assembly.stores) {
-    const labels = { store: store.name, partition: String(store.partition) }
+    const labels = {
+      store: store.name.slice(application.length + 1),
+      partition: String(store.partition),
+    }
     samples.push(overlay(labels, store.metrics.overlayRows))
     samples.push(cached(labels, store.metrics.cachedBytes))
   }

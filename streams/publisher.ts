@@ -4,7 +4,7 @@
  */
 import type { Database, DatabaseReader } from '../log/database.ts'
 import { committedRows } from '../state/committed-rows.ts'
-import type { Assembly } from './assembly.ts'
+import { type Assembly, storeInDatabase } from './assembly.ts'
 import { Cut } from './cut.ts'
 import type { CutDescription } from './epoch.ts'
 import { assert } from './errors.ts'
@@ -140,7 +140,8 @@ export class Publisher {
     assert(step?.kind === 'operator', 'a view shows the store of a step')
     const spec = step.stores.find(candidate => candidate.name === store)
     assert(spec?.kind === 'rows', 'a view shows a store of rows')
-    return committedRows({ name: store, partition, codec: spec.codec, reader })
+    const name = storeInDatabase(this.#options.plan.topology.application, store)
+    return committedRows({ name, partition, codec: spec.codec, reader })
   }
 
   subscribe(view: string, listener: Listener): () => void {

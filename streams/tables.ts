@@ -44,6 +44,7 @@ export function tableOf<K, V>(
     parents: [stream.edge],
     create: context => table(spec, context),
     stores: tableStores(spec),
+    identity: spec.key.name,
     emission: 'updates',
     timeDependent: false,
   })
@@ -87,6 +88,7 @@ export function joinTables<K, L, R, V>(request: TableJoinRequest<K, L, R, V>): T
     parents: [left.edge, right.edge],
     create: context => tableJoin(spec, context),
     stores: tableJoinStores(spec),
+    identity: spec.key.name,
     emission: 'updates',
     timeDependent: false,
   })

@@ -39,6 +39,8 @@ export interface OperatorNode extends NodeBase {
   readonly type: string
   readonly create: (context: OperatorContext) => Operator
   readonly stores: readonly StoreSpec[]
+  /** What the rows of its stores mean beside their bytes: key, windows, reach. */
+  readonly identity?: string
   readonly emission: Emission
   /** Windows, stream joins and deduplication: they may not follow emit-on-update (law 8). */
   readonly timeDependent: boolean

@@ -99,6 +99,7 @@ export class WindowedStream<K, V> {
       parents: [this.grouped.stream.edge],
       create: context => windowAggregate(spec, context),
       stores: windowAggregateStores(spec),
+      identity: `${spec.key.name} ${windows.sizeMs} by ${windows.advanceMs}`,
       emission: spec.emit === 'close' ? 'final' : 'updates',
       timeDependent: true,
     })
@@ -142,6 +143,7 @@ export class WindowedStream<K, V> {
       parents: [edge],
       create: context => topK(spec, context),
       stores: topKStores(spec),
+      identity: `${this.grouped.key.name} ${this.windows.sizeMs} by ${this.windows.advanceMs}`,
       emission: spec.emit === 'close' ? 'final' : 'updates',
       timeDependent: true,
     })
@@ -189,6 +191,7 @@ export class SessionStream<K, V> {
       parents: [edge],
       create: context => sessionAggregate(spec, context),
       stores: sessionAggregateStores(spec),
+      identity: `${spec.key.name} gap ${spec.windows.gapMs}`,
       emission: spec.emit === 'close' ? 'final' : 'updates',
       timeDependent: true,
     })

@@ -12,7 +12,7 @@ import { decodeBatches } from '../../log/record-columns.ts'
 import { databaseRange } from '../../state/committed-rows.ts'
 import { metadataKey, rowsPrefix } from '../../state/keys.ts'
 import { openRocksDB } from '../../state/rocksdb.ts'
-import { changelogTopic, storesOf } from '../../streams/assembly.ts'
+import { changelogTopic, storeInDatabase, storesOf } from '../../streams/assembly.ts'
 import { Engine } from '../../streams/engine.ts'
 import { viewService } from '../../streams/view-service.ts'
 import { lines, PARTITIONS, shopRecords, shopTopology } from '../support/shop.ts'
@@ -54,9 +54,9 @@ async function forgetStores(names: readonly string[]): Promise<void> {
   const batch = database.batch()
   for (const name of names) {
     for (let partition = 0; partition < PARTITIONS; partition++) {
-      const { gte, lt } = databaseRange(rowsPrefix(name, partition), {})
+      const { gte, lt } = databaseRange(rowsPrefix(storeInDatabase('shop', name), partition), {})
       batch.deleteRange(gte, lt)
-      batch.delete(metadataKey(name, partition, 'applied'))
+      batch.delete(metadataKey(storeInDatabase('shop', name), partition, 'applied'))
     }
   }
   await batch.commit()
@@ -135,7 +135,7 @@ async function unequalStores(): Promise<string[]> {
           if (value === null) folded.delete(key)
           else folded.set(key, value)
         }
-        const prefix = rowsPrefix(store.name, partition)
+        const prefix = rowsPrefix(storeInDatabase('shop', store.name), partition)
         for await (const chunk of database.scan(databaseRange(prefix, {}))) {
           for (const { key, value } of chunk) {
             const row = key.latin1Slice(prefix.length)

@@ -133,9 +133,9 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     law: '19: a query reads one cut',
     file: 'streams/publisher.ts',
-    find: 'committedRows({ name: store, partition, codec: spec.codec, reader })',
+    find: 'committedRows({ name, partition, codec: spec.codec, reader })',
     replace:
-      'committedRows({ name: store, partition, codec: spec.codec, reader: this.#options.database })',
+      'committedRows({ name, partition, codec: spec.codec, reader: this.#options.database })',
     tests: [engine],
   },
 ]

@@ -10,7 +10,7 @@ import type { TopicPartition } from '../../log/port.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
 import { afterPrefix, metadataKey, rowsPrefix } from '../../state/keys.ts'
 import { MemoryDatabase } from '../../state/memory-database.ts'
-import { changelogTopic, storesOf } from '../../streams/assembly.ts'
+import { changelogTopic, storeInDatabase, storesOf } from '../../streams/assembly.ts'
 import type { EngineSettings } from '../../streams/environment.ts'
 import { type Topology, text, textKey } from '../../streams/index.ts'
 import { planTopology } from '../../streams/plan.ts'
@@ -210,7 +210,7 @@ function rowStores(topology: Topology, partitions: number): StorePartition[] {
       .filter(spec => spec.kind === 'rows')
       .flatMap(({ name }) =>
         Array.from({ length: sub.partitions }, (_, partition) => ({
-          store: name,
+          store: storeInDatabase(topology.application, name),
           partition,
           changelog: { topic: changelogTopic(topology.application, name), partition },
         })),

@@ -227,3 +227,22 @@ test('a subscriber gets each change once, after its snapshot, and windows again 
   ])
   await driver.close()
 })
+
+test('state that other windows wrote is refused, naming the store and what to do', async () => {
+  const first = await TopologyTestDriver.open(counts())
+  await first.pipe('events', event(1))
+  await first.close()
+  const wider = new Topology('counts')
+  wider
+    .stream('events', { key: textKey(), value: json<number>() })
+    .groupBy((_, key) => key, { name: 'by-key', key: textKey() })
+    .windowedBy(tumbling(2000, { graceMs: 0 }))
+    .count({ name: 'counts' })
+  const { database } = first
+  await expect(TopologyTestDriver.open(wider, { database })).rejects.toThrow(
+    /counts\.counts: its codec was window-aggregate text 1000 by 1000 and is now .* 2000 by 2000/,
+  )
+  const same = await TopologyTestDriver.open(counts(), { database, startMs: 0 })
+  expect(await same.rows('counts')).toMatchObject([{ count: 1 }])
+  await same.close()
+})
