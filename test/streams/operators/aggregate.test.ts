@@ -154,6 +154,18 @@ test('a record whose stream time is beyond the time to live begins anew, deleted
   expect(await driver.rows('sums')).toMatchObject([{ group: 'a', count: 1 }, { group: 'other' }])
 })
 
+test('a row that begins anew with an earlier event dies by that event', async () => {
+  const driver = await start(sums(100), 2)
+  const on = (partition: number, timeMs: number, group: string) => ({
+    ...event(timeMs, group),
+    partition,
+  })
+  await driver.pipe('events', on(1, 0, 'b'), on(0, 150, 'a'), on(0, 260, 'c'), on(0, 60, 'a'))
+  expect((await driver.rows('sums')).map(({ group }) => group)).toEqual(['a', 'b', 'c'])
+  await driver.pipe('events', on(1, 170, 'b'))
+  expect((await driver.rows('sums')).map(({ group }) => group)).toEqual(['b', 'c'])
+})
+
 const GROUPS = ['a', 'b', 'c', 'dd', 'é', 'f']
 
 /** Records that a sum above 1000 never occurs for, so that order does not matter. */

@@ -1,5 +1,6 @@
 import { Type } from 'typebox'
 import { afterEach, expect, test } from 'vitest'
+import { MemoryDatabase } from '../../../state/memory-database.ts'
 import {
   DDSketch,
   ddSketchCodec,
@@ -116,6 +117,41 @@ test('each result of a sketch that changes in place is what it was then', async 
   const counts = await driver.output('counts', { key: textKey(), value: text() })
   expect(counts.map(({ value }) => value)).toEqual(['1', '2', '3'])
   expect(seen).toEqual([1, 2, 3])
+  follow.close()
+})
+
+test('batches of one round give each its own result', async () => {
+  const driver = await TopologyTestDriver.open(pages(), { startMs: 1_000_000, partitions: 2 })
+  open.push(driver)
+  await driver.append('visits', [
+    { ...visit(1, 'ann'), partition: 0 },
+    { ...visit(1, 'bob'), partition: 1 },
+  ])
+  await driver.process()
+  const counts = await driver.output('counts', { key: textKey(), value: text() })
+  expect(counts.map(({ value }) => value)).toEqual(['1', '2'])
+})
+
+test('an epoch that runs while the one before commits does not show in its changes', async () => {
+  const database = new MemoryDatabase({
+    beforeCommit: () => new Promise(resolve => setTimeout(resolve, 2)),
+  })
+  const settings = { epochRecordsMax: 1, alignMs: 0 }
+  const driver = await TopologyTestDriver.open(pages(), { startMs: 1_000_000, database, settings })
+  open.push(driver)
+  const seen: unknown[] = []
+  const follow = driver.views.subscribe('customers', ({ changes }) => {
+    seen.push(...changes.map(({ row }) => row.customers))
+  })
+  for await (const _ of follow.snapshot);
+  await driver.append('visits', [
+    visit(1, 'ann'),
+    visit(2, 'bob'),
+    visit(3, 'eve'),
+    visit(4, 'joe'),
+  ])
+  await driver.process()
+  expect(seen).toEqual([1, 2, 3, 4])
   follow.close()
 })
 

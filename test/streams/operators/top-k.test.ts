@@ -22,10 +22,13 @@ interface Options {
   k?: number
   emit?: 'update' | 'close'
   retentionMs?: number
+  /** Sums that are changed in place. */
+  mutable?: boolean
 }
 
 /** Sums by currency and sku; a sku whose sum is exactly 0 is taken out. */
-function topProducts({ k = 3, emit, retentionMs = 1e12 }: Options = {}): Topology {
+function topProducts(options: Options = {}): Topology {
+  const { k = 3, emit, retentionMs = 1e12, mutable = false } = options
   const topology = new Topology('top')
   topology
     .stream('lines', { key: textKey(), value: json<Line>() })
@@ -37,10 +40,13 @@ function topProducts({ k = 3, emit, retentionMs = 1e12 }: Options = {}): Topolog
       item: line => line.sku,
       initial: () => ({ lines: 0, gross: 0 }),
       add: (sum, line) => {
-        const next = { lines: sum.lines + 1, gross: sum.gross + line.gross }
+        const next = mutable ? sum : { ...sum }
+        next.lines++
+        next.gross += line.gross
         return (next.gross === 0 ? null : next) as typeof next
       },
       score: sum => sum.gross,
+      codec: { ...json<{ lines: number; gross: number }>(), mutable },
       emit,
       retentionMs,
     })
@@ -130,19 +136,22 @@ test('an item that rises passes others; only the ranks that change are written',
   expect(await changes(driver)).toBe('')
 })
 
-test('an item that falls lets others in that were not ranked', async () => {
-  const driver = await start(topProducts())
-  await driver.pipe('lines', ...['a9', 'b8', 'c7', 'd6', 'e5'].map(s => line(s[0]!, +s[1]!)))
-  await driver.pipe('lines', line('b', -6))
-  expect(await skus(driver)).toBe('a9 c7 d6')
-  await driver.pipe('lines', line('c', -2))
-  expect(await skus(driver)).toBe('a9 d6 c5')
-  await driver.pipe('lines', line('d', -6), line('a', -9))
-  expect(await skus(driver)).toBe('c5 e5 b2')
-  await driver.pipe('lines', line('c', -5), line('e', -5))
-  expect(await skus(driver)).toBe('b2')
-  await checkStores(driver)
-})
+test.each([false, true])(
+  'an item that falls lets others in, changed in place: %s',
+  async mutable => {
+    const driver = await start(topProducts({ mutable }))
+    await driver.pipe('lines', ...['a9', 'b8', 'c7', 'd6', 'e5'].map(s => line(s[0]!, +s[1]!)))
+    await driver.pipe('lines', line('b', -6))
+    expect(await skus(driver)).toBe('a9 c7 d6')
+    await driver.pipe('lines', line('c', -2))
+    expect(await skus(driver)).toBe('a9 d6 c5')
+    await driver.pipe('lines', line('d', -6), line('a', -9))
+    expect(await skus(driver)).toBe('c5 e5 b2')
+    await driver.pipe('lines', line('c', -5), line('e', -5))
+    expect(await skus(driver)).toBe('b2')
+    await checkStores(driver)
+  },
+)
 
 test('the last rank falling within its place reads the items again only when it may lose it', async () => {
   const driver = await start(topProducts({ k: 2 }))
