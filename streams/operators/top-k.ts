@@ -122,6 +122,7 @@ class TopK implements Operator {
   readonly #ranks: RowStore<Timed<TopEntry<unknown>>>
   readonly #items: RowStore<Timed<unknown>>
   readonly #rankedKey: KeySerde<Ranked<unknown>>
+  readonly #entryCodec: Codec<TopEntry<unknown>>
   #boards = new Map<RowKey, Board>()
   #drops: Drop[] = []
   #closing: { key: RowKey; value: Timed<TopEntry<unknown>> }[] = []
@@ -134,6 +135,7 @@ class TopK implements Operator {
     this.#ranks = context.rowStore(spec.name)
     this.#items = context.rowStore(itemStore(spec))
     this.#rankedKey = rankedKey(spec.key)
+    this.#entryCodec = topEntryCodec(spec.codec)
   }
 
   resume(watermarkMs: number): undefined {
@@ -227,7 +229,8 @@ class TopK implements Operator {
     for (let rank = 1; rank <= this.#spec.k; rank++) {
       const row = this.#ranks.get(this.#rankRow(board, rank))
       if (row === undefined) break
-      const { item, value } = row.value
+      // Detached: the item's aggregate may be the same object, and change in place.
+      const { item, value } = detach(this.#entryCodec, row.value)
       contenders.push(this.#contender(encodeText(item), { value, timeMs: row.timeMs }))
     }
     return contenders

@@ -153,6 +153,40 @@ test.each([false, true])(
   },
 )
 
+test('sums that change in place: each change has the values of its own batch', async () => {
+  const topology = topProducts({ mutable: true })
+  const seen: string[] = []
+  const show = (entry: unknown) => {
+    const { item, value } = entry as { item: string; value: { gross: number } }
+    return `${item}${value.gross}`
+  }
+  const ranks = topology.nodes.find(({ name }) => name === 'top')!
+  topology.add({
+    kind: 'operator',
+    name: 'spy',
+    type: 'spy',
+    parents: [{ node: ranks.id, output: 'main' }],
+    stores: [],
+    emission: 'records',
+    timeDependent: false,
+    create: () => ({
+      process(input) {
+        input.values.forEach((value, i) => {
+          const before = input.previous?.[i]
+          seen.push(`${before === undefined ? '' : show(before)}>${show(value)}`)
+        })
+      },
+    }),
+  })
+  const driver = await start(topology, 2)
+  // A batch from each partition in one round.
+  const both = [1, 2].map((gross, partition) => ({ ...line('a', gross), partition }))
+  await driver.append('lines', both)
+  await driver.process()
+  await driver.pipe('lines', line('a', 4))
+  expect(seen).toEqual(['>a1', 'a1>a3', 'a3>a7'])
+})
+
 test('the last rank falling within its place reads the items again only when it may lose it', async () => {
   const driver = await start(topProducts({ k: 2 }))
   await driver.pipe('lines', line('a', 9), line('b', 8), line('c', 5))
