@@ -32,6 +32,7 @@ export { Table, type ViewOptions } from './table.ts'
 export { Topology } from './topology.ts'
 export { viewService } from './view-service.ts'
 export type * from './views.ts'
+export type { WindowRowsOptions } from './window-rows.ts'
 export {
   type Aggregation,
   type Reduction,

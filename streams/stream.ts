@@ -21,6 +21,8 @@ import type { KeySerde, ValueSerde } from './serde.ts'
 import type { Table } from './table.ts'
 import { joinTable, type TableOptions, tableOf } from './tables.ts'
 import type { Edge, Topology } from './topology.ts'
+import { type WindowRowsOptions, windowRowsOf } from './window-rows.ts'
+import type { Windowed } from './windows.ts'
 
 export interface StreamOptions<K, V> {
   readonly key: KeySerde<K>
@@ -152,6 +154,11 @@ export class Stream<K, V> {
   /** The last value of each key, by event time and not by arrival; null deletes. */
   toTable(options: TableOptions<K, V>): Table<K, V> {
     return tableOf(this, options, 'time')
+  }
+
+  /** Rows with windows of their own, for results that are final when they come. */
+  toWindows(options: WindowRowsOptions<K, V>): Table<Windowed<K>, V> {
+    return windowRowsOf(this, options)
   }
 
   /** A result for each record whose key has a row in the table, as far as it has been read. */

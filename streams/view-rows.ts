@@ -32,19 +32,23 @@ export class ViewRows {
   #parse(row: RowKey): { key: unknown; bounds: Bounds | undefined } {
     const { declaration, key, windowSizeMs } = this.view
     if (declaration.kind === 'table') return { key: key.decode(row), bounds: undefined }
-    if (declaration.kind === 'session') {
+    if (declaration.kind === 'session' || windowSizeMs === undefined) {
       const session = sessionOfRow(row)
       const bounds = { windowStart: session.start, windowEnd: session.end }
       return { key: key.decode(session.key), bounds }
     }
     const windowStart = windowStartOf(row)
-    const bounds = { windowStart, windowEnd: windowStart + windowSizeMs! }
+    const bounds = { windowStart, windowEnd: windowStart + windowSizeMs }
     return { key: key.decode(rowKeyOfWindow(row)), bounds }
   }
 
-  /** A window is final from its end + grace on, a session after its end + gap + grace. */
+  /**
+   * A window is final from its end + grace on, a session after its end + gap + grace, a row with a
+   * window of its own when it comes.
+   */
   #final({ windowEnd }: Bounds, watermarkMs: number): boolean {
-    const { gapMs, graceMs } = this.view
+    const { windowSizeMs, gapMs, graceMs } = this.view
+    if (windowSizeMs === undefined && gapMs === undefined) return true
     if (gapMs === undefined) return windowEnd + graceMs <= watermarkMs
     return windowEnd + gapMs + graceMs < watermarkMs
   }

@@ -9,13 +9,17 @@
  */
 import { Topology } from '../../streams/index.ts'
 import { activeCustomersTopology } from './active-customers.ts'
+import { alertsTopology } from './alerts.ts'
+import { attemptAlertsTopology } from './attempt-alerts.ts'
 import { customerProfileTopology } from './customer-profile.ts'
 import { customerSessionsTopology } from './customer-sessions.ts'
 import { eventStreams } from './event-streams.ts'
 import { orderVolumeTopology } from './order-volume.ts'
-import { paidOrdersTopology } from './paid-orders.ts'
-import { paymentOutcomesTopology } from './payment-outcomes.ts'
+import { paymentAttemptsTopology } from './payment-attempts.ts'
+import { paymentOutcomesTopology, paymentsByMethod } from './payment-outcomes.ts'
+import { rateAlertsTopology } from './rate-alerts.ts'
 import { paidByRegion, revenueTopology } from './revenue.ts'
+import { revenueAlertsTopology } from './revenue-alerts.ts'
 import { topProductsTopology } from './top-products.ts'
 import { unpaidOrdersTopology } from './unpaid-orders.ts'
 import { retentionMsMin, type ViewSettings } from './view-times.ts'
@@ -27,13 +31,24 @@ export function analyticsTopology(wanted: ViewSettings): Topology {
   const topology = new Topology(analyticsApplication)
   const settings = { retentionMs: Math.max(wanted.retentionMs, retentionMsMin) }
   const events = eventStreams(topology)
+  const payments = paymentsByMethod(events)
+  const attempts = paymentAttemptsTopology(events)
+  const paid = paidByRegion(attempts)
   orderVolumeTopology(events, settings)
-  paymentOutcomesTopology(events, settings)
-  revenueTopology(paidByRegion(paidOrdersTopology(events)), settings)
+  paymentOutcomesTopology(payments, settings)
+  revenueTopology(paid, settings)
   unpaidOrdersTopology(events)
   topProductsTopology(events, settings)
   activeCustomersTopology(events, settings)
   customerSessionsTopology(events, settings)
   customerProfileTopology(events)
+  alertsTopology(
+    {
+      attempts: attemptAlertsTopology(attempts),
+      rate: rateAlertsTopology(payments),
+      revenue: revenueAlertsTopology(paid),
+    },
+    settings,
+  )
   return topology
 }

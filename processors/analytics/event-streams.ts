@@ -2,6 +2,7 @@
 import { encodeEvent, eventCodec } from '../../contracts/event-codec.ts'
 import type { BusinessEvent, EventOf, EventType } from '../../contracts/events.ts'
 import { type Stream, type Topology, textKey, type ValueSerde } from '../../streams/index.ts'
+import { dayMs } from './view-times.ts'
 
 export type EventStream = Stream<string, BusinessEvent>
 
@@ -18,12 +19,15 @@ export const eventSerde: ValueSerde<BusinessEvent> = {
   decode: (bytes, start, end) => eventCodec.decode(bytes, start, end),
 }
 
-/**
- * Reads the two topics; every part of the topology takes its events from here, so that what is
- * to hold for all of them (duplicates are dropped by `ce_id`) is done here once.
- */
+/** Events with a `ce_id` seen in the 7 days before are duplicates. */
+const duplicateTtlMs = 7 * dayMs
+
+/** Reads the two topics, every event once: what all parts of the topology take theirs from. */
 export function eventStreams(topology: Topology): EventStreams {
-  const read = (topic: string) => topology.stream(topic, { key: orderKey, value: eventSerde })
+  const read = (topic: string) =>
+    topology
+      .stream(topic, { key: orderKey, value: eventSerde })
+      .deduplicate({ name: `${topic}-once`, id: { header: 'ce_id' }, ttlMs: duplicateTtlMs })
   return { orders: read('orders'), payments: read('payments') }
 }
 

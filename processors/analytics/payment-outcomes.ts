@@ -9,11 +9,11 @@
  */
 import { Type } from 'typebox'
 import type { BusinessEvent } from '../../contracts/events.ts'
-import { textKey, tumbling } from '../../streams/index.ts'
+import { type GroupedStream, textKey, tumbling } from '../../streams/index.ts'
 import type { EventStreams } from './event-streams.ts'
 import { graceMs, minuteMs, type ViewSettings } from './view-times.ts'
 
-interface Outcomes {
+export interface Outcomes {
   readonly authorized: number
   readonly declined: number
   readonly refunded: number
@@ -27,18 +27,26 @@ const counted = {
 
 type Payment = Extract<BusinessEvent, { readonly type: keyof typeof counted }>
 
-export function paymentOutcomesTopology({ payments }: EventStreams, settings: ViewSettings): void {
-  payments
+export type PaymentsByMethod = GroupedStream<string, Payment>
+
+export function paymentsByMethod({ payments }: EventStreams): PaymentsByMethod {
+  return payments
     .only((event): event is Payment => event !== null && Object.hasOwn(counted, event.type))
     .groupBy(({ method }) => method, { name: 'payments-by-method', key: textKey('method') })
+}
+
+export function withOutcome(outcomes: Outcomes, { type }: Payment): Outcomes {
+  const outcome = counted[type]
+  return { ...outcomes, [outcome]: outcomes[outcome] + 1 }
+}
+
+export function paymentOutcomesTopology(payments: PaymentsByMethod, settings: ViewSettings): void {
+  payments
     .windowedBy(tumbling(5 * minuteMs, { graceMs }))
     .aggregate<Outcomes>({
       name: 'payment-outcomes',
       initial: () => ({ authorized: 0, declined: 0, refunded: 0 }),
-      add: (outcomes, { type }) => {
-        const outcome = counted[type]
-        return { ...outcomes, [outcome]: outcomes[outcome] + 1 }
-      },
+      add: withOutcome,
       retentionMs: settings.retentionMs,
     })
     .view({
@@ -59,7 +67,7 @@ export function paymentOutcomesTopology({ payments }: EventStreams, settings: Vi
     })
 }
 
-function authorizationRate({ authorized, declined }: Outcomes): number {
+export function authorizationRate({ authorized, declined }: Outcomes): number {
   const attempts = authorized + declined
   return attempts === 0 ? 0 : authorized / attempts
 }

@@ -17,7 +17,7 @@ import {
   tumbling,
 } from '../../streams/index.ts'
 import { addSafe } from '../safe-sum.ts'
-import type { PaidOrder } from './paid-orders.ts'
+import type { PaymentAttempt } from './payment-attempts.ts'
 import { graceMs, hourMs, minuteMs, type ViewSettings } from './view-times.ts'
 
 export interface Revenue {
@@ -30,13 +30,15 @@ export interface RegionKey {
   readonly currency: string
 }
 
-export type PaidByRegion = GroupedStream<RegionKey, PaidOrder>
+export type PaidByRegion = GroupedStream<RegionKey, PaymentAttempt>
 
-export function paidByRegion(paid: Stream<string, PaidOrder>): PaidByRegion {
-  return paid.groupBy(({ region, currency }) => ({ region, currency }), {
-    name: 'paid-by-region',
-    key: fieldsKey('region', 'currency'),
-  })
+export function paidByRegion(attempts: Stream<string, PaymentAttempt>): PaidByRegion {
+  return attempts
+    .filter(({ isAuthorized }) => isAuthorized)
+    .groupBy(({ region, currency }) => ({ region, currency }), {
+      name: 'paid-by-region',
+      key: fieldsKey('region', 'currency'),
+    })
 }
 
 export function revenueTopology(paid: PaidByRegion, settings: ViewSettings): void {
