@@ -163,7 +163,9 @@ class SessionAggregate implements Operator {
       this.#live.put(boundsRow(key), replace(sessions, met, next))
       if (met.length === 0) this.#mark(next, key)
       if (next.start < this.#sweptMs) this.#leftover.set(row, next.end)
-      if (!this.#touched.has(row)) this.#touched.set(row, { previous: undefined })
+      if (this.#context.observed && !this.#touched.has(row)) {
+        this.#touched.set(row, { previous: undefined })
+      }
     }
     this.#store.put(row, { value, timeMs: next.end })
   }
