@@ -10,7 +10,17 @@ import { decodeBatches } from '../log/record-columns.ts'
 import type { Assembly } from './assembly.ts'
 import type { EngineSettings } from './environment.ts'
 import { streamsError } from './errors.ts'
-import type { BrokenBatch, RejectedRecord, SourcePartition } from './source-partition.ts'
+import {
+  BATCH_RECORDS_MAX,
+  type BrokenBatch,
+  type RejectedRecord,
+  type SourcePartition,
+} from './source-partition.ts'
+
+/** With fewer records in a round the next one looks further ahead, with more it looks less far. */
+const ROUND_RECORDS_MIN = BATCH_RECORDS_MAX / 4
+const ROUND_RECORDS_MAX = BATCH_RECORDS_MAX - 1
+const SPAN_MS_MAX = 30 * 24 * 60 * 60 * 1000
 
 export interface CollectorOptions {
   readonly assembly: Assembly
@@ -24,9 +34,12 @@ export interface CollectorOptions {
 export class Collector {
   readonly #options: CollectorOptions
   readonly #sources: readonly SourcePartition[]
+  /** Event time that a round spans: a sparse backlog would else be read a record at a time. */
+  #spanMs: number
 
   constructor(options: CollectorOptions) {
     this.#options = options
+    this.#spanMs = options.settings.alignMs
     this.#sources = options.assembly.sources
   }
 
@@ -121,8 +134,9 @@ export class Collector {
       if (next > Number.NEGATIVE_INFINITY) earliest = Math.min(earliest, next)
     }
     if (!this.hasRecords) return false
-    const untilMs = earliest + settings.alignMs
+    const untilMs = earliest + this.#spanMs
     const latestMs = clock() + settings.futureMsMax
+    let records = 0
     for (const source of this.#sources) {
       if (source.nextTimeMs() > untilMs) continue
       const batch = source.take({
@@ -132,13 +146,23 @@ export class Collector {
         rejectBatch: broken => this.#options.onBroken(source, broken),
       })
       if (batch === undefined) continue
+      records += batch.length
       source.idle = false
       source.atEndSinceMs = undefined
       const runtime = assembly.sourceTask(source).runtime(source.node.id)
       runtime.receive(batch, 0)
       runtime.watermark.set(0, { timeMs: source.streamTimeMs, idle: false })
     }
+    this.#adaptSpan(records)
     return true
+  }
+
+  /** The span is a matter of speed and open state only: no result depends on it. */
+  #adaptSpan(records: number): void {
+    if (records > ROUND_RECORDS_MAX) this.#spanMs /= 4
+    else if (records < ROUND_RECORDS_MIN && this.hasRecords) this.#spanMs *= 2
+    const { alignMs } = this.#options.settings
+    this.#spanMs = Math.max(Math.min(this.#spanMs, SPAN_MS_MAX), alignMs)
   }
 
   /**
