@@ -29,11 +29,12 @@ function runTests(copy: string, tests: readonly string[]) {
 async function plant(copy: string, bug: PlantedBug): Promise<string | undefined> {
   const path = join(copy, bug.file)
   const source = await readFile(path, 'utf8')
-  if (source.split(bug.find).length !== 2) return `${bug.file} has no such place: ${bug.find}`
-  await writeFile(
-    path,
-    source.replace(bug.find, () => bug.replace),
-  )
+  let planted = source
+  for (const { find, replace } of bug.and === undefined ? [bug] : [bug, bug.and]) {
+    if (planted.split(find).length !== 2) return `${bug.file} has no such place: ${find}`
+    planted = planted.replace(find, () => replace)
+  }
+  await writeFile(path, planted)
   try {
     const run = await runTests(copy, bug.tests)
     if (run.code === 0) return 'its tests pass all the same'
