@@ -1,0 +1,59 @@
+/** The page analysts watch. */
+import { render } from 'preact'
+import { AlertsPanel } from './panels/alerts.tsx'
+import { KeyForm } from './panels/key-form.tsx'
+import { PaymentsPanel } from './panels/payments.tsx'
+import { ProductsPanel } from './panels/products.tsx'
+import { RevenuePanel } from './panels/revenue.tsx'
+import { Tiles } from './panels/tiles.tsx'
+import { VolumePanel } from './panels/volume.tsx'
+import { Announcer } from './parts/announcer.tsx'
+import { Header, Notice } from './parts/header.tsx'
+import { connection, start } from './state.ts'
+import './theme.ts'
+
+function Page() {
+  return (
+    <>
+      <a class="skip" href="#panels">
+        Skip to the panels
+      </a>
+      <Header />
+      <Notice />
+      <Announcer />
+      {connection.value === 'refused' ? (
+        <KeyForm />
+      ) : (
+        <main id="panels" class={connection.value === 'open' ? '' : 'stale'}>
+          <Tiles />
+          <div class="grid">
+            <RevenuePanel />
+            <AlertsPanel />
+            <VolumePanel />
+            <PaymentsPanel />
+            <ProductsPanel />
+          </div>
+        </main>
+      )}
+      <Footer />
+    </>
+  )
+}
+
+function Footer() {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone
+  return (
+    <footer>
+      <span>Times in {zone}</span>
+      <nav aria-label="Service">
+        <a href="/v1/views">Views</a>
+        <a href="/v1/topology">Topology</a>
+        <a href="/openapi.json">OpenAPI</a>
+        <a href="/metrics">Metrics</a>
+      </nav>
+    </footer>
+  )
+}
+
+start()
+render(<Page />, document.getElementById('app')!)
