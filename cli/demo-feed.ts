@@ -24,7 +24,7 @@ const GROUP = 'millrace-demo'
 /** Its committed metadata is the snapshot; no offset is meant. */
 const PLACE = { topic: 'orders', partition: 0 }
 const HISTORY_MS_MAX = 24 * 60 * 60 * 1000
-const HISTORY_EVENTS_MAX = 216_000
+const HISTORY_EVENTS_MAX = 144_000
 const CHUNK_EVENTS = 2000
 const CHUNK_MS_MAX = 60_000
 const LIVE_MS = 100

@@ -27,14 +27,23 @@ export function eventStreams(topology: Topology): EventStreams {
   const read = (topic: string) =>
     topology
       .stream(topic, { key: orderKey, value: eventSerde })
+      .filter(isEvent)
       .deduplicate({ name: `${topic}-once`, id: { header: 'ce_id' }, ttlMs: duplicateTtlMs })
   return { orders: read('orders'), payments: read('payments') }
 }
 
-/** The events of one type. Tombstones, which no event is, are none of any type. */
+/** A record that is no event of its order throws: it leaves as `poison`, with the reason. */
+function isEvent(event: BusinessEvent | null, key: string | null): boolean {
+  if (event === null) throw new TypeError('a null value is no event')
+  if (key === null) throw new TypeError('the key is null')
+  if (event.orderId !== key) throw new TypeError('the key is not the orderId of the event')
+  return true
+}
+
+/** The events of one type. */
 export function ofType<T extends EventType>(
   stream: EventStream,
   type: T,
 ): Stream<string, EventOf<T>> {
-  return stream.only((event): event is EventOf<T> => event?.type === type)
+  return stream.only((event): event is EventOf<T> => event.type === type)
 }

@@ -27,7 +27,7 @@ type Attempted = PaymentAuthorized | PaymentDeclined
 export function paymentAttemptsTopology(events: EventStreams): Stream<string, PaymentAttempt> {
   const attempts = events.payments.only(
     (event): event is Attempted =>
-      event?.type === 'PaymentAuthorized' || event?.type === 'PaymentDeclined',
+      event.type === 'PaymentAuthorized' || event.type === 'PaymentDeclined',
   )
   return ofType(events.orders, 'OrderCreated').join(
     attempts,

@@ -31,7 +31,7 @@ export type PaymentsByMethod = GroupedStream<string, Payment>
 
 export function paymentsByMethod({ payments }: EventStreams): PaymentsByMethod {
   return payments
-    .only((event): event is Payment => event !== null && Object.hasOwn(counted, event.type))
+    .only((event): event is Payment => Object.hasOwn(counted, event.type))
     .groupBy(({ method }) => method, { name: 'payments-by-method', key: textKey('method') })
 }
 

@@ -174,5 +174,6 @@ test('import goes through the running instance, and opens the folder when there 
   service = await start(dataDir)
   const { position } = JSON.parse(allowed.output.split('\n').at(-2)!)
   const rows = await service.rows('order-volume', position)
-  expect(sum(rows, 'orders')).toBeGreaterThanOrEqual(1700)
+  // What was imported twice has the same ids, and counts once.
+  expect(sum(rows, 'orders')).toBe(1700)
 })
