@@ -55,7 +55,8 @@ export class ViewFeed {
     this.context = context
     const { resumeRowsMax: rowsMax, resumePositionsMax: positionsMax } = context.limits
     this.subscription = context.views.subscribe(view.name, update => this.take(update))
-    void discard(this.subscription)
+    // A database that is closing says so to whoever reads rows.
+    discard(this.subscription).catch(ignore)
     this.recent = new RecentChanges(this.subscription.position, { rowsMax, positionsMax })
     context.onClose.add(() => this.close())
   }
