@@ -196,6 +196,10 @@ class BlockStore implements AppendStore {
     this.#epoch.blocks.push(block)
   }
 
+  get resident(): boolean {
+    return this.#order.every(({ evicted, indexedFrom }) => evicted === 0 && indexedFrom === 0)
+  }
+
   want(probe: Probe): void {
     const { fromMs, toMs, key } = probe
     const order = this.#order
@@ -224,6 +228,7 @@ class BlockStore implements AppendStore {
     for (let i = first; i < order.length; i++) {
       const segment = order[i]!
       if (segment.startMs > toMs) return
+      segment.usedAt = this.#epochs
       segment.lookup(probe, hash, visit)
     }
   }

@@ -118,6 +118,8 @@ export interface RowStore<V> extends Store {
  */
 export interface AppendStore extends Store {
   append(row: AppendRow): void
+  /** True while everything is in memory: then no `want` is needed before a `lookup`. */
+  readonly resident: boolean
   /** Notes the blocks that a later `lookup` of this probe needs and that are not in memory. */
   want(probe: Probe): void
   /** Reads all noted blocks with one multi-get; undefined when none is missing. */

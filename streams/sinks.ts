@@ -15,13 +15,16 @@ const BATCH_BYTES_MAX = 512 * 1024
 
 const scratch = Buffer.allocUnsafeSlow(64 * 1024)
 
-/** The bytes of a binary-string key, valid until the next call. */
+const keySlice = { bytes: scratch, start: 0, end: 0 }
+
+/** The bytes of a binary-string key, in an object and memory that the next call uses again. */
 export function keyBytes(row: string): { bytes: Buffer; start: number; end: number } {
   if (row.length > scratch.length) {
     const bytes = Buffer.from(row, 'latin1')
     return { bytes, start: 0, end: bytes.length }
   }
-  return { bytes: scratch, start: 0, end: scratch.latin1Write(row, 0) }
+  keySlice.end = scratch.latin1Write(row, 0)
+  return keySlice
 }
 
 /** Partition of a key, as Kafka's default partitioner gives it. */

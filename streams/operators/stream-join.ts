@@ -15,7 +15,15 @@
  * With several left records for one right one, those after the first may come late below.
  */
 import { decodeTime, encodeTime } from '../../state/keys.ts'
-import type { AppendRow, AppendStore, Codec, Probe, RowKey, RowStore } from '../../state/port.ts'
+import type {
+  AppendRow,
+  AppendStore,
+  Codec,
+  Probe,
+  RowKey,
+  RowStore,
+  StoredRow,
+} from '../../state/port.ts'
 import { Batch, type Emission } from '../batch.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { type PendingRow, pendingCodec } from '../pending-rows.ts'
@@ -80,6 +88,7 @@ class StreamJoin implements Operator {
   readonly #pending: RowStore<readonly PendingRow[]> | undefined
   /** Close times of pending rows of the side whose time results take. */
   readonly #held = new PendingTimes()
+  readonly #now = new Joining()
   #closing: { row: RowKey; pending: readonly PendingRow[] }[] = []
 
   constructor(spec: StreamJoinSpec, context: OperatorContext) {
@@ -130,17 +139,21 @@ class StreamJoin implements Operator {
 
   prepare(input: Batch, port: number): Promise<void> | undefined {
     const side = this.#sides[port as 0 | 1]
-    const other = this.#sides[(1 - port) as 0 | 1]
+    const { rows } = this.#sides[(1 - port) as 0 | 1]
+    const loading = rows.resident ? undefined : this.#load(input, side, rows)
+    if (this.#pending === undefined) return loading
+    return this.#preparePending(input, side, loading)
+  }
+
+  #load(input: Batch, side: Side, rows: AppendStore): Promise<void> | undefined {
     for (let i = 0; i < input.length; i++) {
       const key = input.keys[i]
       if (key === null || key === undefined) continue
       probe.key = keyBytes(this.#spec.key.encode(key))
       this.#probe(side, input.times[i]!)
-      other.rows.want(probe)
+      rows.want(probe)
     }
-    const loading = other.rows.load()
-    if (this.#pending === undefined) return loading
-    return this.#preparePending(input, side, loading)
+    return rows.load()
   }
 
   /** Reads the pending rows that may get a partner, and those that a record may add to. */
@@ -167,71 +180,72 @@ class StreamJoin implements Operator {
     const side = this.#sides[port as 0 | 1]
     const results = new Batch()
     const watermarkMs = this.#context.watermarkMs()
+    const now = this.#now
+    now.begin({ input, side, other: this.#sides[(1 - port) as 0 | 1], results, out })
     for (let i = 0; i < input.length; i++) {
       const key = input.keys[i]
       if (key === null || key === undefined) out.drop(input, i, 'null-key')
       else if (input.values[i] === null) out.drop(input, i, 'poison', 'a null value joins nothing')
       else {
-        const boundMs = Math.max(input.streamTimes[i]!, watermarkMs)
-        if (this.#keptUntil(side, input.times[i]!) < boundMs) {
-          out.drop(
-            input,
-            i,
-            'late',
-            `${this.#spec.name} no longer keeps ${SIDES[side.port]} rows of its time`,
-          )
-        } else this.#join({ input, i, side, boundMs, results, out })
+        now.i = i
+        now.boundMs = Math.max(input.streamTimes[i]!, watermarkMs)
+        now.keptMs = this.#keptUntil(side, input.times[i]!)
+        if (now.keptMs >= now.boundMs) this.#join(now)
+        else
+          out.drop(input, i, 'late', `${this.#spec.name} keeps no ${SIDES[side.port]} rows so old`)
       }
     }
     out.main = results
   }
 
-  #join(record: Joining): void {
-    const { input, i, side, boundMs, results, out } = record
-    const other = this.#sides[(1 - side.port) as 0 | 1]
-    const encoded = this.#spec.key.encode(input.keys[i])
-    const timeMs = input.times[i]!
-    const keptUntil = this.#keptUntil(side, timeMs)
-    const bytes = keyBytes(encoded)
+  #join(now: Joining): void {
+    const { input, i, side, other } = now
+    now.key = this.#spec.key.encode(input.keys[i])
+    now.matched = false
+    const bytes = keyBytes(now.key)
     probe.key = bytes
-    this.#probe(side, timeMs)
-    let matched = false
-    other.rows.lookup(probe, row => {
-      const earliest = Math.min(keptUntil, this.#keptUntil(other, row.timeMs))
-      if (earliest < Math.max(boundMs, row.streamTimeMs)) return
-      matched = true
-      if (other.pending)
-        this.#settle(this.#pendingRow(other, row.timeMs, encoded), row.streamTimeMs)
-      const partner = other.value.decode(row.bytes, row.valueStart, row.valueEnd)
-      try {
-        this.#emit(results, { ...record, partner, row })
-      } catch (error) {
-        out.drop(input, i, 'poison', String(error))
-      }
-    })
-    this.#append(input, i, side, bytes)
-    if (!matched && side.pending) this.#await(side, { input, i, encoded })
+    this.#probe(side, input.times[i]!)
+    other.rows.lookup(probe, this.#visit)
+    // A joiner is the user's: it may have used the key's memory.
+    this.#append(input, i, side, keyBytes(now.key))
+    if (!now.matched && side.pending) this.#await(side, { input, i, encoded: now.key })
   }
 
-  #emit(
-    results: Batch,
-    pair: Joining & { partner: unknown; row: { timeMs: number; streamTimeMs: number } },
-  ): void {
-    const { input, i, side, partner, row } = pair
-    const own = { timeMs: input.times[i]!, streamTimeMs: input.streamTimes[i]! }
-    const right = side.port === 1 ? own : row
+  /** Judges a row of the other side for the record in `#now`. */
+  readonly #visit = (row: StoredRow): void => {
+    const now = this.#now
+    const { input, i, other, out } = now
+    const earliest = Math.min(now.keptMs, this.#keptUntil(other, row.timeMs))
+    if (earliest < Math.max(now.boundMs, row.streamTimeMs)) return
+    now.matched = true
+    if (other.pending) {
+      this.#settle(this.#pendingRow(other, row.timeMs, now.key), row.streamTimeMs)
+    }
+    try {
+      this.#emit(now, row)
+    } catch (error) {
+      out.drop(input, i, 'poison', String(error))
+    }
+  }
+
+  #emit({ input, i, side, other, results }: Joining, row: StoredRow): void {
+    const timeMs = input.times[i]!
+    const streamTimeMs = input.streamTimes[i]!
     const key = input.keys[i]
     const value = input.values[i]
-    emission.value =
-      side.port === 0
-        ? this.#spec.joiner(value, partner, key)
-        : this.#spec.joiner(partner, value, key)
     const ofRight = this.#spec.time === 'right'
+    const ownIsRight = side.port === 1
+    emission.timeMs = Math.max(timeMs, row.timeMs)
+    emission.streamTimeMs = Math.max(streamTimeMs, row.streamTimeMs)
+    if (ofRight) {
+      emission.timeMs = ownIsRight ? timeMs : row.timeMs
+      emission.streamTimeMs = ownIsRight ? streamTimeMs : row.streamTimeMs
+    }
+    const partner = other.value.decode(row.bytes, row.valueStart, row.valueEnd)
     emission.key = key
-    emission.timeMs = ofRight ? right.timeMs : Math.max(own.timeMs, row.timeMs)
-    emission.streamTimeMs = ofRight
-      ? right.streamTimeMs
-      : Math.max(own.streamTimeMs, row.streamTimeMs)
+    emission.value = ownIsRight
+      ? this.#spec.joiner(partner, value, key)
+      : this.#spec.joiner(value, partner, key)
     emission.source = input.sources[i]!
     emission.offset = input.offsets[i]!
     results.emit(emission)
@@ -319,13 +333,34 @@ class StreamJoin implements Operator {
   }
 }
 
-interface Joining {
+interface JoiningBatch {
   readonly input: Batch
-  readonly i: number
   readonly side: Side
-  readonly boundMs: number
+  readonly other: Side
   readonly results: Batch
   readonly out: Outputs
+}
+
+/** The record being joined: one object for all, as there may be a million a second. */
+class Joining {
+  input!: Batch
+  side!: Side
+  other!: Side
+  results!: Batch
+  out!: Outputs
+  i = 0
+  boundMs = 0
+  keptMs = 0
+  key: RowKey = ''
+  matched = false
+
+  begin(batch: JoiningBatch): void {
+    this.input = batch.input
+    this.side = batch.side
+    this.other = batch.other
+    this.results = batch.results
+    this.out = batch.out
+  }
 }
 
 const NO_BYTES = { bytes: Buffer.alloc(0), start: 0, end: 0 }

@@ -31,17 +31,13 @@ export function windowAggregateStores(spec: WindowAggregateSpec): StoreSpec[] {
   return [{ kind: 'rows', name: spec.name, codec: timedCodec(spec.codec) }]
 }
 
-/** A record's place in one window; `record` indexes the batch. */
-interface Placement {
-  readonly record: number
-  readonly start: number
-  readonly row: RowKey
-}
-
+/** A row that a batch has changed, put into the store once at its end. */
 interface Touched {
   readonly key: unknown
   readonly start: number
   readonly previous: unknown
+  value: unknown
+  timeMs: number
 }
 
 export function windowAggregate(spec: WindowAggregateSpec, context: OperatorContext): Operator {
@@ -52,7 +48,10 @@ class WindowAggregate implements Operator {
   readonly #spec: WindowAggregateSpec
   readonly #context: OperatorContext
   readonly #store: RowStore<Timed<unknown>>
-  #placements: Placement[] = []
+  /** Where the batch's records belong, a column each: record, window start, row. */
+  readonly #records: number[] = []
+  readonly #starts: number[] = []
+  readonly #rows: RowKey[] = []
   #late: { record: number; start: number }[] = []
   #closing: { key: RowKey; value: Timed<unknown> }[] = []
   /** Windows that begin at or before this are closed; and those that are gone. */
@@ -73,9 +72,10 @@ class WindowAggregate implements Operator {
   prepare(input: Batch): Promise<void> | undefined {
     const { windows, key } = this.#spec
     const watermarkMs = this.#context.watermarkMs()
-    this.#placements = []
+    this.#records.length = 0
+    this.#starts.length = 0
+    this.#rows.length = 0
     this.#late = []
-    const rows = new Set<RowKey>()
     for (let i = 0; i < input.length; i++) {
       if (isNull(input.keys[i]) || isNull(input.values[i])) continue
       const time = input.times[i]!
@@ -86,12 +86,12 @@ class WindowAggregate implements Operator {
           this.#late.push({ record: i, start: s })
           continue
         }
-        const row = windowKey(s, encoded)
-        rows.add(row)
-        this.#placements.push({ record: i, start: s, row })
+        this.#records.push(i)
+        this.#starts.push(s)
+        this.#rows.push(windowKey(s, encoded))
       }
     }
-    return this.#store.prefetch(rows)
+    return this.#store.prefetch(this.#rows)
   }
 
   process(input: Batch, _port: number, out: Outputs): void {
@@ -106,14 +106,15 @@ class WindowAggregate implements Operator {
       out.drop(input, record, 'late', `window [${start}, ${end}) of ${this.#spec.name} is closed`)
     }
     const touched = new Map<RowKey, Touched>()
-    for (const placement of this.#placements) {
+    for (let at = 0; at < this.#records.length; at++) {
       try {
-        this.#add(input, placement, touched)
+        this.#add(input, at, touched)
       } catch (error) {
         const reason = error instanceof RangeError ? 'overflow' : 'poison'
-        out.drop(input, placement.record, reason, String(error))
+        out.drop(input, this.#records[at]!, reason, String(error))
       }
     }
+    for (const [row, { value, timeMs }] of touched) this.#store.put(row, { value, timeMs })
     if (this.#follows) out.main = this.#changes(touched)
   }
 
@@ -122,25 +123,30 @@ class WindowAggregate implements Operator {
     return this.#spec.emit === 'update' && this.#context.observed
   }
 
-  #add(input: Batch, placement: Placement, touched: Map<RowKey, Touched>): void {
+  #add(input: Batch, at: number, touched: Map<RowKey, Touched>): void {
     const { initial, add, codec } = this.#spec
-    const { record, start, row } = placement
-    const before = this.#store.get(row)
-    const key = input.keys[record]
-    let change = touched.get(row)
-    if (change === undefined && this.#follows) {
-      change = { key, start, previous: before && detach(codec, before.value) }
+    const record = this.#records[at]!
+    const row = this.#rows[at]!
+    const known = touched.get(row)
+    let change = known
+    if (change === undefined) {
+      const before = this.#store.get(row)
+      change = {
+        key: input.keys[record],
+        start: this.#starts[at]!,
+        previous: before && this.#follows ? detach(codec, before.value) : undefined,
+        value: before === undefined ? initial() : before.value,
+        timeMs: before?.timeMs ?? 0,
+      }
     }
-    const value = add(before === undefined ? initial() : before.value, input.values[record], key)
-    if (change !== undefined) touched.set(row, change)
-    const timeMs = Math.max(before?.timeMs ?? 0, input.times[record]!)
-    this.#store.put(row, { value, timeMs })
+    change.value = add(change.value, input.values[record], input.keys[record])
+    change.timeMs = Math.max(change.timeMs, input.times[record]!)
+    if (known === undefined) touched.set(row, change)
   }
 
   #changes(touched: ReadonlyMap<RowKey, Touched>): Batch {
     const batch = new Batch()
-    for (const [row, { key, start, previous }] of touched) {
-      const { value, timeMs } = this.#store.get(row)!
+    for (const { key, start, previous, value, timeMs } of touched.values()) {
       const now = { value: detach(this.#spec.codec, value), timeMs }
       batch.change(this.#result(key, start, now), previous)
     }
