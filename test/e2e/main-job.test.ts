@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
@@ -8,6 +10,7 @@ import { header } from '../../log/record-headers.ts'
 import { type DemoSnapshot, DemoWorld } from '../../processors/demo/world.ts'
 import { openRocksDB } from '../../state/rocksdb.ts'
 import { eventLines } from '../support/order-lines.ts'
+import { childEnvironment, root } from '../support/processes.ts'
 import { millrace, ServiceProcess, scratchFolder } from '../support/service-process.ts'
 
 const startMs = Date.UTC(2026, 0, 5)
@@ -63,6 +66,28 @@ test('the demo shows rows within 2 s of the ready line, and two signals end it w
   const stoppingMs = Date.now()
   expect(await service.exited).toEqual({ code: 0, signal: null })
   expect(Date.now() - stoppingMs).toBeLessThan(5000)
+})
+
+test.each(['npm alone', 'the whole group'])('a SIGTERM to %s ends npm start with 0', async who => {
+  const env = { ...childEnvironment, PORT: '0', DATA_DIR: await scratch() }
+  const args = ['start', '--', '--no-demo']
+  const npm = spawn('npm', args, { cwd: root, env, detached: true, stdio: 'pipe' })
+  closing.push(async () => {
+    if (npm.exitCode === null) process.kill(-npm.pid!, 'SIGKILL')
+  })
+  let log = ''
+  npm.stderr.on('data', chunk => {
+    log += chunk
+  })
+  const exited = once(npm, 'exit')
+  await new Promise<void>(resolve => {
+    npm.stdout.on('data', chunk => {
+      if (String(chunk).includes('millrace ready')) resolve()
+    })
+  })
+  process.kill(who === 'npm alone' ? npm.pid! : -npm.pid!, 'SIGTERM')
+  expect(await exited).toEqual([0, null])
+  expect(log).toContain('"msg":"stopped"')
 })
 
 test('after kill -9 it goes on: nothing acknowledged is lost, nothing counted twice', async () => {
