@@ -5,8 +5,8 @@ import { type AggregateSpec, aggregate, aggregateStores } from './operators/aggr
 import { json, type KeySerde } from './serde.ts'
 import type { Stream } from './stream.ts'
 import { Table } from './table.ts'
-import { SessionStream, WindowedStream } from './windowed-stream.ts'
-import type { SessionWindows, TimeWindows } from './windows.ts'
+import { SessionStream, SlidingStream, WindowedStream } from './windowed-stream.ts'
+import type { SessionWindows, SlidingWindows, TimeWindows } from './windows.ts'
 
 export interface AggregateOptions<A> {
   /** Store, changelog topic, metric label and view: one name. */
@@ -44,10 +44,12 @@ export class GroupedStream<K, V> {
     this.key = key
   }
 
-  /** Tumbling or hopping windows, or sessions. */
+  /** Tumbling, hopping or sliding windows, or sessions. */
   windowedBy(windows: TimeWindows): WindowedStream<K, V>
   windowedBy(windows: SessionWindows): SessionStream<K, V>
-  windowedBy(windows: TimeWindows | SessionWindows) {
+  windowedBy(windows: SlidingWindows): SlidingStream<K, V>
+  windowedBy(windows: TimeWindows | SessionWindows | SlidingWindows) {
+    if (windows.kind === 'sliding') return new SlidingStream(this, windows)
     if (windows.kind === 'session') return new SessionStream(this, windows)
     return new WindowedStream(this, windows)
   }

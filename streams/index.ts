@@ -38,13 +38,17 @@ export {
   type Reduction,
   type SessionAggregation,
   SessionStream,
+  type SlidingAggregation,
+  SlidingStream,
   type TopAggregation,
   WindowedStream,
 } from './windowed-stream.ts'
 export {
   hopping,
   type SessionWindows,
+  type SlidingWindows,
   sessions,
+  sliding,
   type TimeWindows,
   tumbling,
   type Windowed,

@@ -1,4 +1,4 @@
-/** `WindowedStream` and `SessionStream`: grouped records in windows of event time. */
+/** `WindowedStream`, `SlidingStream`, `SessionStream`: grouped records in windows of event time. */
 import type { Codec } from '../state/port.ts'
 import { streamsError } from './errors.ts'
 import type { GroupedStream } from './grouped-stream.ts'
@@ -7,6 +7,11 @@ import {
   sessionAggregate,
   sessionAggregateStores,
 } from './operators/session-aggregate.ts'
+import {
+  type SlidingAggregateSpec,
+  slidingAggregate,
+  slidingAggregateStores,
+} from './operators/sliding-aggregate.ts'
 import { type TopEntry, type TopKSpec, topK, topKStores } from './operators/top-k.ts'
 import {
   type WindowAggregateSpec,
@@ -14,9 +19,9 @@ import {
   windowAggregateStores,
 } from './operators/window-aggregate.ts'
 import { type Ranked, rankedKey } from './ranked-key.ts'
-import { json, type KeySerde } from './serde.ts'
+import { json, type KeySerde, type ValueSerde } from './serde.ts'
 import { Table } from './table.ts'
-import type { SessionWindows, TimeWindows, Windowed } from './windows.ts'
+import type { SessionWindows, SlidingWindows, TimeWindows, Windowed } from './windows.ts'
 
 export interface Aggregation<K, V, A> {
   /** Store, changelog topic, metric label and view: one name. */
@@ -42,6 +47,13 @@ export interface SessionAggregation<K, V, A> extends Aggregation<K, V, A> {
   /** One aggregate of two that a record has joined; equal however the parts are grouped. */
   readonly merge: (left: A, right: A, key: K) => A
 }
+
+/** The records of open windows are kept, as `value` writes them; JSON unless given. */
+interface KeptRecords<V> {
+  readonly value?: ValueSerde<V>
+}
+
+export type SlidingAggregation<K, V, A> = Aggregation<K, V, A> & KeptRecords<V>
 
 export interface TopAggregation<K, V, A> extends Aggregation<K, V, A> {
   /** Ranks shown of each key and window. */
@@ -148,6 +160,56 @@ export class WindowedStream<K, V> {
       timeDependent: true,
     })
     const { sizeMs: windowSizeMs, graceMs } = windows
+    const source = { store: name, key, stored: 'window' as const, windowSizeMs, graceMs }
+    return new Table(topology, { node, output: 'main' }, source)
+  }
+}
+
+const NOTHING: Buffer = Buffer.alloc(0)
+
+/** Records of each key in windows that the records themselves define. */
+export class SlidingStream<K, V> {
+  readonly grouped: GroupedStream<K, V>
+  readonly windows: SlidingWindows
+
+  constructor(grouped: GroupedStream<K, V>, windows: SlidingWindows) {
+    this.grouped = grouped
+    this.windows = windows
+  }
+
+  count(options: Named<Aggregation<K, V, number>>): Table<Windowed<K>, number> {
+    // Counting needs the times of records, not what they say.
+    const value: ValueSerde<V> = { encode: () => NOTHING, decode: () => null as V }
+    return this.aggregate({ ...options, initial: () => 0, add: count => count + 1, value })
+  }
+
+  reduce(reduction: Reduction<K, V> & KeptRecords<V>): Table<Windowed<K>, V> {
+    return this.aggregate({ ...ofReduction(reduction), value: reduction.value })
+  }
+
+  /** Values are added in the order of event time, whatever the order of arrival. */
+  aggregate<A>(aggregation: SlidingAggregation<K, V, A>): Table<Windowed<K>, A> {
+    const { differenceMs, graceMs } = this.windows
+    const { name } = aggregation
+    const key = this.grouped.key as KeySerde<unknown>
+    const spec: SlidingAggregateSpec = {
+      ...windowedSpec(aggregation, key, graceMs),
+      windows: this.windows,
+      value: (aggregation.value ?? json<V>()) as ValueSerde<unknown>,
+    }
+    const { topology, edge } = this.grouped.stream
+    const node = topology.add({
+      kind: 'operator',
+      name,
+      type: 'sliding-aggregate',
+      parents: [edge],
+      create: context => slidingAggregate(spec, context),
+      stores: slidingAggregateStores(spec),
+      identity: `${key.name} difference ${differenceMs}`,
+      emission: spec.emit === 'close' ? 'final' : 'updates',
+      timeDependent: true,
+    })
+    const windowSizeMs = differenceMs + 1
     const source = { store: name, key, stored: 'window' as const, windowSizeMs, graceMs }
     return new Table(topology, { node, output: 'main' }, source)
   }

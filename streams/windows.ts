@@ -21,6 +21,17 @@ export interface SessionWindows {
   readonly graceMs: number
 }
 
+/**
+ * Windows that the records define: the one that ends with a record, and the one that begins
+ * right after it, if it holds any. Written `[start, end)`: `end = start + differenceMs + 1`.
+ */
+export interface SlidingWindows {
+  readonly kind: 'sliding'
+  /** Records exactly this far apart are still together in a window. */
+  readonly differenceMs: number
+  readonly graceMs: number
+}
+
 export interface Windowed<K> {
   readonly key: K
   readonly windowStart: number
@@ -66,6 +77,18 @@ export function sessions(gapMs: number, options: { graceMs: number }): SessionWi
   }
 }
 
+/**
+ * For each record the window of the `differenceMs` before it, and the one after it if any record
+ * is there. A window closes when end + grace ≤ watermark.
+ */
+export function sliding(differenceMs: number, options: { graceMs: number }): SlidingWindows {
+  return {
+    kind: 'sliding',
+    differenceMs: duration('time difference', differenceMs, 0),
+    graceMs: duration('grace', options.graceMs, 0),
+  }
+}
+
 /** Start of the first window that contains `timeMs`; later ones follow every `advanceMs`. */
 export function firstWindowStart(windows: TimeWindows, timeMs: number): number {
   const last = timeMs - (timeMs % windows.advanceMs)
@@ -75,7 +98,7 @@ export function firstWindowStart(windows: TimeWindows, timeMs: number): number {
 
 /** Start of the last window that ended at least `afterMs` before the watermark; −∞ for none. */
 export function lastWindowEnded(
-  { sizeMs, advanceMs }: TimeWindows,
+  { sizeMs, advanceMs }: Pick<TimeWindows, 'sizeMs' | 'advanceMs'>,
   watermarkMs: number,
   afterMs: number,
 ): number {
