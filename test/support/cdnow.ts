@@ -78,3 +78,8 @@ export function cdnowLines(purchases: readonly string[] = cdnowPurchases()): str
   // The sort is stable: equal times keep the order of the file.
   return events.sort((a, b) => a.timestamp - b.timestamp).map(event => event.text)
 }
+
+/** The events of the purchase on a line, in the order in which they happened. */
+export function purchaseLines(purchase: string, number: number): string[] {
+  return eventsOf(purchase, number).map(event => event.text)
+}

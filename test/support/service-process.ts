@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { type MetricLine, metricLines } from './metrics.ts'
 import { childEnvironment, type ProcessResult, root, runProcess } from './processes.ts'
 
 const READY_MS_MAX = 30_000
@@ -17,6 +18,16 @@ export async function scratchFolder(): Promise<{ path: string; remove(): Promise
 export interface Exit {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
+}
+
+export interface DeadLetter {
+  readonly reason: string
+  readonly topic: string
+  readonly partition: number
+  readonly offset: number
+  readonly step: string
+  readonly detail: string
+  readonly [more: string]: unknown
 }
 
 export class ServiceProcess {
@@ -97,6 +108,36 @@ export class ServiceProcess {
     const body = (await response.json()) as { position: string }
     if (!response.ok) throw new Error(JSON.stringify(body))
     return body.position
+  }
+
+  /** Waits until the views cover a position. */
+  async reach(position: string, waitMsMax: number): Promise<void> {
+    const untilMs = Date.now() + waitMsMax
+    for (;;) {
+      const headers = { 'millrace-position': position }
+      const response = await fetch(`${this.url}/v1/views?timeout=20000`, { headers })
+      const { code } = (await response.json()) as { code?: string }
+      if (response.ok) return
+      if (code !== 'POSITION_TIMEOUT' || Date.now() > untilMs) throw new Error(code)
+    }
+  }
+
+  /** All dead letters, newest first, once the views cover the position. */
+  async deadLetters(position: string): Promise<DeadLetter[]> {
+    const letters: DeadLetter[] = []
+    for (let cursor = ''; ; ) {
+      const page = await this.get<{ deadLetters: DeadLetter[]; next: string | null }>(
+        `/v1/dead-letters?limit=1000${cursor}`,
+        { 'millrace-position': position },
+      )
+      letters.push(...page.deadLetters)
+      if (page.next === null) return letters
+      cursor = `&cursor=${page.next}`
+    }
+  }
+
+  async metrics(): Promise<MetricLine[]> {
+    return metricLines(await (await fetch(`${this.url}/metrics`)).text())
   }
 
   /** All rows of a view, as of a position. */
