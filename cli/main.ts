@@ -4,6 +4,7 @@ import { MillraceError } from '../log/errors.ts'
 import { type Command, commandHelp, overviewHelp, parseCommand, type Terminal } from './command.ts'
 import { importCommand } from './import.ts'
 import { queryCommand } from './query.ts'
+import { resetCommand } from './reset.ts'
 import { startCommand } from './start.ts'
 import { topicsCommand } from './topics.ts'
 import { topologyCommand } from './topology.ts'
@@ -15,6 +16,7 @@ const commands: readonly Command[] = [
   queryCommand,
   topicsCommand,
   topologyCommand,
+  resetCommand,
 ]
 
 const terminal: Terminal = {

@@ -100,7 +100,7 @@ export const logCatalogue = {
     status: 500,
   },
   LOG_CORRUPT: {
-    message: 'The log is damaged at {where}: {reason}. `millrace doctor` shows what can be saved.',
+    message: 'The log is damaged at {where}: {reason}. Restore the data directory from a copy.',
     recovery: 'stop',
     status: 500,
   },

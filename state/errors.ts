@@ -17,7 +17,7 @@ export const stateCatalogue = {
   },
   DATABASE_CORRUPT: {
     message:
-      'The database {path} is damaged: {reason}. Nothing was served from it. Restore the directory from a copy, or keep its readable part with `millrace doctor --salvage`.',
+      'The database {path} is damaged: {reason}. Nothing was served from it. Restore the directory from a copy.',
     recovery: 'stop',
     status: 500,
   },

@@ -59,6 +59,17 @@ export async function verifyFingerprint(database: Database, now: Fingerprint): P
   await batch.commit()
 }
 
+/** Forgets the stores whose name begins so: their rows were deleted. */
+export async function forgetFingerprint(database: Database, prefix: string): Promise<void> {
+  const stored = await readFingerprint(database)
+  const batch = database.batch()
+  batch.put(
+    KEY,
+    encodeFingerprint(new Map([...stored].filter(([name]) => !name.startsWith(prefix)))),
+  )
+  await batch.commit()
+}
+
 /** Empty when nothing was recorded yet. */
 export async function readFingerprint(database: Database): Promise<Fingerprint> {
   const [bytes] = await database.getMany([KEY])

@@ -1,0 +1,62 @@
+/**
+ * Makes an application start anew from its input: its state, changelogs and dead letters are
+ * deleted and its offsets put back to the start of the input topics. Input and output topics
+ * stay as they are. Nothing may run on the database meanwhile.
+ */
+import type { Database } from '../log/database.ts'
+import type { EventLog } from '../log/port.ts'
+import { forgetFingerprint } from '../state/fingerprint.ts'
+import { deadLetterTopic, storeInDatabase } from './assembly.ts'
+
+export interface ResetReport {
+  /** Topics deleted. */
+  readonly topics: readonly string[]
+  /** Partitions whose offset went back to the start. */
+  readonly partitions: number
+}
+
+export interface ResetOptions {
+  readonly application: string
+  /** Topics that the application reads. */
+  readonly inputs: readonly string[]
+  readonly database: Database
+  readonly log: EventLog
+  /** Only says what would be done. */
+  readonly dryRun?: boolean
+}
+
+export async function resetApplication(options: ResetOptions): Promise<ResetReport> {
+  const { application, inputs, database, log, dryRun } = options
+  const all = await log.listTopics()
+  const isInternal = (name: string) =>
+    (name.startsWith(`${application}-`) && name.endsWith('-changelog')) ||
+    name === deadLetterTopic(application)
+  const topics = all.map(({ name }) => name).filter(isInternal)
+  const targets = all
+    .filter(({ name }) => inputs.includes(name))
+    .flatMap(({ name, partitions }) =>
+      Array.from({ length: partitions }, (_, partition) => ({ topic: name, partition })),
+    )
+  const report = { topics, partitions: targets.length }
+  if (dryRun) return report
+  const ranges = await log.offsets(targets)
+  const offsets = targets.map((target, i) => ({
+    ...target,
+    offset: ranges[i]!.startOffset,
+    metadata: '',
+  }))
+  const prefix = storeInDatabase(application, '')
+  // State and offsets go together; a changelog that is left over would be found foreign.
+  await log.begin().commit({
+    group: application,
+    offsets,
+    state: (_, batch) => {
+      for (const kind of ['S', 'B', 'M']) {
+        batch.deleteRange(Buffer.from(kind + prefix), Buffer.from(`${kind}${prefix}\xff`, 'latin1'))
+      }
+    },
+  })
+  await forgetFingerprint(database, prefix)
+  for (const name of topics) await log.deleteTopic(name)
+  return report
+}
