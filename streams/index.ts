@@ -9,6 +9,7 @@ export {
   type TableAggregation,
   type TableReduction,
 } from './grouped-stream.ts'
+export type { SequenceMatch } from './operators/match-sequence.ts'
 export type { TopEntry } from './operators/top-k.ts'
 export { encodePosition, type Position } from './position.ts'
 export type { DeduplicateOptions, ProcessOptions } from './processing.ts'
@@ -23,6 +24,7 @@ export type {
   Want,
 } from './processor.ts'
 export type { Ranked } from './ranked-key.ts'
+export type { SequenceOptions } from './sequence.ts'
 export { fieldsKey, json, type KeySerde, text, textKey, type ValueSerde } from './serde.ts'
 export { ddSketchCodec, hyperLogLogCodec } from './sketches/codecs.ts'
 export { DDSketch } from './sketches/ddsketch.ts'

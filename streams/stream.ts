@@ -9,6 +9,7 @@ import type { Operator, SideReason } from './operator.ts'
 import { filter } from './operators/filter.ts'
 import { flatMap } from './operators/flat-map.ts'
 import { map } from './operators/map.ts'
+import type { SequenceMatch } from './operators/match-sequence.ts'
 import { merge } from './operators/merge.ts'
 import {
   type DeduplicateOptions,
@@ -17,6 +18,7 @@ import {
   processStream,
 } from './processing.ts'
 import type { ProcessorStores } from './processor.ts'
+import { matchSequenceOf, type SequenceOptions } from './sequence.ts'
 import type { KeySerde, ValueSerde } from './serde.ts'
 import type { Table } from './table.ts'
 import { joinTable, type TableOptions, tableOf } from './tables.ts'
@@ -181,6 +183,13 @@ export class Stream<K, V> {
   /** Lets the first record of each id pass; the others leave by `duplicate`. */
   deduplicate(options: DeduplicateOptions<K, V>): Stream<K, V> {
     return deduplicateStream(this, options)
+  }
+
+  /** A result for records of a key that match the steps, in the order of event time. */
+  matchSequence<S extends string>(
+    options: SequenceOptions<K, V, S>,
+  ): Stream<K, SequenceMatch<V, S>> {
+    return matchSequenceOf(this, options)
   }
 
   /** Moves each record to the task that owns its key's partition. */
