@@ -94,7 +94,10 @@ export class Collector {
     if (runs.length === 0 && nextOffset > source.fetchOffset) source.skipTo(nextOffset)
   }
 
-  /** Takes the good batches one by one and reports each corrupt one. */
+  /**
+   * Takes the good batches one by one up to the first corrupt one, and reports that. What
+   * follows it is fetched anew: where it ends is only known to the log.
+   */
   #salvage(source: SourcePartition, bytes: Buffer): void {
     let position = 0
     while (position < bytes.length) {
@@ -108,7 +111,7 @@ export class Collector {
         const { message: detail } = error as Error
         const batch = { bytes: broken, offset: source.fetchOffset, detail }
         source.offerBroken(batch, this.#after(broken, source))
-        if (end < 0) return
+        return
       }
       position = end
     }
