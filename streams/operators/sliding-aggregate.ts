@@ -131,7 +131,7 @@ class SlidingAggregate implements Operator {
     const own = this.#ownStart(timeMs)
     const note = Math.max(own, bound - windows.graceMs - this.#sizeMs + 1)
     if (note > own) this.#late.push(i)
-    if (note > timeMs + 1) return
+    if (note > timeMs) return
     try {
       const kept = orderedRecord(input, i, { note, value: serde.encode(input.values[i]) })
       this.#accepted.push({ record: i, key: key.encode(input.keys[i]), kept })

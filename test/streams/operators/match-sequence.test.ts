@@ -227,6 +227,8 @@ test('a window below a sequence loses none of its matches (law 8)', async () => 
   for (const base of [0, 60, 150, 300]) {
     await driver.pipe('attempts', attempt(base + 10, 'd'), attempt(base + 20, 'd'))
     await driver.pipe('attempts', attempt(base + 39, 'a'))
+    // Beyond the end of the window, but not of the match's grace.
+    await driver.pipe('attempts', attempt(base + 50, 'x'))
   }
   await driver.pipe('attempts', attempt(1_000, 'x'))
   expect(await written(driver, 'counts')).toEqual(['A@0=2', 'A@100=1', 'A@300=1'])

@@ -187,6 +187,18 @@ test('a record too late for every window that it could be in changes none', asyn
   expect(await deadLetters(driver)).toEqual(['late readings/0@2'])
 })
 
+test('a record too late for all windows with it does not open the one right behind it', async () => {
+  for (const [streamTimeMs, opens] of [
+    [115, true],
+    [116, false],
+  ] as const) {
+    const driver = await start(readings({ differenceMs: 10, graceMs: 5 }))
+    await driver.pipe('readings', reading(105, 1), reading(streamTimeMs, 2), reading(100, 3))
+    expect((await rows(driver)).includes('A[101,112)=1')).toBe(opens)
+    expect(await deadLetters(driver)).toEqual(['late readings/0@2'])
+  }
+})
+
 test('windows leave with their retention, records as soon as no window can need them', async () => {
   const driver = await start(readings({ differenceMs: 10, graceMs: 5, retentionMs: 50 }))
   await driver.pipe('readings', reading(100, 1), reading(105, 2), reading(155, 3))
@@ -282,9 +294,10 @@ function oracle(records: readonly Stamped[], watermarkMs: number, emit: 'update'
   const end = (start: number) => start + DIFFERENCE_MS + 1
   const takes = (record: Stamped, start: number) => end(start) + GRACE_MS > record.streamTimeMs
   const own = (record: Stamped) => Math.max(record.timeMs - DIFFERENCE_MS, 0)
+  const counts = (record: Stamped) => takes(record, record.timeMs)
   const sensor = (record: Stamped) => (record.value as Reading).sensor
   for (const name of new Set(records.map(sensor))) {
-    const ofSensor = records.filter(record => sensor(record) === name)
+    const ofSensor = records.filter(record => counts(record) && sensor(record) === name)
     for (let start = 0; start <= 2_760; start++) {
       const defined = ofSensor.some(
         record => (own(record) === start || record.timeMs + 1 === start) && takes(record, start),
