@@ -48,6 +48,8 @@ interface CachedRow<V> {
 /** Heap a cached row costs beside its bytes, about. */
 const ROW_OVERHEAD = 120
 const CHANGELOG_BATCH_BYTES = 256 * 1024
+/** Above every key, whose units are bytes. */
+const NO_ROW: RowKey = '\u0100'
 const DELETED = Symbol('deleted')
 type Overlay<V> = Map<RowKey, V | typeof DELETED>
 
@@ -65,6 +67,8 @@ class OverlaidRows<V> implements RowStore<V> {
   #sealed: Overlay<V> = new Map()
   #sealedBytes = new Map<RowKey, Buffer | null>()
   #dirtyRanges: [RowKey, RowKey][] = []
+  /** No row has a key below it. Expiry and closing ask below it again and again. */
+  #floor: RowKey = ''
   #cachedBytes = 0
   #reads = 0
   #keysRead = 0
@@ -137,6 +141,7 @@ class OverlaidRows<V> implements RowStore<V> {
 
   put(key: RowKey, value: V): void {
     assert(value !== undefined, 'undefined is not a value')
+    if (key < this.#floor) this.#floor = key
     this.#dirty.set(key, value)
   }
 
@@ -144,17 +149,22 @@ class OverlaidRows<V> implements RowStore<V> {
     this.#dirty.set(key, DELETED)
   }
 
-  async *scan(range: RowRange): AsyncGenerator<readonly Row<V>[]> {
+  async *scan(wanted: RowRange): AsyncGenerator<readonly Row<V>[]> {
+    if (wanted.lt !== undefined && wanted.lt <= this.#floor) return
+    const floor = this.#floor === NO_ROW ? '' : this.#floor
+    const range = { ...wanted, gte: (wanted.gte ?? '') < floor ? floor : wanted.gte }
     const overlay = this.#overlayIn(range)
     const behind = range.reverse ? (a: RowKey, b: RowKey) => a > b : (a: RowKey, b: RowKey) => a < b
     const { database, codec } = this.#options
-    const { limit = Number.POSITIVE_INFINITY, ...unlimited } = range
+    const { limit = Number.POSITIVE_INFINITY } = range
+    // So many rows of the database may be hidden by uncommitted ones.
+    const read = { ...range, limit: range.limit === undefined ? undefined : limit + overlay.length }
     let next = 0
     let left = limit
     const emit = (rows: Row<V>[], key: RowKey, value: V | typeof DELETED) => {
       if (value !== DELETED && left-- > 0) rows.push({ key, value })
     }
-    for await (const chunk of database.scan(databaseRange(this.#prefix, unlimited))) {
+    for await (const chunk of database.scan(databaseRange(this.#prefix, read))) {
       const rows: Row<V>[] = []
       for (const entry of chunk) {
         const key = entry.key.latin1Slice(this.#prefix.length)
@@ -186,12 +196,22 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   async deleteRange(gte: RowKey, lt: RowKey): Promise<number> {
+    if (lt <= this.#floor) return 0
     const keys: RowKey[] = []
     for await (const rows of this.scan({ gte, lt })) for (const { key } of rows) keys.push(key)
-    if (keys.length === 0) return 0
-    for (const key of keys) this.#dirty.set(key, DELETED)
-    this.#dirtyRanges.push([gte, lt])
+    if (keys.length > 0) {
+      for (const key of keys) this.#dirty.set(key, DELETED)
+      this.#dirtyRanges.push([gte, lt])
+    }
+    if (gte <= this.#floor) await this.#raiseFloor(lt)
     return keys.length
+  }
+
+  /** Nothing is left below `lt`: looks where the rows begin, so that expiry can wait until there. */
+  async #raiseFloor(lt: RowKey): Promise<void> {
+    let first: RowKey = NO_ROW
+    for await (const [row] of this.scan({ gte: lt, limit: 1 })) first = row!.key
+    this.#floor = first
   }
 
   seal(wallTimeMs: number): SealedEpoch {
@@ -265,6 +285,7 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   reset(): void {
+    this.#floor = ''
     this.#dirty.clear()
     this.#dirtyRanges = []
     this.#sealed = new Map()

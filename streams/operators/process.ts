@@ -289,7 +289,7 @@ class Process implements Operator {
     }
     if (clock === 'wall') return
     this.#nextEventMs = Number.POSITIVE_INFINITY
-    for await (const [first] of this.#timers.scan({ gte: 'e', lt: 'f', limit: 1 })) {
+    for await (const [first] of this.#timers.scan({ gte: range.lt, lt: 'f', limit: 1 })) {
       this.#nextEventMs = decodeTime(first!.key, 1)
     }
   }

@@ -260,7 +260,7 @@ class SessionAggregate implements Operator {
       else this.#live.delete(boundsRow(key))
     }
     this.#nextMarkMs = Number.POSITIVE_INFINITY
-    for await (const [first] of this.#live.scan({ gte: 't', limit: 1 })) {
+    for await (const [first] of this.#live.scan({ gte: range.lt, limit: 1 })) {
       this.#nextMarkMs = decodeTime(first!.key, 1)
     }
     await this.#store.prefetch(closed)

@@ -89,6 +89,8 @@ class StreamJoin implements Operator {
   /** Close times of pending rows of the side whose time results take. */
   readonly #held = new PendingTimes()
   readonly #now = new Joining()
+  /** Pending rows that were read for this batch, or written by it. */
+  #pendingRead = new Set<RowKey>()
   #closing: { row: RowKey; pending: readonly PendingRow[] }[] = []
 
   constructor(spec: StreamJoinSpec, context: OperatorContext) {
@@ -165,7 +167,9 @@ class StreamJoin implements Operator {
       const key = input.keys[i]
       if (key === null || key === undefined) continue
       const encoded = this.#spec.key.encode(key)
-      if (side.pending) rows.add(this.#pendingRow(side, input.times[i]!, encoded))
+      if (side.pending && this.#hasTwin(side, input.times[i]!, encoded)) {
+        rows.add(this.#pendingRow(side, input.times[i]!, encoded))
+      }
       if (!other.pending) continue
       probe.key = keyBytes(encoded)
       this.#probe(side, input.times[i]!)
@@ -174,6 +178,23 @@ class StreamJoin implements Operator {
       })
     }
     await this.#pending!.prefetch(rows)
+    this.#pendingRead = rows
+  }
+
+  /**
+   * A pending row is shared by records of one side, key and time: only such a twin can have made
+   * one already, and it is found in memory, where asking the database would be a miss each time.
+   */
+  #hasTwin(side: Side, timeMs: number, key: RowKey): boolean {
+    if (!side.rows.resident) return true
+    probe.key = keyBytes(key)
+    probe.fromMs = timeMs
+    probe.toMs = timeMs
+    let found = false
+    side.rows.lookup(probe, () => {
+      found = true
+    })
+    return found
   }
 
   process(input: Batch, port: number, out: Outputs): void {
@@ -266,7 +287,9 @@ class StreamJoin implements Operator {
     // Only outer sides emit the value; the others just hold the watermark.
     const value = side.outer ? Buffer.from(bytes.subarray(start, end)) : NO_VALUE
     const pending = { streamTimeMs: input.streamTimes[i]!, value }
-    this.#pending!.put(row, [...(this.#pending!.get(row) ?? []), pending])
+    const waiting = this.#pendingRead.has(row) ? this.#pending!.get(row) : undefined
+    this.#pending!.put(row, [...(waiting ?? []), pending])
+    this.#pendingRead.add(row)
     this.#hold(row, 1)
   }
 
@@ -287,9 +310,8 @@ class StreamJoin implements Operator {
     for await (const rows of this.#pending.scan({ lt: end })) {
       for (const { key, value } of rows) this.#closing.push({ row: key, pending: value })
     }
-    if (this.#closing.length === 0) return
     await this.#pending.deleteRange('', end)
-    this.#context.reached('close-mid')
+    if (this.#closing.length > 0) this.#context.reached('close-mid')
   }
 
   close(watermarkMs: number, out: Outputs): void {

@@ -182,8 +182,7 @@ class WindowAggregate implements Operator {
       this.#context.reached('close-mid')
     }
     if (expired > this.#expiredStart) {
-      const from = windowKey(Math.max(this.#expiredStart + 1, 0), '')
-      await this.#store.deleteRange(from, windowKey(expired + 1, ''))
+      await this.#store.deleteRange('', windowKey(expired + 1, ''))
       this.#expiredStart = expired
       this.#context.reached('expire-mid')
     }

@@ -74,9 +74,8 @@ export function windowRows(spec: WindowRowsSpec, context: OperatorContext): Oper
     prepareClose(watermarkMs) {
       const beforeMs = watermarkMs - spec.retentionMs
       if (!(beforeMs > expiredMs)) return undefined
-      const from = windowKey(expiredMs, '')
       expiredMs = beforeMs
-      return store.deleteRange(from, windowKey(beforeMs, '')).then(() => {})
+      return store.deleteRange('', windowKey(beforeMs, '')).then(() => {})
     },
   }
 }
