@@ -110,22 +110,40 @@ export class Collector {
         const broken = bytes.subarray(position, end < 0 ? bytes.length : end)
         const { message: detail } = error as Error
         const batch = { bytes: broken, offset: source.fetchOffset, detail }
-        source.offerBroken(batch, this.#after(broken, source))
+        source.offerBroken(batch, this.#after(source, bytes, position))
         return
       }
       position = end
     }
   }
 
-  /** The offset to go on at: what the broken batch's header says, if that can be true. */
-  #after(broken: Buffer, source: SourcePartition): number {
+  /**
+   * The offset to go on at: where the whole batch behind the broken one begins, else what the
+   * broken one's header says if it agrees with itself, else the next: its checksum is wrong, so
+   * one field alone is not to be believed, and good records would be skipped.
+   */
+  #after(source: SourcePartition, bytes: Buffer, position: number): number {
+    const { fetchOffset, endOffset } = source
+    const isAhead = (offset: number) => offset > fetchOffset && offset <= endOffset
     try {
-      const { nextOffset } = readBatchHeader(broken, 0, broken.length, false)
-      if (nextOffset > source.fetchOffset && nextOffset <= source.endOffset) return nextOffset
+      const end = batchEnd(bytes, position)
+      const next = end < 0 ? -1 : batchEnd(bytes, end)
+      if (next > 0) {
+        const { baseOffset } = readBatchHeader(bytes, end, next, true)
+        if (isAhead(baseOffset)) return baseOffset
+      }
+    } catch {
+      // Not framed: the header may be whole nevertheless.
+    }
+    try {
+      const broken = readBatchHeader(bytes, position, bytes.length, false)
+      const { baseOffset, recordCount, nextOffset } = broken
+      const agrees = baseOffset <= fetchOffset && baseOffset + recordCount === nextOffset
+      if (agrees && isAhead(nextOffset)) return nextOffset
     } catch {
       // The header is broken too: try offset by offset.
     }
-    return source.fetchOffset + 1
+    return fetchOffset + 1
   }
 
   /** Hands one round of records to the tasks. False when nothing was buffered. */

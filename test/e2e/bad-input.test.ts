@@ -305,6 +305,12 @@ function logged(parts: Partial<LoggedRecord> & { event?: Partial<OrderCreated> }
 const whole = encodeEvent(order())
 const poison = (value: Buffer, detail: RegExp) => logged({ value, reason: 'poison', detail })
 
+/** The header says that the batch has three records more. */
+function growDelta(batch: Buffer): Buffer {
+  batch.writeInt32BE(batch.readInt32BE(23) + 3, 23)
+  return batch
+}
+
 describe('in the log itself', () => {
   const records: readonly LoggedRecord[] = [
     logged(),
@@ -324,6 +330,9 @@ describe('in the log itself', () => {
     logged(),
     logged(),
     logged({ damage: batch => batch.subarray(0, -9), reason: 'poison', detail: /batch/ }),
+    logged(),
+    logged(),
+    logged({ damage: growDelta, reason: 'poison', detail: /batch/ }),
     logged(),
     logged(),
     logged({ damage: batch => batch.fill(0), reason: 'poison', detail: /./ }),
