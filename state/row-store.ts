@@ -207,7 +207,7 @@ class OverlaidRows<V> implements RowStore<V> {
     return keys.length
   }
 
-  /** Nothing is left below `lt`: looks where the rows begin, so that expiry can wait until there. */
+  /** Nothing is left below `lt`: looks where rows begin, so that expiry can wait until there. */
   async #raiseFloor(lt: RowKey): Promise<void> {
     let first: RowKey = NO_ROW
     for await (const [row] of this.scan({ gte: lt, limit: 1 })) first = row!.key

@@ -25,6 +25,7 @@ import type {
   StoredRow,
 } from '../../state/port.ts'
 import { Batch, type Emission } from '../batch.ts'
+import { Joining, type Side, valueBytes } from '../joining.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { type PendingRow, pendingCodec } from '../pending-rows.ts'
 import { PendingTimes } from '../pending-times.ts'
@@ -66,19 +67,6 @@ function keepsPending(spec: StreamJoinSpec): boolean {
 
 export function streamJoin(spec: StreamJoinSpec, context: OperatorContext): Operator {
   return new StreamJoin(spec, context)
-}
-
-/** What one side of the join is: where its rows are and how far they reach. */
-interface Side {
-  readonly port: 0 | 1
-  readonly rows: AppendStore
-  readonly value: ValueSerde<unknown>
-  /** How much later than a row its last possible partner can be. */
-  readonly reachMs: number
-  /** Rows of this side wait in the pending store until they have a partner. */
-  readonly pending: boolean
-  /** A row without partner is a result. */
-  readonly outer: boolean
 }
 
 class StreamJoin implements Operator {
@@ -355,36 +343,6 @@ class StreamJoin implements Operator {
   }
 }
 
-interface JoiningBatch {
-  readonly input: Batch
-  readonly side: Side
-  readonly other: Side
-  readonly results: Batch
-  readonly out: Outputs
-}
-
-/** The record being joined: one object for all, as there may be a million a second. */
-class Joining {
-  input!: Batch
-  side!: Side
-  other!: Side
-  results!: Batch
-  out!: Outputs
-  i = 0
-  boundMs = 0
-  keptMs = 0
-  key: RowKey = ''
-  matched = false
-
-  begin(batch: JoiningBatch): void {
-    this.input = batch.input
-    this.side = batch.side
-    this.other = batch.other
-    this.results = batch.results
-    this.out = batch.out
-  }
-}
-
 const NO_BYTES = { bytes: Buffer.alloc(0), start: 0, end: 0 }
 const NO_VALUE = NO_BYTES.bytes
 const probe: Probe = { key: NO_BYTES, fromMs: 0, toMs: 0 }
@@ -396,15 +354,4 @@ const emission: Emission<unknown, unknown> = {
   streamTimeMs: 0,
   source: 0,
   offset: 0,
-}
-
-/** The record's value bytes as they were read, or encoded when the value was made here. */
-function valueBytes(input: Batch, i: number, serde: ValueSerde<unknown>): AppendRow['value'] {
-  if (input.rawValues) {
-    const row = input.rows[i]!
-    const { columns } = input
-    return { bytes: columns!.bytes, start: columns!.valueStart[row]!, end: columns!.valueEnd[row]! }
-  }
-  const bytes = serde.encode(input.values[i])
-  return { bytes, start: 0, end: bytes.length }
 }
