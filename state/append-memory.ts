@@ -160,6 +160,8 @@ export class AppendMemory {
       } else {
         assert(block.bytes !== null, 'a block that can go is there')
         block.bytes = null
+        // The running load may have asked for it before: the next to ask needs it read.
+        block.wantedAt = -1
         segment.evicted++
         this.blockBytes -= block.sizeBytes
       }

@@ -285,6 +285,21 @@ describe('append store', () => {
     await other.dispose()
   })
 
+  it('reads a block again that was asked for while in memory and let go of since', async () => {
+    const world = await openWorld({ log: 'embedded log', database: 'memory' })
+    const store = await open(world, { memoryBytesMax: 0, blockBytesMax: 1 })
+    // Two blocks of one segment, so that one is asked for while the other is not in memory.
+    for (const key of ['a', 'b']) store.append(appendRow(row(key, 10)))
+    await epoch(world, store)
+    await epoch(world, store)
+    for (let i = 0; i < 3; i++) {
+      expect(await found(store, 'a')).toBe('a10@10/10')
+      expect(await found(store, 'a')).toBe('a10@10/10')
+      await epoch(world, store)
+    }
+    await world.dispose()
+  })
+
   it('counts the memory of expired blocks once', async () => {
     const world = await openWorld({ log: 'embedded log', database: 'memory' })
     const store = await open(world, { memoryBytesMax: 25_000 })
