@@ -84,8 +84,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     law: '9: a pair joins by the stream times of both, whichever comes last',
     file: 'streams/operators/stream-join.ts',
-    find: 'if (earliest < Math.max(boundMs, row.streamTimeMs)) return',
-    replace: 'if (earliest < boundMs) return',
+    find: 'if (earliest < Math.max(now.boundMs, row.streamTimeMs)) return',
+    replace: 'if (earliest < now.boundMs) return',
     tests: [join],
   },
   {
