@@ -64,7 +64,8 @@ export interface Step {
 export const ITEMS = { key: textKey(), value: json<Item>() }
 
 const WINDOW_MS = 50
-const GRACE_MS = 60
+/** The second step waits for less, so that it closes too early if the first one holds nothing. */
+const GRACE_MS = { first: 60, second: 10 } as const
 const GAP_MS = 40
 /** Also of copies made out of results: see `bucket` in the test. */
 export const TTL_MS = { first: 100, second: 450 } as const
@@ -143,12 +144,12 @@ const deduplicate: Step = {
 const windows: Step = {
   name: 'windows',
   timeDependent: true,
-  holdMs: WINDOW_MS + GRACE_MS,
+  holdMs: WINDOW_MS + GRACE_MS.first,
   shows: 'rows',
   build: ({ name, input }) =>
     input
       .groupByKey({ name: `${name}-unused`, key: textKey() })
-      .windowedBy(tumbling(WINDOW_MS, { graceMs: GRACE_MS }))
+      .windowedBy(tumbling(WINDOW_MS, { graceMs: GRACE_MS[name] }))
       .aggregate<Item | null>({
         name: `${name}-windows`,
         initial: () => null,
@@ -157,8 +158,8 @@ const windows: Step = {
       })
       .toStream()
       .map((item, { key }): [string, Item] => [key, item!]),
-  oracle: ({ rows, watermarkMs }) => {
-    const closesMs = ({ timeMs }: Row) => startOf(timeMs) + WINDOW_MS + GRACE_MS
+  oracle: ({ name, rows, watermarkMs }) => {
+    const closesMs = ({ timeMs }: Row) => startOf(timeMs) + WINDOW_MS + GRACE_MS[name]
     const { taken, ...dropped } = onTime(rows, one => closesMs(one) <= one.streamTimeMs)
     const closed = taken.filter(one => closesMs(one) <= watermarkMs)
     const groups = byKey(closed, ({ key, timeMs }) => `${startOf(timeMs)} ${key}`)
@@ -172,12 +173,12 @@ const windows: Step = {
 const sessionWindows: Step = {
   name: 'sessions',
   timeDependent: true,
-  holdMs: GAP_MS + GRACE_MS,
+  holdMs: GAP_MS + GRACE_MS.first,
   shows: 'rows',
   build: ({ name, input }) =>
     input
       .groupByKey({ name: `${name}-unused`, key: textKey() })
-      .windowedBy(sessions(GAP_MS, { graceMs: GRACE_MS }))
+      .windowedBy(sessions(GAP_MS, { graceMs: GRACE_MS[name] }))
       .aggregate<Item | null>({
         name: `${name}-sessions`,
         initial: () => null,
@@ -187,8 +188,11 @@ const sessionWindows: Step = {
       })
       .toStream()
       .map((item, { key }): [string, Item] => [key, item!]),
-  oracle: ({ rows, watermarkMs }) => {
-    const { taken, ...dropped } = onTime(rows, one => one.timeMs + GRACE_MS < one.streamTimeMs)
+  oracle: ({ name, rows, watermarkMs }) => {
+    const { taken, ...dropped } = onTime(
+      rows,
+      one => one.timeMs + GRACE_MS[name] < one.streamTimeMs,
+    )
     const found: Row[][] = []
     for (const group of byKey(taken).values()) {
       group.sort((a, b) => a.timeMs - b.timeMs)
@@ -198,17 +202,21 @@ const sessionWindows: Step = {
       })
     }
     const results = found.map(group => row(folded(group), group.at(-1)!.timeMs))
-    const closed = results.filter(({ timeMs }) => timeMs + GAP_MS + GRACE_MS < watermarkMs)
+    const closed = results.filter(({ timeMs }) => timeMs + GAP_MS + GRACE_MS[name] < watermarkMs)
     return { rows: closed, ...dropped }
   },
 }
 
-const REACH = { beforeMs: BEFORE_MS, afterMs: AFTER_MS, graceMs: GRACE_MS }
+const reach = (name: StageName) => ({
+  beforeMs: BEFORE_MS,
+  afterMs: AFTER_MS,
+  graceMs: GRACE_MS[name],
+})
 const SIDES = { left: ITEMS, right: ITEMS }
 
 /** Law 9, with loops over all pairs. */
-function joined({ rows, other, watermarkMs }: StageInput, outer: boolean): StageOutput {
-  const keptMs = ({ timeMs }: Row, reachMs: number) => timeMs + reachMs + GRACE_MS
+function joined({ name, rows, other, watermarkMs }: StageInput, outer: boolean): StageOutput {
+  const keptMs = ({ timeMs }: Row, reachMs: number) => timeMs + reachMs + GRACE_MS[name]
   const left = onTime(rows, one => keptMs(one, AFTER_MS) < one.streamTimeMs)
   const right = onTime(other, one => keptMs(one, BEFORE_MS) < one.streamTimeMs)
   const rights = byKey(right.taken)
@@ -236,7 +244,7 @@ const join: Step = {
   holdMs: 0,
   shows: 'rows',
   build: ({ name, input, other }) =>
-    input.join(other(), pair, { name: `${name}-join`, ...REACH, ...SIDES }),
+    input.join(other(), pair, { name: `${name}-join`, ...reach(name), ...SIDES }),
   oracle: input => joined(input, false),
 }
 
@@ -244,18 +252,20 @@ const leftJoin: Step = {
   name: 'left join',
   timeDependent: true,
   joins: true,
-  holdMs: AFTER_MS + GRACE_MS,
+  holdMs: AFTER_MS + GRACE_MS.first,
   shows: 'rows',
   build: ({ name, input, other }) =>
-    input.leftJoin(other(), pair, { name: `${name}-left-join`, ...REACH, ...SIDES }),
+    input.leftJoin(other(), pair, { name: `${name}-left-join`, ...reach(name), ...SIDES }),
   oracle: input => joined(input, true),
 }
 
 const timerRow = (key: string, atMs: number) => `${key}@${atMs}`
-const dueMs = (timeMs: number) => startOf(timeMs) + WINDOW_MS + GRACE_MS
+const dueAfter = (name: StageName) => (timeMs: number) =>
+  startOf(timeMs) + WINDOW_MS + GRACE_MS[name]
 
 /** Sums by key and span of time, told by a timer; odd records also pass as they are. */
 function withTimers({ name, input }: Stage): Stream<string, Item> {
+  const dueMs = dueAfter(name)
   return input.process({
     name: `${name}-process`,
     key: textKey(),
@@ -309,7 +319,8 @@ const process: Step = {
   holdMs: 0,
   shows: 'rows',
   build: stage => (stage.updates ? withLastTimer(stage) : withTimers(stage)),
-  oracle: ({ rows, watermarkMs, updates }) => {
+  oracle: ({ name, rows, watermarkMs, updates }) => {
+    const dueMs = dueAfter(name)
     if (updates) {
       const groups = byKey(rows.filter(({ item }) => item.t < LAST_MS))
       const last = [...groups.values()].map(group => row(folded(group, most), LAST_MS))
