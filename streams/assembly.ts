@@ -123,19 +123,28 @@ export class Assembly {
     return inputs
   }
 
+  /** What each store of each task may cache, so that more stores do not take more memory. */
+  #cacheShare(): number {
+    const { plan, storeCacheBytes } = this.options
+    let stores = 0
+    for (const sub of plan.subTopologies) stores += sub.partitions * storesOf(plan, sub).length
+    return Math.floor(storeCacheBytes / stores)
+  }
+
   async #openStores(subTopology: SubTopology, partition: number): Promise<void> {
-    const { plan, log, database, storeCacheBytes, onRestore } = this.options
+    const { plan, log, database, onRestore } = this.options
+    const share = this.#cacheShare()
     for (const spec of storesOf(plan, subTopology)) {
       const topic = changelogTopic(plan.topology.application, spec.name)
       const name = storeInDatabase(plan.topology.application, spec.name)
       const shared = { name, partition, database, log, changelog: { topic, partition } }
       const store: Store =
         spec.kind === 'rows'
-          ? await openRowStore({ ...shared, codec: spec.codec, cacheBytesMax: storeCacheBytes })
+          ? await openRowStore({ ...shared, codec: spec.codec, cacheBytesMax: share })
           : await openAppendStore({
               ...shared,
               segmentMs: spec.segmentMs,
-              memoryBytesMax: storeCacheBytes,
+              memoryBytesMax: share,
             })
       await store.restore((position, end) =>
         onRestore(`${subTopology.name}/${partition}`, spec.name, position, end),

@@ -32,7 +32,7 @@ export interface EngineSettings {
   readonly futureMsMax: number
   /** Partitions of input topics that are missing; undefined makes a missing one an error. */
   readonly createPartitions: number | undefined
-  /** Heap for cached rows and blocks, bytes a store and task. */
+  /** Heap for cached rows and blocks of the whole instance, bytes: an equal part for each store. */
   readonly storeCacheBytes: number
   /** How often `onWallClock` of operators is called, ms. */
   readonly wallClockIntervalMs: number
@@ -46,6 +46,6 @@ export const defaultSettings: EngineSettings = {
   idleAfterMs: 30_000,
   futureMsMax: 24 * 60 * 60 * 1000,
   createPartitions: 4,
-  storeCacheBytes: 32 * 1024 * 1024,
+  storeCacheBytes: 512 * 1024 * 1024,
   wallClockIntervalMs: 1000,
 }
