@@ -112,9 +112,20 @@ export class Writer {
       if ('run' in first) {
         this.#queue.shift()
         await first.run()
-      } else await this.#writeGroup(this.#takeGroup())
+      } else await this.#settleGroup(this.#takeGroup())
     }
     this.#running = undefined
+  }
+
+  /** Whatever happens to a group, its transactions are told and the writer goes on. */
+  async #settleGroup(group: readonly Write[]): Promise<void> {
+    try {
+      await this.#writeGroup(group)
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause)
+      this.#failure = logError('LOG_STOPPED', { reason }, { cause })
+      for (const write of group) write.reject(this.#failure)
+    }
   }
 
   /**

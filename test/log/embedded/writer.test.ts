@@ -154,3 +154,14 @@ function rebased(batch: Buffer, offset: number): Buffer {
   batch.writeInt32BE(0, 12)
   return batch
 }
+
+test('a database closed under the log stops the writer aloud, and tells every transaction', async () => {
+  await append(log, p0, 'a=1')
+  await database.close()
+  const outcomes = await Promise.all([
+    codeOf(() => append(log, p0, 'b=2')),
+    codeOf(() => append(log, p1, 'c=3')),
+  ])
+  expect(outcomes).toEqual(['LOG_STOPPED', 'LOG_STOPPED'])
+  expect(await codeOf(() => append(log, p0, 'd=4'))).toBe('LOG_STOPPED')
+})
