@@ -180,7 +180,7 @@ export class Engine {
    * each failure. An error that the catalogue says to stop at is thrown.
    */
   async #recover(firstDelayMs: number, failure: unknown): Promise<number> {
-    const { onError, environment } = this.#options
+    const { onError } = this.#options
     let error = failure
     let delayMs = firstDelayMs
     await this.#inFlight?.catch(() => {})
@@ -191,9 +191,8 @@ export class Engine {
       this.#state = gaveUp ? 'failed' : 'restoring'
       this.#detail = `an epoch failed: ${error instanceof Error ? error.message : error}`
       if (gaveUp) throw error
-      await new Promise<void>(resolve => {
-        environment.schedule(resolve, delayMs)
-      })
+      await this.#pause(delayMs)
+      if (this.#stopping.signal.aborted) break
       delayMs = Math.min(delayMs * 2, RETRY_MS_MAX)
       try {
         await this.#assemble()
@@ -203,6 +202,18 @@ export class Engine {
       }
     }
     return delayMs
+  }
+
+  /** Waits, but not for a stop. */
+  #pause(delayMs: number): Promise<void> {
+    const { signal } = this.#stopping
+    return new Promise(resolve => {
+      const cancel = this.#options.environment.schedule(resolve, delayMs)
+      signal.addEventListener('abort', () => {
+        cancel()
+        resolve()
+      })
+    })
   }
 
   /**

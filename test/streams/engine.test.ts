@@ -258,3 +258,37 @@ test('state that other windows wrote is refused, naming the store and what to do
   expect(await same.rows('counts')).toMatchObject([{ count: 1 }])
   await same.close()
 })
+
+test('a stop does not wait for the pause before the next try', async () => {
+  let paused = 0
+  const inner = new MemoryDatabase()
+  let armed = false
+  const database = failing(inner, () => armed)
+  const environment = {
+    clock: () => 5_000_000,
+    // Long polls of the log end; pauses before a try (100 ms at first) never do.
+    schedule(task: () => void, delayMs: number) {
+      if (delayMs === 100) paused++
+      const timer = delayMs === 100 ? undefined : setTimeout(task, 5)
+      return () => clearTimeout(timer)
+    },
+    randomBytes: (size: number) => Buffer.alloc(size, 1),
+    yieldNow: () => new Promise<void>(resolve => setImmediate(resolve)),
+  }
+  const log = await openEmbeddedLog(database, environment)
+  const settings = { createPartitions: 1 }
+  const engine = await Engine.open({ topology: counts(), log, database, environment, settings })
+  const builder = new RecordBatchBuilder()
+  const slice = (text: string) => ({ bytes: Buffer.from(text), start: 0, end: text.length })
+  builder.append(1, slice('k'), slice('1'))
+  const transaction = log.begin()
+  transaction.append({ topic: 'events', partition: 0 }, builder.finish())
+  await transaction.commit()
+  armed = true
+  const running = engine.run()
+  await expect.poll(() => engine.state).toBe('restoring')
+  expect(paused).toBeGreaterThan(0)
+  await engine.stop()
+  await running
+  expect(engine.state).toBe('stopped')
+})
