@@ -1,23 +1,17 @@
 /**
- * Brings an append store up to its changelog: each batch after the applied offset is a block. It
- * reads by position to the end captured first, and writes index rows and the position reached in
- * one batch, so it goes on where it was stopped. What the log has trimmed was expired (law 4).
+ * Brings an append store up to its changelog: each batch after the applied offset is a block, and
+ * is written with its index rows. What the log has trimmed was expired (law 4).
  */
-import type { Database, WriteBatch } from '../log/database.ts'
-import type { EventLog, TopicPartition } from '../log/port.ts'
+import type { WriteBatch } from '../log/database.ts'
 import { type BatchHeader, HEADER_BYTES, readBatchHeaders } from '../log/record-batch.ts'
 import { decodeBatches, type RecordColumns } from '../log/record-columns.ts'
 import { deleteSegment, writeChunks } from './append-chunks.ts'
 import { type AppendKeys, hashKey } from './append-format.ts'
 import { type Block, newBlock, type Segment } from './append-segment.ts'
-import { appliedOffset, writeAppliedOffset } from './applied-offset.ts'
+import { type ReplayOptions, replayChangelog } from './changelog-replay.ts'
 import { stateError } from './errors.ts'
 
-export interface RestoreBlocksOptions {
-  readonly store: { readonly name: string; readonly partition: number }
-  readonly log: EventLog
-  readonly changelog: TopicPartition
-  readonly database: Database
+export interface RestoreBlocksOptions extends ReplayOptions {
   readonly keys: AppendKeys
   /** Blocks are rows of the database, too. */
   readonly keepBlocks: boolean
@@ -27,44 +21,27 @@ export interface RestoreBlocksOptions {
   readonly trim: () => void
   /** Forgets the local rows: they are of another log. */
   readonly clear: () => readonly Segment[]
-  readonly onProgress?: (position: number, end: number) => void
 }
 
-const FETCH_BYTES = 4 * 1024 * 1024
-
-export async function restoreBlocks(options: RestoreBlocksOptions): Promise<void> {
-  const { store, log, changelog, database, onProgress } = options
-  const [range] = await log.offsets([changelog])
-  const { startOffset, endOffset } = range!
-  const applied = await appliedOffset(database, store)
-  let position = Math.max(applied, startOffset)
-  if (applied > endOffset) {
-    await clear(options)
-    position = startOffset
-  }
-  while (position < endOffset) {
-    const [response] = await log.fetch([{ ...changelog, offset: position, bytesMax: FETCH_BYTES }])
-    const headers = readBatchHeaders(response!.bytes, true)
-    const next = Math.max(position, headers.at(-1)?.nextOffset ?? position)
-    if (next === position) throw stateError('RESTORE_STUCK', { ...changelog, position, endOffset })
-    const batch = database.batch()
-    try {
-      const added = readBlocks(options, { bytes: response!.bytes, headers, position })
-      await write(options, { batch, added, next })
-    } finally {
-      batch.discard()
-    }
-    position = next
-    options.trim()
-    onProgress?.(position, endOffset)
-  }
-}
-
-async function clear({ store, keys, database, ...options }: RestoreBlocksOptions): Promise<void> {
-  const batch = database.batch()
-  for (const segment of options.clear()) deleteSegment(batch, keys, segment)
-  writeAppliedOffset(batch, store, 0)
-  await batch.commit()
+export function restoreBlocks(options: RestoreBlocksOptions): Promise<void> {
+  return replayChangelog(options, {
+    clear(batch) {
+      for (const segment of options.clear()) deleteSegment(batch, options.keys, segment)
+    },
+    read(bytes, position, batch) {
+      const headers = readBatchHeaders(bytes, true)
+      const added = readBlocks(options, { bytes, headers, position })
+      const applied = writeIndexes(options, added, batch)
+      const next = Math.max(position, headers.at(-1)?.nextOffset ?? position)
+      return {
+        next,
+        committed() {
+          applied()
+          options.trim()
+        },
+      }
+    },
+  })
 }
 
 interface Fetched {
@@ -116,17 +93,12 @@ function readBlock(options: RestoreBlocksOptions, bytes: Buffer, header: BatchHe
   return block
 }
 
-interface Written {
-  readonly batch: WriteBatch
-  readonly added: ReadonlyMap<Segment, number>
-  readonly next: number
-}
-
-async function write(
-  options: RestoreBlocksOptions,
-  { batch, added, next }: Written,
-): Promise<void> {
-  const { keys, keepBlocks, store } = options
+/** Adds the index rows of new blocks; the result notes that they are durable. */
+function writeIndexes(
+  { keys, keepBlocks }: RestoreBlocksOptions,
+  added: ReadonlyMap<Segment, number>,
+  batch: WriteBatch,
+): () => void {
   const chunks = new Map<Segment, ReturnType<typeof writeChunks>>()
   for (const [segment, count] of added) {
     const from = segment.applied
@@ -136,10 +108,10 @@ async function write(
       batch.put(keys.row('b', segment.startMs, id), bytes!)
     }
   }
-  writeAppliedOffset(batch, store, next)
-  await batch.commit()
-  for (const [segment, count] of added) {
-    segment.applied += count
-    segment.chunks = chunks.get(segment)!
+  return () => {
+    for (const [segment, count] of added) {
+      segment.applied += count
+      segment.chunks = chunks.get(segment)!
+    }
   }
 }
