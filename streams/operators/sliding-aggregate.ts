@@ -25,6 +25,7 @@ import {
   withRecord,
 } from '../ordered-records.ts'
 import { detach, type KeySerde, type Timed, timedCodec, type ValueSerde } from '../serde.ts'
+import { WindowEnds } from '../window-ends.ts'
 import { lastWindowEnded, type SlidingWindows, type Windowed } from '../windows.ts'
 
 export interface SlidingAggregateSpec {
@@ -76,10 +77,8 @@ class SlidingAggregate implements Operator {
   #accepted: Accepted[] = []
   #late: number[] = []
   #unwritable: { record: number; detail: string }[] = []
-  #closing: { key: RowKey; value: Timed<unknown> }[] = []
-  /** What begins at or before these is closed; is gone; is no longer needed. */
-  #closedStart = Number.NEGATIVE_INFINITY
-  #expiredStart = Number.NEGATIVE_INFINITY
+  readonly #ends: WindowEnds
+  /** Records that begin at or before this are no longer needed. */
   #forgottenStart = Number.NEGATIVE_INFINITY
 
   constructor(spec: SlidingAggregateSpec, context: OperatorContext) {
@@ -88,10 +87,10 @@ class SlidingAggregate implements Operator {
     this.#store = context.rowStore(spec.name)
     this.#records = context.rowStore(recordStore(spec))
     this.#sizeMs = spec.windows.differenceMs + 1
-  }
-
-  #ended(watermarkMs: number, afterMs: number): number {
-    return lastWindowEnded({ sizeMs: this.#sizeMs, advanceMs: 1 }, watermarkMs, afterMs)
+    const { retentionMs } = spec
+    const windows = { sizeMs: this.#sizeMs, advanceMs: 1, graceMs: spec.windows.graceMs }
+    const collects = spec.emit === 'close'
+    this.#ends = new WindowEnds({ store: this.#store, context, windows, retentionMs, collects })
   }
 
   /** An open window has records from its start on, and may be defined by one just before it. */
@@ -101,8 +100,7 @@ class SlidingAggregate implements Operator {
   }
 
   resume(watermarkMs: number): undefined {
-    this.#closedStart = this.#ended(watermarkMs, this.#spec.windows.graceMs)
-    this.#expiredStart = this.#ended(watermarkMs, this.#spec.retentionMs)
+    this.#ends.resume(watermarkMs)
     this.#forgottenStart = this.#forgettable(watermarkMs)
   }
 
@@ -286,41 +284,27 @@ class SlidingAggregate implements Operator {
   }
 
   prepareClose(watermarkMs: number): Promise<void> | undefined {
-    const closed = this.#ended(watermarkMs, this.#spec.windows.graceMs)
-    const collects = this.#spec.emit === 'close' && closed > this.#closedStart
-    const expires = this.#ended(watermarkMs, this.#spec.retentionMs) > this.#expiredStart
     const forgets = this.#forgettable(watermarkMs) > this.#forgottenStart
-    if (!collects && !expires && !forgets) return undefined
-    return this.#close(watermarkMs, collects ? closed : undefined)
+    if (!forgets && !this.#ends.due(watermarkMs)) return undefined
+    return this.#close(watermarkMs)
   }
 
-  async #close(watermarkMs: number, closed: number | undefined): Promise<void> {
-    if (closed !== undefined) {
-      const range = {
-        gte: windowKey(Math.max(this.#closedStart + 1, 0), ''),
-        lt: windowKey(closed + 1, ''),
-      }
-      for await (const chunk of this.#store.scan(range)) this.#closing.push(...chunk)
-      this.#closedStart = closed
-      this.#context.reached('close-mid')
-    }
-    const expired = this.#ended(watermarkMs, this.#spec.retentionMs)
-    await deleteStarts(this.#store, this.#expiredStart, expired)
-    this.#expiredStart = Math.max(this.#expiredStart, expired)
-    this.#context.reached('expire-mid')
+  async #close(watermarkMs: number): Promise<void> {
+    if (this.#ends.due(watermarkMs)) await this.#ends.advance(watermarkMs)
     const forgotten = this.#forgettable(watermarkMs)
-    await deleteStarts(this.#records, this.#forgottenStart, forgotten)
-    this.#forgottenStart = Math.max(this.#forgottenStart, forgotten)
+    if (forgotten <= this.#forgottenStart) return
+    await this.#records.deleteRange('', windowKey(forgotten + 1, ''))
+    this.#forgottenStart = forgotten
   }
 
   close(_watermarkMs: number, out: Outputs): void {
-    if (this.#closing.length === 0) return
+    const rows = this.#ends.take()
+    if (rows.length === 0) return
     const batch = new Batch()
-    for (const { key: row, value } of this.#closing) {
+    for (const { key: row, value } of rows) {
       const key = this.#spec.key.decode(rowKeyOfWindow(row))
       batch.change(this.#result(key, windowStartOf(row), value), undefined)
     }
-    this.#closing = []
     out.main = batch
   }
 
@@ -328,12 +312,6 @@ class SlidingAggregate implements Operator {
     if (this.#spec.emit === 'update') return watermarkMs
     return watermarkMs - this.#sizeMs - this.#spec.windows.graceMs
   }
-}
-
-/** Drops the rows that begin after one time, up to and with another. */
-async function deleteStarts(store: RowStore<unknown>, after: number, last: number): Promise<void> {
-  if (last <= after) return
-  await store.deleteRange(windowKey(Math.max(after + 1, 0), ''), windowKey(last + 1, ''))
 }
 
 function isNull(value: unknown): boolean {

@@ -13,7 +13,8 @@ import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import { Batch, NO_SOURCE } from '../batch.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { detach, type KeySerde, type Timed, timedCodec } from '../serde.ts'
-import { firstWindowStart, lastWindowEnded, type TimeWindows, type Windowed } from '../windows.ts'
+import { WindowEnds } from '../window-ends.ts'
+import { firstWindowStart, type TimeWindows, type Windowed } from '../windows.ts'
 
 export interface WindowAggregateSpec {
   readonly name: string
@@ -53,20 +54,19 @@ class WindowAggregate implements Operator {
   readonly #starts: number[] = []
   readonly #rows: RowKey[] = []
   #late: { record: number; start: number }[] = []
-  #closing: { key: RowKey; value: Timed<unknown> }[] = []
-  /** Windows that begin at or before this are closed; and those that are gone. */
-  #closedStart = Number.NEGATIVE_INFINITY
-  #expiredStart = Number.NEGATIVE_INFINITY
+  readonly #ends: WindowEnds
 
   constructor(spec: WindowAggregateSpec, context: OperatorContext) {
     this.#spec = spec
     this.#context = context
     this.#store = context.rowStore(spec.name)
+    const { windows, retentionMs } = spec
+    const collects = spec.emit === 'close'
+    this.#ends = new WindowEnds({ store: this.#store, context, windows, retentionMs, collects })
   }
 
   resume(watermarkMs: number): undefined {
-    this.#closedStart = lastWindowEnded(this.#spec.windows, watermarkMs, this.#spec.windows.graceMs)
-    this.#expiredStart = lastWindowEnded(this.#spec.windows, watermarkMs, this.#spec.retentionMs)
+    this.#ends.resume(watermarkMs)
   }
 
   prepare(input: Batch): Promise<void> | undefined {
@@ -164,38 +164,17 @@ class WindowAggregate implements Operator {
   }
 
   prepareClose(watermarkMs: number): Promise<void> | undefined {
-    const closed = lastWindowEnded(this.#spec.windows, watermarkMs, this.#spec.windows.graceMs)
-    const expired = lastWindowEnded(this.#spec.windows, watermarkMs, this.#spec.retentionMs)
-    const collects = this.#spec.emit === 'close' && closed > this.#closedStart
-    if (!collects && expired <= this.#expiredStart) return undefined
-    return this.#readClosed(collects ? closed : undefined, expired)
-  }
-
-  async #readClosed(closed: number | undefined, expired: number): Promise<void> {
-    if (closed !== undefined) {
-      const range = {
-        gte: windowKey(Math.max(this.#closedStart + 1, 0), ''),
-        lt: windowKey(closed + 1, ''),
-      }
-      for await (const chunk of this.#store.scan(range)) this.#closing.push(...chunk)
-      this.#closedStart = closed
-      this.#context.reached('close-mid')
-    }
-    if (expired > this.#expiredStart) {
-      await this.#store.deleteRange('', windowKey(expired + 1, ''))
-      this.#expiredStart = expired
-      this.#context.reached('expire-mid')
-    }
+    return this.#ends.due(watermarkMs) ? this.#ends.advance(watermarkMs) : undefined
   }
 
   close(_watermarkMs: number, out: Outputs): void {
-    if (this.#closing.length === 0) return
+    const rows = this.#ends.take()
+    if (rows.length === 0) return
     const batch = new Batch()
-    for (const { key: row, value } of this.#closing) {
+    for (const { key: row, value } of rows) {
       const key = this.#spec.key.decode(rowKeyOfWindow(row))
       batch.change(this.#result(key, windowStartOf(row), value), undefined)
     }
-    this.#closing = []
     out.main = batch
   }
 
