@@ -206,6 +206,8 @@ describe.skipIf(missing)('the dashboard', () => {
     })
     const { address } = await serve(shop)
     const { page, complaints } = await visit(address)
+    // Which currency comes first depends on what was sold, and so on the time of day.
+    await page.getByLabel('Currency of the top products').selectOption('USD')
     await page.getByText(evil).waitFor()
     expect(await page.evaluate(() => 'hit' in window)).toBe(false)
     expect(complaints).toEqual([])

@@ -99,7 +99,7 @@ export class FakeShop {
 
   /** Fills the time up to `nowMs`. */
   backfill(nowMs: number, spanMs = 80 * minuteMs): void {
-    for (let at = nowMs - spanMs; at < nowMs; at += minuteMs / 4) this.tick(at, 15)
+    for (let at = nowMs - spanMs; at <= nowMs; at += minuteMs / 4) this.tick(at, 15)
     for (let hour = 2; hour < 12; hour++) {
       const start = Math.floor(nowMs / hourMs) * hourMs - hour * hourMs
       this.set(
