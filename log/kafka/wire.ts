@@ -140,13 +140,22 @@ export class RequestWriter {
 
   /** Also a record set. The buffer is not to be changed until the answer is there. */
   bytes(value: Buffer): this {
-    this.uvarint(value.length + 1)
-    if (value.length > COPY_BYTES_MAX) {
-      this.#seal()
-      this.#chunks.push(value)
-    } else {
-      const at = this.#room(value.length)
-      value.copy(this.#bytes, at)
+    return this.byteParts([value])
+  }
+
+  /** One byte field that lies in several buffers. */
+  byteParts(parts: readonly Buffer[]): this {
+    let size = 0
+    for (const part of parts) size += part.length
+    this.uvarint(size + 1)
+    for (const part of parts) {
+      if (part.length > COPY_BYTES_MAX) {
+        this.#seal()
+        this.#chunks.push(part)
+      } else {
+        const at = this.#room(part.length)
+        part.copy(this.#bytes, at)
+      }
     }
     return this
   }
