@@ -29,6 +29,51 @@ export const kafkaCatalogue = {
     recovery: 'stop',
     status: 502,
   },
+  GROUP_TOPOLOGY_INVALID: {
+    message: 'Kafka cannot run this topology: {reason}.',
+    recovery: 'stop',
+    status: 500,
+  },
+  GROUP_TOPOLOGY_DIFFERS: {
+    message:
+      'Group {group} runs another topology than this instance. Stop all its instances, then start this one: it takes over their offsets and stores.',
+    recovery: 'stop',
+    status: 409,
+  },
+  GROUP_HAS_MEMBERS: {
+    message:
+      'The topology of group {group} has changed ({changes}), and members still run the old one: {members}. Stop them and start again; one that was killed counts until its session timeout, {sessionTimeoutMs} ms.',
+    recovery: 'stop',
+    status: 409,
+  },
+  GROUP_OF_OTHER_KIND: {
+    message:
+      'Group {group} exists and is no streams group: another kind of consumer uses the name. Choose another application name, or stop that consumer and delete its group.',
+    recovery: 'stop',
+    status: 409,
+  },
+  GROUP_REFUSED: {
+    message: 'Kafka refused this instance as a member of group {group}: {error}, {reason}.',
+    recovery: 'stop',
+    status: 502,
+  },
+  GROUP_SOURCES_MISSING: {
+    message: 'Group {group} waits for its input topics: {detail}. Create them.',
+    recovery: 'retry',
+    status: 503,
+  },
+  GROUP_PARTITIONS_DIFFER: {
+    message:
+      'Group {group} cannot place its tasks: {detail}. Topics whose records meet need equal partition counts; keys move when a topic grows.',
+    recovery: 'stop',
+    status: 503,
+  },
+  GROUP_TOPICS_MISSING: {
+    message:
+      'Group {group} waits for the topics that Kafka creates for it: {detail}. If this lasts, the broker may not create them.',
+    recovery: 'retry',
+    status: 503,
+  },
 } as const satisfies Record<string, ErrorRow>
 
 export const kafkaError = errorsOf(kafkaCatalogue)
