@@ -1,0 +1,321 @@
+/**
+ * One Kafka cluster as the driver's parts see it: who leads what, and requests to a broker.
+ *
+ * Errors of the network are thrown, error codes of the protocol are in the answers: what a code
+ * means, only the sender of the request knows. Leaders and coordinators are remembered until
+ * somebody finds them stale, their broker fails, or (topics) they grow old.
+ */
+import type { ConnectionOptions, SASLOptions } from '@platformatic/kafka'
+import { logError, MillraceError } from '../errors.ts'
+import type { LogEnvironment, TopicPartition } from '../port.ts'
+import {
+  type ApiVersions,
+  apiVersions,
+  type CoordinatorKind,
+  findCoordinator,
+  metadata,
+  type TopicMetadata,
+} from './cluster-apis.ts'
+import { type BrokerAddress, Connections, nameOf } from './connections.ts'
+import { ErrorCode, nameOf as errorName, isTransient } from './error-codes.ts'
+import { kafkaError } from './errors.ts'
+import { Backoff } from './pause.ts'
+import { missingFrom, supportsVersion } from './requirements.ts'
+import { TopicCache } from './topic-cache.ts'
+import type { KafkaApi } from './wire.ts'
+
+export type { CoordinatorKind, PartitionMetadata, TopicMetadata } from './cluster-apis.ts'
+export type { KafkaApi } from './wire.ts'
+
+/**
+ * What a connection is for: each (broker, purpose) has its own, so that what waits on one does
+ * not hold up another. `fetch:1` and so on are further ones for long polls.
+ */
+export type Purpose =
+  | 'metadata'
+  | 'fetch'
+  | `fetch:${number}`
+  | 'produce'
+  | 'coordinator'
+  | 'heartbeat'
+
+export interface ClusterOptions {
+  /** `host:port`, at least one. */
+  readonly bootstrap: readonly string[]
+  readonly environment: LogEnvironment
+  /** Shows in the brokers' logs and quotas; default `millrace`. */
+  readonly clientId?: string
+  /** Node's TLS options; absent: plain TCP. */
+  readonly tls?: ConnectionOptions['tls']
+  readonly sasl?: SASLOptions
+  readonly connectTimeoutMs?: number
+  /** An answer that takes longer is lost, and its connection with it; default 15 s. */
+  readonly requestTimeoutMs?: number
+  /** The same where a late answer is worth nothing; default 5 s. */
+  readonly heartbeatTimeoutMs?: number
+  /** Topics are asked for again after this; default 60 s. */
+  readonly metadataMaxAgeMs?: number
+}
+
+const SOFTWARE: [name: string, version: string] = ['millrace', '0.1.0']
+/** What a topic that does not exist is called in metadata, also when its name could not exist. */
+const MISSING: ReadonlySet<number> = new Set([
+  ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+  ErrorCode.INVALID_TOPIC_EXCEPTION,
+  ErrorCode.UNKNOWN_TOPIC_ID,
+])
+const CONNECT_TIMEOUT_MS = 5_000
+const REQUEST_TIMEOUT_MS = 15_000
+const HEARTBEAT_TIMEOUT_MS = 5_000
+const METADATA_MAX_AGE_MS = 60_000
+
+export class Cluster {
+  readonly environment: LogEnvironment
+  readonly requestTimeoutMs: number
+  readonly #connections: Connections
+  readonly #bootstrap: readonly BrokerAddress[]
+  readonly #topics: TopicCache
+  readonly #coordinators = new Map<string, number>()
+  #brokers: ReadonlyMap<number, BrokerAddress> = new Map()
+  #versions: ApiVersions | undefined
+  #clusterId = ''
+  #controller = -1
+  /** Where the next request to any broker begins. */
+  #turn = 0
+
+  private constructor(options: ClusterOptions) {
+    const { environment, requestTimeoutMs = REQUEST_TIMEOUT_MS } = options
+    const { heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_MS } = options
+    this.environment = environment
+    this.requestTimeoutMs = requestTimeoutMs
+    this.#bootstrap = options.bootstrap.map(parseAddress)
+    this.#connections = new Connections({
+      clientId: options.clientId ?? 'millrace',
+      environment,
+      tls: options.tls,
+      sasl: options.sasl,
+      connectTimeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+      requestTimeoutMs: lane => (lane === 'heartbeat' ? heartbeatTimeoutMs : requestTimeoutMs),
+    })
+    this.#topics = new TopicCache({
+      clock: environment.clock,
+      maxAgeMs: options.metadataMaxAgeMs ?? METADATA_MAX_AGE_MS,
+      load: names => this.#loadMetadata(names),
+    })
+  }
+
+  /**
+   * Finds the cluster by the first bootstrap broker that answers. Rejects with
+   * KAFKA_UNREACHABLE, KAFKA_AUTHENTICATION, or KAFKA_UNSUPPORTED naming what it lacks.
+   */
+  static async connect(options: ClusterOptions): Promise<Cluster> {
+    const cluster = new Cluster(options)
+    try {
+      let failure: unknown = new TypeError('No bootstrap broker was given')
+      for (const address of cluster.#bootstrap) {
+        try {
+          await cluster.#open(address)
+          return cluster
+        } catch (error) {
+          failure = error
+          if (!isUnreachable(error)) break
+        }
+      }
+      throw failure
+    } catch (error) {
+      await cluster.close()
+      throw error
+    }
+  }
+
+  async #open(address: BrokerAddress): Promise<void> {
+    const found = await this.#connections.call(address, 'metadata', apiVersions, SOFTWARE)
+    const missing = missingFrom(found)
+    if (missing !== '') throw kafkaError('KAFKA_UNSUPPORTED', { broker: nameOf(address), missing })
+    this.#versions = found
+    await this.#loadMetadata([])
+  }
+
+  get clusterId(): string {
+    return this.#clusterId
+  }
+
+  /** Brokers that the cluster had when it was last asked. */
+  get nodes(): readonly number[] {
+    return [...this.#brokers.keys()]
+  }
+
+  /**
+   * One request to one broker. Rejects with a MillraceError: KAFKA_UNREACHABLE when there is no
+   * definite answer (`details.sent` is false when it never left), KAFKA_AUTHENTICATION,
+   * KAFKA_RESPONSE, LOG_CLOSED. Error codes are in the result.
+   */
+  async call<Args extends readonly unknown[], Result>(
+    node: number,
+    purpose: Purpose,
+    api: KafkaApi<Args, Result>,
+    ...args: Args
+  ): Promise<Result> {
+    const address = this.#brokers.get(node)
+    if (address === undefined) {
+      this.#forgetNode(node)
+      const reason = 'it is not in the cluster (any more)'
+      const details = { broker: node, request: 'a request', reason, sent: false }
+      throw kafkaError('KAFKA_UNREACHABLE', details)
+    }
+    try {
+      return await this.#connections.call(address, purpose, api, args)
+    } catch (error) {
+      if (isUnreachable(error)) this.#forgetNode(node)
+      throw error
+    }
+  }
+
+  /** As `call`, to whichever broker can be reached; each is tried once. */
+  async callAny<Args extends readonly unknown[], Result>(
+    purpose: Purpose,
+    api: KafkaApi<Args, Result>,
+    ...args: Args
+  ): Promise<Result> {
+    const known = [...this.#brokers.values()]
+    const turn = this.#turn
+    const inTurn = known.map((_, i) => known[(i + turn) % known.length]!)
+    let failure: unknown
+    for (const address of [...inTurn, ...this.#bootstrap]) {
+      try {
+        return await this.#connections.call(address, purpose, api, args)
+      } catch (error) {
+        if (!isUnreachable(error)) throw error
+        failure = error
+        this.#turn++
+      }
+    }
+    throw failure
+  }
+
+  /** Remembered or asked for; undefined when no such topic exists. */
+  topic(name: string): Promise<TopicMetadata | undefined> {
+    return this.#topics.get(name)
+  }
+
+  /** Only what is remembered. */
+  topicById(id: string): TopicMetadata | undefined {
+    return this.#topics.byId(id)
+  }
+
+  /** The next `topic` asks the cluster. */
+  staleTopic(name: string): void {
+    this.#topics.stale(name)
+  }
+
+  /** Every topic of the cluster, asked for now. */
+  async allTopics(): Promise<readonly TopicMetadata[]> {
+    const topics = await this.#loadMetadata(null)
+    return topics.filter(topic => topic !== undefined)
+  }
+
+  /**
+   * The broker that leads a partition. Waits while it has no leader, for as long as a request
+   * may take. Rejects with TOPIC_MISSING, PARTITION_MISSING or KAFKA_UNREACHABLE.
+   */
+  async leader(target: TopicPartition): Promise<number> {
+    const untilMs = this.environment.clock() + this.requestTimeoutMs
+    const backoff = new Backoff(this.environment)
+    for (;;) {
+      const topic = await this.topic(target.topic)
+      if (topic === undefined) throw logError('TOPIC_MISSING', { topic: target.topic })
+      const partition = topic.partitions[target.partition]
+      if (partition === undefined) throw logError('PARTITION_MISSING', { ...target })
+      if (partition.leader >= 0 && this.#brokers.has(partition.leader)) return partition.leader
+      if (this.environment.clock() >= untilMs) {
+        const reason = `${target.topic}-${target.partition} has no leader`
+        const details = { broker: partition.leader, request: 'Metadata', reason, sent: false }
+        throw kafkaError('KAFKA_UNREACHABLE', details)
+      }
+      this.staleTopic(target.topic)
+      await backoff.wait()
+    }
+  }
+
+  /** Where administrative requests go. With KRaft any broker passes them on. */
+  async controller(): Promise<number> {
+    if (!this.#brokers.has(this.#controller)) await this.#loadMetadata([])
+    return this.#controller
+  }
+
+  /** The broker that keeps a group or a transactional id. Waits while there is none. */
+  async coordinator(kind: CoordinatorKind, key: string): Promise<number> {
+    const id = `${kind}/${key}`
+    const untilMs = this.environment.clock() + this.requestTimeoutMs
+    const backoff = new Backoff(this.environment)
+    for (;;) {
+      const known = this.#coordinators.get(id)
+      if (known !== undefined) return known
+      const { node, error } = await this.callAny('metadata', findCoordinator, kind, key)
+      if (error === 0) {
+        if (!this.#brokers.has(node)) await this.#loadMetadata([])
+        this.#coordinators.set(id, node)
+        return node
+      }
+      if (!isTransient(error) || this.environment.clock() >= untilMs) {
+        const request = `the search for the coordinator of ${kind} ${key}`
+        throw kafkaError('KAFKA_REFUSED', { request, error: errorName(error), detail: '' })
+      }
+      await backoff.wait()
+    }
+  }
+
+  /** The next `coordinator` asks the cluster. */
+  staleCoordinator(kind: CoordinatorKind, key: string): void {
+    this.#coordinators.delete(`${kind}/${key}`)
+  }
+
+  supports(apiKey: number, version: number): boolean {
+    return this.#versions !== undefined && supportsVersion(this.#versions, apiKey, version)
+  }
+
+  /** The finalized level of a feature; 0 when the cluster does not have it. */
+  feature(name: string): number {
+    return this.#versions?.features.get(name) ?? 0
+  }
+
+  /** Requests under way are rejected. Idempotent. */
+  close(): Promise<void> {
+    return this.#connections.close()
+  }
+
+  /** What a lost broker led or kept has moved, or will. */
+  #forgetNode(node: number): void {
+    this.#topics.staleLeader(node)
+    for (const [id, coordinator] of this.#coordinators) {
+      if (coordinator === node) this.#coordinators.delete(id)
+    }
+  }
+
+  async #loadMetadata(
+    names: readonly string[] | null,
+  ): Promise<readonly (TopicMetadata | undefined)[]> {
+    const answer = await this.callAny('metadata', metadata, names)
+    this.#clusterId = answer.clusterId
+    this.#controller = answer.controller
+    if (answer.brokers.length > 0) {
+      this.#brokers = new Map(answer.brokers.map(({ node, host, port }) => [node, { host, port }]))
+    }
+    return answer.topics.map(({ error, ...topic }) => {
+      if (error === 0) return topic
+      if (MISSING.has(error)) return undefined
+      const request = `the description of topic ${topic.name}`
+      throw kafkaError('KAFKA_REFUSED', { request, error: errorName(error), detail: '' })
+    })
+  }
+}
+
+export function isUnreachable(error: unknown): boolean {
+  return error instanceof MillraceError && error.code === 'KAFKA_UNREACHABLE'
+}
+
+/** `host:port`, also `[::1]:9092`; the port is 9092 when absent. */
+function parseAddress(text: string): BrokerAddress {
+  const { hostname, port } = new URL(`kafka://${text}`)
+  return { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(port || 9092) }
+}
