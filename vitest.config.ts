@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts', 'examples/**/*.test.ts'],
+    globalSetup: ['test/support/kafka/global-setup.ts'],
     // Processes, not threads: native bindings and signals belong to a process.
     pool: 'forks',
     maxWorkers: 2,
