@@ -1,7 +1,8 @@
-/** Who may do what: API keys, roles, allowed origins, and which addresses may be bound. */
+/** Who may do what: API keys and tokens, roles, origins, and which addresses may be bound. */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { isIP } from 'node:net'
 import { apiError } from './errors.ts'
+import { looksLikeToken, type TokenVerifier } from './tokens.ts'
 
 /** Each role may do what those before it may. */
 export type Role = 'reader' | 'writer' | 'admin'
@@ -17,12 +18,16 @@ export interface ApiKey {
 
 export interface Principal {
   readonly name: string
-  readonly role: Role
+  /** Undefined: known, and allowed nothing. */
+  readonly role: Role | undefined
+  /** When its credentials end, epoch ms; absent where they do not. */
+  readonly expiresAtMs?: number
 }
 
+/** Without keys and tokens no credentials are configured, and every caller has all roles. */
 export interface AuthSettings {
-  /** Empty: no credentials are configured, and every caller has all roles. */
   readonly keys: readonly ApiKey[]
+  readonly tokens?: TokenVerifier | undefined
   /** Origins (`https://host:port`) of other sites whose pages may open sockets. */
   readonly allowedOrigins: readonly string[]
 }
@@ -57,16 +62,31 @@ function digestOf(secret: string): Buffer {
   return createHash('sha256').update(secret).digest()
 }
 
-/** The key's owner. Takes the same time whichever key matches, or none. */
-export function identify(auth: AuthSettings, secret: string | undefined): Principal | undefined {
-  if (auth.keys.length === 0) return { name: 'local', role: 'admin' }
-  if (secret === undefined) return undefined
+export function hasCredentials(auth: AuthSettings): boolean {
+  return auth.keys.length > 0 || auth.tokens !== undefined
+}
+
+/**
+ * Whom a secret belongs to, be it an API key or a token. Throws UNAUTHENTICATED, and what
+ * `TokenVerifier.verify` throws.
+ */
+export async function identify(auth: AuthSettings, secret: string | undefined): Promise<Principal> {
+  if (!hasCredentials(auth)) return { name: 'local', role: 'admin' }
+  if (secret === undefined) throw apiError('UNAUTHENTICATED')
+  const owner = ownerOf(auth.keys, secret)
+  if (owner !== undefined) return { name: owner.name, role: owner.role }
+  if (auth.tokens === undefined || !looksLikeToken(secret)) throw apiError('UNAUTHENTICATED')
+  return auth.tokens.verify(secret)
+}
+
+/** Takes the same time whichever key matches, or none. */
+function ownerOf(keys: readonly ApiKey[], secret: string): ApiKey | undefined {
   const digest = digestOf(secret)
   let found: ApiKey | undefined
-  for (const key of auth.keys) {
+  for (const key of keys) {
     if (timingSafeEqual(key.digest, digest)) found = key
   }
-  return found === undefined ? undefined : { name: found.name, role: found.role }
+  return found
 }
 
 /** The secret in `Authorization: Bearer` or `X-API-Key`. */
@@ -81,12 +101,12 @@ export function secretOf(headers: {
 }
 
 export function mayAct(principal: Principal, role: Role): boolean {
-  return roles.indexOf(principal.role) >= roles.indexOf(role)
+  return principal.role !== undefined && roles.indexOf(principal.role) >= roles.indexOf(role)
 }
 
 /** Refuses an address that others can reach while every caller has all roles. */
 export function assertBindable(host: string, auth: AuthSettings): void {
-  if (auth.keys.length === 0 && !isLoopback(host)) throw apiError('BIND_REFUSED', { host })
+  if (!hasCredentials(auth) && !isLoopback(host)) throw apiError('BIND_REFUSED', { host })
 }
 
 /** A host name or address, without port, that only this machine reaches. */
@@ -118,7 +138,7 @@ export function originAllowed(
 
 /** Without credentials the host name must be local too: a foreign name is DNS rebinding. */
 export function hostAllowed(host: string | undefined, auth: AuthSettings): boolean {
-  if (auth.keys.length > 0 || host === undefined) return true
+  if (hasCredentials(auth) || host === undefined) return true
   const name = /^(\[[^\]]*\]|[^:]*)(:\d+)?$/.exec(host)?.[1] ?? ''
   return isLoopback(name) || auth.allowedOrigins.some(origin => origin.endsWith(`//${host}`))
 }

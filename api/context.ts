@@ -1,4 +1,5 @@
 /** What every route of one server shares. */
+import type { IncomingMessage } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { streamsError } from '../streams/errors.ts'
 import type { ViewDeclaration, ViewService } from '../streams/views.ts'
@@ -6,6 +7,7 @@ import type { AuthSettings } from './auth.ts'
 import { apiError } from './errors.ts'
 import type { Limits, Schedule } from './limits.ts'
 import type { ServerMetrics } from './metrics.ts'
+import type { FeedHolders } from './session.ts'
 
 export interface ServerContext {
   readonly views: ViewService
@@ -14,12 +16,17 @@ export interface ServerContext {
   readonly clock: () => number
   readonly schedule: Schedule
   readonly metrics: ServerMetrics
+  readonly holders: FeedHolders
   readonly version: string
   /** Run once when the server begins to close; remove what has ended by itself. */
   readonly onClose: Set<() => void>
 }
 
 export const positionHeader = 'millrace-position'
+
+export function hasTooManyHeaders(request: IncomingMessage, { limits }: ServerContext): boolean {
+  return request.rawHeaders.length > 2 * limits.headersMax
+}
 
 export function viewNamed(views: ViewService, name: string): ViewDeclaration {
   const view = views.views().find(declared => declared.name === name)

@@ -55,9 +55,24 @@ export const apiCatalogue = {
     status: 503,
   },
   UNAUTHENTICATED: {
-    message: 'A valid API key is needed: send it as `Authorization: Bearer`.',
+    message: 'A valid API key or token is needed: send it as `Authorization: Bearer`.',
     recovery: 'reject',
     status: 401,
+  },
+  TOKEN_INVALID: {
+    message: 'The bearer token is not valid: {reason}.',
+    recovery: 'reject',
+    status: 401,
+  },
+  TOKEN_EXPIRED: {
+    message: 'The bearer token has expired; get a new one.',
+    recovery: 'reject',
+    status: 401,
+  },
+  KEYS_UNAVAILABLE: {
+    message: 'The keys that bearer tokens are checked with cannot be had just now.',
+    recovery: 'retry',
+    status: 503,
   },
   FORBIDDEN: { message: 'This needs the role {role}.', recovery: 'reject', status: 403 },
   ORIGIN_REFUSED: {
@@ -88,6 +103,11 @@ export const apiCatalogue = {
     recovery: 'reject',
     status: 400,
   },
+  FEEDS_EXCEEDED: {
+    message: 'One user holds at most {max} live sockets and event streams.',
+    recovery: 'reject',
+    status: 429,
+  },
   SUBSCRIPTIONS_EXCEEDED: {
     message: 'A connection holds at most {max} subscriptions.',
     recovery: 'reject',
@@ -95,7 +115,7 @@ export const apiCatalogue = {
   },
   BIND_REFUSED: {
     message:
-      'Refusing to listen on {host} without credentials. Set API_KEYS (name:role:secret), or bind 127.0.0.1.',
+      'Refusing to listen on {host} without credentials. Set API_KEYS (name:role:secret) or JWKS_URL, or bind 127.0.0.1.',
     recovery: 'stop',
     status: 500,
   },

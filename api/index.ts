@@ -7,6 +7,20 @@ export {
   type IngestPorts,
   type IngestResult,
 } from './ingest.ts'
+export {
+  defaultKeySetTimes,
+  type FetchKeySet,
+  KeySet,
+  type KeySetOptions,
+  type KeySetTimes,
+} from './key-set.ts'
 export { defaultLimits, type Limits, type Schedule } from './limits.ts'
 export type { DeadLetterPage, DeadLetters, Readiness } from './operation-routes.ts'
 export { createServer, type Server, type ServerOptions } from './server.ts'
+export {
+  createTokenVerifier,
+  defaultRolesClaim,
+  type TokenSettings,
+  type TokenVerifier,
+  tokenAlgorithms,
+} from './tokens.ts'

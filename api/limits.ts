@@ -9,7 +9,23 @@ export interface Limits {
   readonly rejectedListMax: number
   /** Atomic requests hold their whole body until it is known to be good. */
   readonly atomicRequestsMax: number
+  /** Connections of any kind; Node closes what comes beyond. */
+  readonly connectionsMax: number
+  /** Header fields of a request. */
+  readonly headersMax: number
+  /** How long the headers and the whole of a request may take to arrive. */
+  readonly headersTimeoutMs: number
+  readonly requestTimeoutMs: number
+  /** How often both are looked at: they end requests so much later at most. */
+  readonly timeoutCheckMs: number
+  /** Live sockets and event streams together. */
   readonly socketsMax: number
+  /** The same of one user, where there are credentials. */
+  readonly userFeedsMax: number
+  /** Sockets that have not said who they are. */
+  readonly socketsUnknownMax: number
+  /** How often the credentials of open feeds are looked at. */
+  readonly sessionCheckMs: number
   readonly subscriptionsMax: number
   readonly messageBytesMax: number
   readonly messagesPerSecondMax: number
@@ -44,7 +60,15 @@ export const defaultLimits: Limits = {
   appendBytesMax: 1024 * 1024,
   rejectedListMax: 1000,
   atomicRequestsMax: 2,
+  connectionsMax: 8192,
+  headersMax: 100,
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 300_000,
+  timeoutCheckMs: 5_000,
   socketsMax: 4096,
+  userFeedsMax: 256,
+  socketsUnknownMax: 1024,
+  sessionCheckMs: 2_000,
   subscriptionsMax: 64,
   messageBytesMax: 64 * 1024,
   messagesPerSecondMax: 200,

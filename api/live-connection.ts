@@ -7,21 +7,24 @@ import {
   liveClose,
   type SubscribeMessage,
 } from '../contracts/live.ts'
-import { identify, mayAct } from './auth.ts'
+import { identify, mayAct, type Principal } from './auth.ts'
 import { type ServerContext, viewNamed } from './context.ts'
 import { apiError } from './errors.ts'
 import type { Feeds } from './feed.ts'
 import { parseJson } from './json.ts'
 import { filterNames, refuseUnknown, scopeOf } from './parameters.ts'
 import { problemOf } from './problem.ts'
+import { watchSession } from './session.ts'
 import { SocketSink } from './socket-sink.ts'
 import { type Frame, type Sink, Subscriber } from './subscriber.ts'
 
 export interface LiveConnectionOptions {
   readonly context: ServerContext
   readonly feeds: Feeds
-  /** The key that came with the upgrade, where the client could set headers. */
+  /** The key or token that came with the upgrade, where the client could set headers. */
   readonly secret: string | undefined
+  /** The client has said who it is, or has gone. */
+  readonly onKnown: () => void
 }
 
 export class LiveConnection {
@@ -34,16 +37,23 @@ export class LiveConnection {
   private cancelInit: (() => void) | undefined
   private cancelHeartbeat: (() => void) | undefined
   private acknowledged = false
+  private readonly onKnown: () => void
+  /** Messages that came while the credentials were being checked. */
+  private early: { readonly message: ClientMessage; readonly bytes: number }[] | undefined
+  private leave: (() => void) | undefined
+  private unwatch: (() => void) | undefined
   private alive = true
   /** Token bucket of messages. */
   private tokens: number
   private tokensAt: number
 
-  constructor(socket: WebSocket, { context, feeds, secret }: LiveConnectionOptions) {
+  constructor(socket: WebSocket, options: LiveConnectionOptions) {
+    const { context, feeds, secret } = options
     this.socket = socket
     this.context = context
     this.feeds = feeds
     this.secret = secret
+    this.onKnown = options.onKnown
     this.sink = new SocketSink(socket, context)
     this.tokens = context.limits.messagesPerSecondMax
     this.tokensAt = context.clock()
@@ -69,6 +79,9 @@ export class LiveConnection {
   private end(): void {
     this.cancelInit?.()
     this.cancelHeartbeat?.()
+    this.unwatch?.()
+    this.leave?.()
+    this.onKnown()
     for (const subscriber of this.subscribers.values()) subscriber.close()
     this.subscribers.clear()
   }
@@ -100,8 +113,9 @@ export class LiveConnection {
       this.refuse(undefined, error)
       return
     }
-    if (Check(clientMessage, message)) this.handle(message)
-    else this.refuse(message, undefined)
+    if (!Check(clientMessage, message)) this.refuse(message, undefined)
+    else if (this.early === undefined) this.handle(message)
+    else this.hold(this.early, { message, bytes: bytesOf(data) })
   }
 
   private takeToken(): boolean {
@@ -132,7 +146,7 @@ export class LiveConnection {
       case 'pong':
         return
       case 'connection_init':
-        this.initialize(message.payload?.apiKey)
+        void this.initialize(message.payload?.token ?? message.payload?.apiKey ?? this.secret)
         return
       case 'subscribe':
         if (this.acknowledged) this.subscribe(message)
@@ -146,23 +160,55 @@ export class LiveConnection {
     }
   }
 
-  private initialize(apiKey: string | undefined): void {
+  /** Kept for when the credentials are checked; no more than one message may have. */
+  private hold(early: NonNullable<typeof this.early>, next: (typeof early)[number]): void {
+    early.push(next)
+    const bytes = early.reduce((sum, { bytes }) => sum + bytes, 0)
+    if (bytes <= this.context.limits.messageBytesMax) return
+    this.sink.close(liveClose.tryAgainLater, 'too many messages before connection_ack')
+  }
+
+  private async initialize(secret: string | undefined): Promise<void> {
     if (this.cancelInit === undefined) {
       this.sink.close(liveClose.tooManyInits, 'too many connection_init')
       return
     }
     this.cancelInit()
     this.cancelInit = undefined
-    const secret = apiKey ?? this.secret
-    const principal = identify(this.context.auth, secret)
-    if (principal === undefined || !mayAct(principal, 'reader')) {
-      const code = secret === undefined ? liveClose.unauthorized : liveClose.forbidden
-      this.sink.close(code, 'a valid API key is needed')
+    const early: NonNullable<typeof this.early> = []
+    this.early = early
+    try {
+      const principal = await identify(this.context.auth, secret)
+      if (this.sink.closed) return
+      this.admit(principal, secret)
+    } catch (error) {
+      this.refuseInit(error, secret)
       return
     }
+    this.early = undefined
     this.acknowledged = true
     const payload = { version: this.context.version, heartbeatMs: this.context.limits.heartbeatMs }
     this.sink.sendMessage({ type: 'connection_ack', payload })
+    for (const { message } of early) {
+      if (!this.sink.closed) this.handle(message)
+    }
+  }
+
+  private admit(principal: Principal, secret: string | undefined): void {
+    if (!mayAct(principal, 'reader')) throw apiError('FORBIDDEN', { role: 'reader' })
+    this.leave = this.context.holders.admit(this.context.auth, principal)
+    const end = () => this.sink.close(liveClose.sessionEnded, 'the credentials have ended')
+    this.unwatch = watchSession(this.context, { principal, secret, end })
+    this.onKnown()
+  }
+
+  /** Without credentials 4401, with wrong ones 4403; 1013 where another try may help. */
+  private refuseInit(error: unknown, secret: string | undefined): void {
+    const { status, code } = problemOf(error)
+    if (status === 401 || status === 403) {
+      const refusal = secret === undefined ? liveClose.unauthorized : liveClose.forbidden
+      this.sink.close(refusal, `${code}: valid credentials are needed`)
+    } else this.sink.close(liveClose.tryAgainLater, code)
   }
 
   private subscribe({ id, view: name, filter = {}, resume }: SubscribeMessage): void {
@@ -189,17 +235,8 @@ export class LiveConnection {
   private sinkOf(id: string): Sink {
     const { sink } = this
     return {
-      get congested() {
-        return sink.congested
-      },
-      get closed() {
-        return sink.closed
-      },
+      account: sink.account,
       send: (frame: Frame) => sink.sendFrame(id, frame),
-      drained: () => sink.drained(),
-      missed: bytes => sink.missed(bytes),
-      checkStall: () => sink.checkStall(),
-      closeSlow: () => sink.closeSlow(),
       fail: error => this.drop(id, error),
     }
   }
@@ -218,4 +255,8 @@ export class LiveConnection {
 
 function payloadOf(message: { payload?: unknown }): { payload?: unknown } {
   return message.payload === undefined ? {} : { payload: message.payload }
+}
+
+function bytesOf(data: RawData): number {
+  return Array.isArray(data) ? data.reduce((sum, { length }) => sum + length, 0) : data.byteLength
 }

@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream'
 import { WebSocketServer } from 'ws'
 import { liveSubprotocol } from '../contracts/live.ts'
 import { hostAllowed, originAllowed, secretOf } from './auth.ts'
-import type { ServerContext } from './context.ts'
+import { hasTooManyHeaders, type ServerContext } from './context.ts'
 import { apiError } from './errors.ts'
 import type { Feeds } from './feed.ts'
 import { LiveConnection } from './live-connection.ts'
@@ -22,16 +22,24 @@ export function serveLive(http: HttpServer, context: ServerContext, feeds: Feeds
   })
   const connections = new Set<LiveConnection>()
   let closing = false
+  /** Sockets whose client has not said who it is. */
+  let unknown = 0
   http.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy())
-    const refusal = closing ? apiError('SHUTTING_DOWN') : refusalOf(request, context)
+    const refusal = closing ? apiError('SHUTTING_DOWN') : refusalOf(request, context, unknown)
     if (refusal !== undefined) {
       refuseUpgrade(socket, refusal)
       return
     }
     const secret = secretOf(request.headers)
     sockets.handleUpgrade(request, socket, head, webSocket => {
-      const connection = new LiveConnection(webSocket, { context, feeds, secret })
+      let known = false
+      const onKnown = () => {
+        if (!known) unknown--
+        known = true
+      }
+      unknown++
+      const connection = new LiveConnection(webSocket, { context, feeds, secret, onKnown })
       connections.add(connection)
       context.metrics.socketsOpen++
       webSocket.once('close', () => {
@@ -46,13 +54,19 @@ export function serveLive(http: HttpServer, context: ServerContext, feeds: Feeds
   })
 }
 
-function refusalOf(request: IncomingMessage, context: ServerContext): Error | undefined {
+function refusalOf(
+  request: IncomingMessage,
+  context: ServerContext,
+  unknown: number,
+): Error | undefined {
+  const { metrics, limits } = context
   const { host, origin } = request.headers
   const path = (request.url ?? '').split('?')[0]!
   if (path !== '/v1/live') return apiError('ROUTE_UNKNOWN', { path: path.slice(0, 128) })
+  if (hasTooManyHeaders(request, context)) return apiError('HEADERS_TOO_LARGE')
   if (!hostAllowed(host, context.auth)) return apiError('HOST_REFUSED')
   if (!originAllowed(origin, host, context.auth)) return apiError('ORIGIN_REFUSED')
-  if (context.metrics.socketsOpen >= context.limits.socketsMax) {
+  if (metrics.socketsOpen >= limits.socketsMax || unknown >= limits.socketsUnknownMax) {
     return apiError('OVERLOADED', { what: 'live sockets' })
   }
   const offered = request.headers['sec-websocket-protocol']?.split(',').map(name => name.trim())

@@ -1,5 +1,6 @@
 /** The OpenAPI 3.1 document, made from the view declarations. */
 import type { ViewDeclaration } from '../streams/views.ts'
+import { tokenAlgorithms } from './tokens.ts'
 import { rowSchema } from './view-routes.ts'
 
 type Json = Readonly<Record<string, unknown>>
@@ -19,14 +20,19 @@ export function openApi(views: readonly ViewDeclaration[], version: string): Jso
     openapi: '3.1.0',
     info: { title: 'Millrace', version, license: { name: 'Apache-2.0', identifier: 'Apache-2.0' } },
     servers: [{ url: '/' }],
-    security: [{}, { apiKey: [] }],
+    security: [{}, { apiKey: [] }, { token: [] }],
     paths,
     components: {
       schemas,
-      securitySchemes: { apiKey: { type: 'http', scheme: 'bearer' } },
+      securitySchemes: {
+        apiKey: { type: 'http', scheme: 'bearer', description: 'An API key.' },
+        token: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: tokenText },
+      },
     },
   }
 }
+
+const tokenText = `A token of the identity provider, ${tokenAlgorithms.join(', ')}.`
 
 const problem = { $ref: '#/components/schemas/Problem' }
 const position = { type: 'string', description: 'Opaque consistency token.' }

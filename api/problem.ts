@@ -44,13 +44,19 @@ export function sendProblem(
   if (problem.status === 503 || problem.status === 429) {
     if (!reply.hasHeader('retry-after')) reply.header('retry-after', '1')
   }
-  if (problem.status === 401) reply.header('www-authenticate', 'Bearer realm="millrace"')
+  if (problem.status === 401) reply.header('www-authenticate', challengeOf(problem.code))
   const body = { ...extensions, ...problem, instance: `urn:millrace:request:${reply.request.id}` }
   return reply
     .code(problem.status)
     .header('cache-control', 'no-store')
     .type(problemType)
     .send(JSON.stringify(body))
+}
+
+/** RFC 6750: a client that showed a token is told that it is the token. */
+function challengeOf(code: string): string {
+  const challenge = 'Bearer realm="millrace"'
+  return code.startsWith('TOKEN_') ? `${challenge}, error="invalid_token"` : challenge
 }
 
 function knownError(error: unknown): MillraceError {

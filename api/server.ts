@@ -5,8 +5,17 @@ import rateLimit from '@fastify/rate-limit'
 import staticFiles from '@fastify/static'
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify'
 import type { ViewService } from '../streams/views.ts'
-import { type AuthSettings, hostAllowed, identify, mayAct, noAuth, secretOf } from './auth.ts'
-import { positionHeader, type ServerContext } from './context.ts'
+import {
+  type AuthSettings,
+  hasCredentials,
+  hostAllowed,
+  identify,
+  mayAct,
+  noAuth,
+  type Principal,
+  secretOf,
+} from './auth.ts'
+import { hasTooManyHeaders, positionHeader, type ServerContext } from './context.ts'
 import { apiError } from './errors.ts'
 import { registerEventRoutes } from './event-routes.ts'
 import { Feeds } from './feed.ts'
@@ -16,8 +25,16 @@ import { serveLive } from './live.ts'
 import { countRequest, createServerMetrics } from './metrics.ts'
 import { type Operations, registerOperationRoutes } from './operation-routes.ts'
 import { problemOf, problemType, sendProblem } from './problem.ts'
+import { FeedHolders } from './session.ts'
 import { registerStreamRoute } from './stream.ts'
 import { registerViewRoutes } from './view-routes.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Set once the request was let in; null on routes that anyone may use. */
+    principal: Principal | null
+  }
+}
 
 export interface ServerOptions extends Operations {
   readonly views: ViewService
@@ -44,17 +61,19 @@ export interface Server {
 }
 
 export async function createServer(options: ServerOptions): Promise<Server> {
+  const limits = { ...defaultLimits, ...options.limits }
   const context: ServerContext = {
     views: options.views,
     auth: options.auth ?? noAuth,
-    limits: { ...defaultLimits, ...options.limits },
+    limits,
+    holders: new FeedHolders(limits.userFeedsMax),
     clock: options.clock,
     schedule: options.schedule,
     metrics: createServerMetrics(),
     version: options.version,
     onClose: new Set(),
   }
-  const app = createApp(options)
+  const app = createApp(options, limits)
   await registerSecurity(app, context)
   registerCounting(app, context)
   registerViewRoutes(app, context)
@@ -81,15 +100,19 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   }
 }
 
-function createApp(options: ServerOptions): FastifyInstance {
+function createApp(options: ServerOptions, limits: Limits): FastifyInstance {
   const app: FastifyInstance = fastify({
     ...(options.logger === undefined ? {} : { loggerInstance: options.logger }),
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: options.ids,
     // Slow senders of headers or bodies are cut off.
-    requestTimeout: 300_000,
+    requestTimeout: limits.requestTimeoutMs,
     connectionTimeout: 0,
-    http: { headersTimeout: 10_000, connectionsCheckingInterval: 5_000, maxHeaderSize: 16_384 },
+    http: {
+      headersTimeout: limits.headersTimeoutMs,
+      connectionsCheckingInterval: limits.timeoutCheckMs,
+      maxHeaderSize: 16_384,
+    },
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     routerOptions: {
@@ -100,6 +123,9 @@ function createApp(options: ServerOptions): FastifyInstance {
     frameworkErrors: (error, _request, reply) => void sendProblem(reply, error),
     clientErrorHandler: (error, socket) => refuseBytes(error, socket as Socket),
   })
+  app.server.maxConnections = limits.connectionsMax
+  // Node would drop what is beyond its own bound and go on; more than ours are refused.
+  app.server.maxHeadersCount = 0
   app.setErrorHandler((error, request, reply) => {
     const { status } = problemOf(error)
     if (status >= 500 && status !== 503) request.log.error({ err: error }, 'request failed')
@@ -169,7 +195,7 @@ async function registerSecurity(app: FastifyInstance, context: ServerContext): P
     // The server speaks plain HTTP; whoever terminates TLS before it sets this.
     strictTransportSecurity: false,
   })
-  if (context.auth.keys.length > 0) {
+  if (hasCredentials(context.auth)) {
     await app.register(rateLimit, {
       max: context.limits.requestsPerMinuteMax,
       timeWindow: 60_000,
@@ -177,16 +203,18 @@ async function registerSecurity(app: FastifyInstance, context: ServerContext): P
         apiError('RATE_LIMITED', { seconds: Math.max(1, Math.ceil(ttl / 1000)) }),
     })
   }
+  app.decorateRequest('principal', null)
   app.addHook('onRequest', async request => {
+    if (hasTooManyHeaders(request.raw, context)) throw apiError('HEADERS_TOO_LARGE')
     if (!hostAllowed(request.headers.host, context.auth)) throw apiError('HOST_REFUSED')
   })
   // After the rate limit, which so covers guesses at keys; before the body is read.
   app.addHook('preParsing', async request => {
     const { role } = request.routeOptions.config
     if (role === undefined) return
-    const principal = identify(context.auth, secretOf(request.headers))
-    if (principal === undefined) throw apiError('UNAUTHENTICATED')
+    const principal = await identify(context.auth, secretOf(request.headers))
     if (!mayAct(principal, role)) throw apiError('FORBIDDEN', { role })
+    request.principal = principal
   })
 }
 

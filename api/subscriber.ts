@@ -4,6 +4,7 @@
  * is, and later gets the latest state of the rows it missed as one delta.
  */
 import type { RowsScope, ViewRow, ViewSubscription } from '../streams/views.ts'
+import type { ClientAccount } from './client-account.ts'
 import type { ServerContext } from './context.ts'
 import type { FeedListener, ViewFeed } from './feed.ts'
 import { rowTest } from './scope.ts'
@@ -20,18 +21,9 @@ export interface Frame {
 
 /** The client's end of a subscription. */
 export interface Sink {
-  /** So many bytes wait that nothing more should be sent. */
-  readonly congested: boolean
-  readonly closed: boolean
+  /** Shared by all subscriptions of the connection. */
+  readonly account: ClientAccount
   send(frame: Frame): void
-  /** Resolves when the client can take more, or has gone. */
-  drained(): Promise<void>
-  /** Tells how many bytes were not sent; the sink closes a client that misses too many. */
-  missed(bytes: number): void
-  /** Closes a client that has taken nothing for too long. */
-  checkStall(): void
-  /** Closes the client as too slow. */
-  closeSlow(): void
   /** Ends this subscription with an error. */
   fail(error: unknown): void
 }
@@ -42,6 +34,7 @@ export class Subscriber implements FeedListener {
   readonly scope: RowsScope
   private readonly feed: ViewFeed
   private readonly sink: Sink
+  private readonly account: ClientAccount
   private readonly context: ServerContext
   /** The publication that the client has, once `live`. */
   private sequence = 0
@@ -55,6 +48,7 @@ export class Subscriber implements FeedListener {
     this.feed = feed
     this.scope = scope
     this.sink = sink
+    this.account = sink.account
     this.context = context
   }
 
@@ -89,8 +83,8 @@ export class Subscriber implements FeedListener {
   }
 
   tick(): void {
-    this.sink.checkStall()
-    if (!this.live || this.closed || this.sink.congested) return
+    this.account.checkStall()
+    if (!this.live || this.closed || this.account.congested) return
     if (this.positionTold === this.feed.position) return
     const delta = this.feed.delta(this.scope, this.sequence)
     if (delta !== undefined) this.sendDelta(delta)
@@ -98,9 +92,9 @@ export class Subscriber implements FeedListener {
 
   /** Sends what the client lacks, or leaves it for when the client has read. */
   private advance(): void {
-    if (this.closed || this.sink.closed || this.sequence === this.feed.sequence) return
-    if (this.sink.congested) {
-      this.sink.missed(this.feed.delta(this.scope, this.feed.sequence - 1)?.body.length ?? 0)
+    if (this.closed || this.account.closed || this.sequence === this.feed.sequence) return
+    if (this.account.congested) {
+      this.account.missed(this.feed.delta(this.scope, this.feed.sequence - 1)?.body.length ?? 0)
       if (!this.awaitingDrain) void this.advanceLater()
       return
     }
@@ -116,7 +110,7 @@ export class Subscriber implements FeedListener {
   private async advanceLater(): Promise<void> {
     this.awaitingDrain = true
     this.context.metrics.conflations++
-    await this.sink.drained()
+    await this.account.drained()
     this.awaitingDrain = false
     this.advance()
   }
@@ -124,7 +118,7 @@ export class Subscriber implements FeedListener {
   private refetch(): void {
     this.live = false
     if (++this.refetches > this.context.limits.refetchesMax) {
-      this.sink.closeSlow()
+      this.account.closeSlow()
       return
     }
     this.sendMustRefetch()
@@ -162,7 +156,7 @@ export class Subscriber implements FeedListener {
       this.sendChunk(snapshot.position, rows)
       rows = []
       sent = true
-      if (this.sink.congested) await this.sink.drained()
+      if (this.account.congested) await this.account.drained()
     }
     if (!this.closed && (rows.length > 0 || !sent)) this.sendChunk(snapshot.position, rows)
   }

@@ -3,6 +3,7 @@
  * does, through the same server opened on the folder in this process, without a port.
  */
 import { pino } from 'pino'
+import { noAuth } from '../api/index.ts'
 import { cliError } from './errors.ts'
 import { findInstance } from './instance-file.ts'
 import { openService } from './service.ts'
@@ -54,8 +55,7 @@ async function local(settings: ConnectionSettings): Promise<Connection> {
     dataDir: settings.dataDir,
     viewRetentionMs: settings.viewRetention,
     idleAfterMs: Number.POSITIVE_INFINITY,
-    apiKeys: [],
-    allowedOrigins: [],
+    auth: noAuth,
     createTopics: true,
     logger: pino({ level: 'silent' }),
   })

@@ -2,8 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
-import type { ApiKey } from '../api/auth.ts'
-import { createServer, type Readiness, type Server } from '../api/index.ts'
+import { type AuthSettings, createServer, type Readiness, type Server } from '../api/index.ts'
 import { inputPartitions, inputTopics } from '../contracts/topics.ts'
 import { type EmbeddedLog, openEmbeddedLog } from '../log/embedded/index.ts'
 import type { EventLog } from '../log/port.ts'
@@ -26,8 +25,7 @@ export interface ServiceOptions {
   readonly viewRetentionMs: number
   /** ms; Infinity for never. */
   readonly idleAfterMs: number
-  readonly apiKeys: readonly ApiKey[]
-  readonly allowedOrigins: readonly string[]
+  readonly auth: AuthSettings
   /** False: a missing input topic is an error. */
   readonly createTopics: boolean
   readonly dashboardRoot?: string
@@ -94,14 +92,14 @@ function openServer(
   { log, engine, views, appender }: Pick<Service, 'log' | 'engine' | 'views' | 'appender'>,
 ): Promise<Server> {
   const { schedule, clock } = effects
-  const { dashboardRoot, logger, apiKeys, allowedOrigins } = options
+  const { dashboardRoot, logger, auth } = options
   return createServer({
     views,
     append: records => appender.append(records),
     clock,
     schedule,
     ids: randomUUID,
-    auth: { keys: apiKeys, allowedOrigins },
+    auth,
     version: packageVersion(),
     ...(dashboardRoot === undefined ? {} : { dashboardRoot }),
     logger,

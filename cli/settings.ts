@@ -2,7 +2,7 @@
  * The settings: each an environment variable and a flag of the same name, a flag winning. All
  * that is wrong with them is told at once.
  */
-import { parseApiKeys } from '../api/index.ts'
+import { defaultRolesClaim, isLoopback, parseApiKeys } from '../api/index.ts'
 import { durationMs } from './durations.ts'
 import { cliError } from './errors.ts'
 
@@ -34,6 +34,23 @@ function integer(min: number, max: number) {
 
 function text(value: string): string {
   return value
+}
+
+function optionalText(value: string): string | undefined {
+  return value === '' ? undefined : value
+}
+
+/** Keys that came in the clear could be anybody's, and so could the tokens they accept. */
+function keySetUrl(value: string): string | undefined {
+  if (value === '') return undefined
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  const isSafe = url?.protocol === 'https:' || (url?.protocol === 'http:' && isLocal(url))
+  if (isSafe && url?.username === '' && url.password === '') return value
+  throw new Error('an https URL, or an http URL of this machine, without a password')
+}
+
+function isLocal(url: URL): boolean {
+  return isLoopback(url.hostname)
 }
 
 function unavailable(reason: string) {
@@ -124,9 +141,27 @@ export const settingRows = {
     parse: unavailable('not set: a registry belongs to Kafka, which this version does not run on'),
   }),
   jwksUrl: setting('JWKS_URL', 'URL', {
-    meaning: 'keys of bearer tokens; this version knows API keys only',
+    meaning: 'where the identity provider publishes the keys of its tokens (JWK set)',
     initial: '',
-    parse: unavailable('not set: this version knows API keys only'),
+    parse: keySetUrl,
+  }),
+  jwtIssuer: setting('JWT_ISSUER', 'TEXT', {
+    meaning: 'issuer (iss) that tokens must name; unless given, any',
+    initial: '',
+    parse: optionalText,
+  }),
+  jwtAudience: setting('JWT_AUDIENCE', 'TEXT', {
+    meaning: 'audience (aud) that tokens must name; unless given, any',
+    initial: '',
+    parse: optionalText,
+  }),
+  jwtRolesClaim: setting('JWT_ROLES_CLAIM', 'CLAIM', {
+    meaning: 'claim with the roles of a token, such as realm_access.roles',
+    initial: defaultRolesClaim,
+    parse: (value: string) => {
+      if (/^[^.]+(\.[^.]+)*$/.test(value)) return value
+      throw new Error('a claim, or names joined by dots')
+    },
   }),
   apiKey: setting('API_KEY', 'SECRET', {
     meaning: 'secret to show to a running instance that asks for one',
@@ -182,7 +217,7 @@ export function readSettings<N extends SettingName>(
       values[name] = parse(given ?? initial)
     } catch (error) {
       const where = flag === undefined ? env : `--${flagOf(name)}`
-      const shown = /key/i.test(name) ? '' : `, got ${JSON.stringify(given)}`
+      const shown = /key|jwks/i.test(name) ? '' : `, got ${JSON.stringify(given)}`
       problems.push(`  ${where}: expected ${(error as Error).message}${shown}`)
     }
   }

@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import { type Logger, pino } from 'pino'
 import { assertBindable } from '../api/index.ts'
 import type { Command, Invocation, Terminal } from './command.ts'
+import { credentials } from './credentials.ts'
 import { dashboardRoot } from './dashboard.ts'
 import { DemoFeed } from './demo-feed.ts'
 import { effects } from './effects.ts'
@@ -25,6 +26,9 @@ const startSettings = [
   'millraceBrokers',
   'registryUrl',
   'jwksUrl',
+  'jwtIssuer',
+  'jwtAudience',
+  'jwtRolesClaim',
   'logLevel',
 ] as const
 type StartSettings = Pick<Settings, (typeof startSettings)[number]>
@@ -52,8 +56,9 @@ export const startCommand: Command = {
 
 async function start({ flags, terminal }: Invocation): Promise<number> {
   const settings = readSettings(startSettings, flags, terminal.environment)
-  assertBindable(settings.host, { keys: settings.apiKeys, allowedOrigins: [] })
   const logger = pino({ level: settings.logLevel }, pino.destination({ dest: 2, sync: true }))
+  const auth = credentials(settings, logger)
+  assertBindable(settings.host, auth)
   const signals = watchSignals(signal => logger.info({ signal }, 'stopping'))
   const root = await builtDashboard(logger)
   await mkdir(settings.dataDir, { recursive: true })
@@ -61,8 +66,7 @@ async function start({ flags, terminal }: Invocation): Promise<number> {
     dataDir: settings.dataDir,
     viewRetentionMs: settings.viewRetention,
     idleAfterMs: settings.idleAfter,
-    apiKeys: settings.apiKeys,
-    allowedOrigins: settings.allowedOrigins,
+    auth,
     createTopics: flags['no-create-topics'] !== true,
     ...(root === undefined ? {} : { dashboardRoot: root }),
     logger,

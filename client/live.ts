@@ -32,6 +32,8 @@ export interface LiveOptions {
   readonly random: () => number
   /** Asked at each connect. */
   readonly apiKey?: () => string | undefined
+  /** The same for a token; when it ends the server closes, and this is asked for the next. */
+  readonly token?: () => string | undefined
   readonly onState?: (state: ConnectionState) => void
   /** After any message, also one that changes no row: the connection is alive. */
   readonly onMessage?: (message: ServerMessage) => void
@@ -168,8 +170,12 @@ class Connection implements LiveConnection {
 
   private greet(): void {
     const apiKey = this.options.apiKey?.()
-    const payload = apiKey === undefined ? {} : { payload: { apiKey } }
-    this.send({ type: 'connection_init', ...payload })
+    const token = this.options.token?.()
+    const payload = {
+      ...(apiKey === undefined ? {} : { apiKey }),
+      ...(token === undefined ? {} : { token }),
+    }
+    this.send({ type: 'connection_init', ...((apiKey ?? token) ? { payload } : {}) })
   }
 
   /** Leaves the present socket, whatever its state. */

@@ -22,6 +22,8 @@ export const liveSubprotocol = 'millrace.v1'
 /** Close codes: 4xxx as in graphql-transport-ws, 1xxx of RFC 6455. */
 export const liveClose = {
   goingAway: 1001,
+  /** The credentials that were accepted have ended: connect again with new ones. */
+  sessionEnded: 1008,
   tryAgainLater: 1013,
   badMessage: 4400,
   unauthorized: 4401,
@@ -40,11 +42,14 @@ const filter = Type.Record(
   Type.Union([Type.String({ maxLength: 1024 }), Type.Number()]),
 )
 
+/** One of both: an API key or a token (JWT). Without either, the upgrade's header counts. */
+const secret = Type.String({ maxLength: 8192 })
+
 export const connectionInit = Type.Object(
   {
     type: Type.Literal('connection_init'),
     payload: Type.Optional(
-      Type.Object({ apiKey: Type.Optional(Type.String({ maxLength: 1024 })) }, closed),
+      Type.Object({ apiKey: Type.Optional(secret), token: Type.Optional(secret) }, closed),
     ),
   },
   closed,

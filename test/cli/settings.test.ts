@@ -60,11 +60,10 @@ test('secrets are not repeated in the message', () => {
 })
 
 test('settings this version cannot honour are refused, not ignored', () => {
-  const names = ['millraceBrokers', 'registryUrl', 'jwksUrl', 'services'] as const
+  const names = ['millraceBrokers', 'registryUrl', 'services'] as const
   expect(readSettings(names, {}, {})).toEqual({
     millraceBrokers: undefined,
     registryUrl: undefined,
-    jwksUrl: undefined,
     services: undefined,
   })
   const told = message(() =>
@@ -74,12 +73,11 @@ test('settings this version cannot honour are refused, not ignored', () => {
       {
         MILLRACE_BROKERS: 'b:9092',
         REGISTRY_URL: 'http://r',
-        JWKS_URL: 'http://j',
         SERVICES: 'on',
       },
     ),
   )
-  expect(told.split('\n').length).toBe(5)
+  expect(told.split('\n').length).toBe(4)
 })
 
 test.each([
@@ -100,3 +98,31 @@ test.each(['', '0', '0s', '-1s', '1.5h', '1 h', 'h', '1w', 'forever', '999999999
     expect(() => durationMs(text, 'never')).toThrow(/such as 30d/)
   },
 )
+
+test('keys of tokens come over TLS or from this machine', () => {
+  const read = (JWKS_URL: string) => readSettings(['jwksUrl'], {}, { JWKS_URL }).jwksUrl
+  const good = ['https://login.example/keys', 'http://127.0.0.1:9000/keys', 'http://[::1]/', '']
+  for (const url of good) expect(read(url)).toBe(url || undefined)
+  for (const url of [
+    'http://login.example/keys',
+    'login.example',
+    'file:///keys',
+    'https://u:p@h/',
+  ]) {
+    expect(message(() => read(url))).toContain('JWKS_URL')
+    expect(message(() => read(url))).not.toContain('u:p')
+  }
+})
+
+test('the claim with the roles is a name, or names joined by dots', () => {
+  const read = (JWT_ROLES_CLAIM: string) =>
+    readSettings(['jwtRolesClaim'], {}, { JWT_ROLES_CLAIM }).jwtRolesClaim
+  expect([read(''), read('scope'), read('realm_access.roles')]).toEqual([
+    'roles',
+    'scope',
+    'realm_access.roles',
+  ])
+  for (const claim of ['.', 'a.', '.a', 'a..b']) {
+    expect(message(() => read(claim))).toContain('JWT_ROLES_CLAIM')
+  }
+})

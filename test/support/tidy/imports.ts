@@ -83,7 +83,7 @@ const table: readonly (readonly [RegExp, FolderRule])[] = [
     /^api\//,
     {
       files: [/^streams\/(views|status|errors)\.ts$/, /^contracts\//],
-      packages: [/^fastify$/, /^@fastify\//, /^ws$/, /^typebox(\/|$)/],
+      packages: [/^fastify$/, /^@fastify\//, /^ws$/, /^jose$/, /^typebox(\/|$)/],
       builtins: ['crypto', 'http', 'net', 'path', 'stream', 'stream/promises', 'url', 'zlib'],
     },
   ],
