@@ -1,6 +1,7 @@
 /** A topology as JSON, as text and as a Mermaid diagram. */
-import { changelogTopic } from '../streams/assembly.ts'
+
 import type { Plan } from '../streams/plan.ts'
+import { changelogTopic } from '../streams/task-parts.ts'
 import type { Edge, Topology, TopologyNode } from '../streams/topology.ts'
 
 /** What `/v1/topology` serves. Node ids are positions in `nodes`. */

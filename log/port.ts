@@ -1,6 +1,6 @@
 /**
  * The log port: what the engine asks of an event log. Drivers: `log/embedded` (one machine,
- * on the instance's own database) and, later, `log/kafka`. Both pass `test/conformance/`.
+ * on the instance's own database) and `log/kafka` (Apache Kafka). Both pass `test/conformance/`.
  *
  * Records travel as Kafka record batches v2 (`record-batch.ts`), raw, in both directions.
  * Offsets and timestamps are JS numbers: safe to 2^53 (docs/decisions/0001).
@@ -40,20 +40,38 @@ export interface FetchRequest extends TopicPartition {
 
 export interface FetchResponse extends TopicPartition {
   /**
-   * Whole batches back to back; the first may begin before the requested offset. Shared with
-   * the log: it is not to be changed, and to be copied before it is appended anywhere.
+   * Whole batches back to back, none of them of an aborted transaction; the first may begin
+   * before the requested offset. Shared with the log: it is not to be changed, and to be copied
+   * before it is appended anywhere.
    */
   readonly bytes: Buffer
+  /**
+   * Where to read on after `bytes`: past them, and past what no reader gets to see, such as
+   * aborted transactions and their markers. So it may be beyond the requested offset without
+   * bytes. A reader that finds `bytes` corrupt goes by what it could read instead.
+   */
+  readonly nextOffset: number
   /** End of what a read_committed reader may see. */
   readonly endOffset: number
   readonly startOffset: number
   /** Set instead of `bytes`: the request named something the log does not hold. */
   readonly error?: 'unknown-topic' | 'offset-out-of-range'
+  /**
+   * True when the partition's broker has not answered in time: nothing is known about what the
+   * partition holds now, and the offsets are those last heard (-1: never).
+   */
+  readonly pending?: boolean
 }
 
 export interface OffsetRange {
   readonly startOffset: number
+  /** End of what a read_committed reader may see: the last stable offset. */
   readonly endOffset: number
+  /**
+   * End of all that is in the log, transactions under way included: a restore ends when a
+   * read_committed reader has passed it (law 3).
+   */
+  readonly highWatermark: number
 }
 
 /** What a group has committed for a partition; `metadata` is the committer's own text. */
@@ -70,8 +88,19 @@ export interface AppendReceipt extends TopicPartition {
   readonly nextOffset: number
 }
 
+/** A member of a group, at one epoch of its membership. */
+export interface GroupMember {
+  readonly id: string
+  readonly epoch: number
+}
+
 export interface CommitRequest {
   readonly group?: string
+  /**
+   * Who commits for the group, as of when the transaction began: refused when one of the offsets'
+   * tasks has moved since (law 2). Absent on a log without membership.
+   */
+  readonly member?: GroupMember
   readonly offsets?: readonly CommittedOffset[]
   /**
    * Called once the offsets of all appends are known, in append order, to add the state
@@ -108,9 +137,13 @@ export interface EventLog {
   /** Moves the start of a partition forward; what lies before is gone. */
   deleteRecords(target: TopicPartition, beforeOffset: number): Promise<void>
   /**
-   * Returns what is there, at once when any request has data, else after `waitMsMax` or when
-   * `signal` aborts, whichever is first. All partitions are read at one moment, between
-   * transactions.
+   * Returns what is there, at once when any request has data or gets further, else after
+   * `waitMsMax` or when `signal` aborts, whichever is first. Without `waitMsMax` every partition
+   * is asked and answers, or the call rejects.
+   *
+   * Only what is committed is returned. The embedded log reads all partitions at one moment,
+   * between transactions. On Kafka each partition is read by itself: of a transaction over
+   * several, one may be visible before the other.
    */
   fetch(
     requests: readonly FetchRequest[],
@@ -119,9 +152,14 @@ export interface EventLog {
   offsets(targets: readonly TopicPartition[]): Promise<readonly OffsetRange[]>
   /** First offset whose record timestamp is at or after `timestampMs`, or the end offset. */
   offsetForTimestamp(target: TopicPartition, timestampMs: number): Promise<number>
+  /**
+   * What the group has committed, once no transaction holds it open any more; null where it has
+   * committed nothing. As `member`, refused when its epoch is not the current one.
+   */
   committed(
     group: string,
     targets: readonly TopicPartition[],
+    member?: GroupMember,
   ): Promise<readonly (CommittedOffset | null)[]>
   listGroups(): Promise<readonly string[]>
   begin(): Transaction

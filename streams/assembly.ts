@@ -1,229 +1,153 @@
 /**
- * Builds what a plan says: stores, operators and tasks of every sub-topology and partition, the
- * exchanges between them and the readers of the source partitions. After an abort the whole
- * assembly is dropped and built again from committed state.
+ * The tasks that run on this instance, and the exchanges between them. Without a group these are
+ * all tasks of the plan; with one, tasks come and go at epoch boundaries. After an abort the
+ * whole assembly is dropped and built again from committed state.
  */
-import type { Database } from '../log/database.ts'
-import type { EventLog } from '../log/port.ts'
-import { openAppendStore } from '../state/append-store.ts'
-import type { AppendStore, RowStore, Store } from '../state/port.ts'
-import { openRowStore } from '../state/row-store.ts'
-import { Batch } from './batch.ts'
-import type { CrashPoint } from './environment.ts'
+import type { RowStore, Store } from '../state/port.ts'
 import { assert } from './errors.ts'
-import { EventTime, eventTimeStore, progressCodec } from './event-time.ts'
-import type { Operator, OperatorContext, StoreSpec } from './operator.ts'
-import type { Plan, SubTopology } from './plan.ts'
-import { partitionOfKey, Sinks } from './sinks.ts'
+import { ExchangeRouter } from './exchange-router.ts'
+import type { InputPartition } from './input-partition.ts'
+import type { Plan } from './plan.ts'
+import { Sinks } from './sinks.ts'
 import { SourcePartition } from './source-partition.ts'
-import { type DroppedRecord, Task } from './task.ts'
-import type { ExchangeNode } from './topology.ts'
-import type { InputProgress } from './watermark.ts'
-
-export interface AssemblyOptions {
-  readonly plan: Plan
-  readonly log: EventLog
-  readonly database: Database
-  readonly clock: () => number
-  /** Partition counts of all topics read or written. */
-  readonly topicPartitions: ReadonlyMap<string, number>
-  readonly storeCacheBytes: number
-  readonly onRestore: (task: string, store: string, position: number, end: number) => void
-  readonly onDrop: (record: DroppedRecord) => void
-  readonly reached: (point: CrashPoint) => void
-}
-
-export function changelogTopic(application: string, store: string): string {
-  return `${application}-${store}-changelog`
-}
+import type { DroppedRecord, Task, TaskSurroundings } from './task.ts'
+import { type TaskParts, taskName } from './task-parts.ts'
+import type { Positions } from './watermark.ts'
 
 export function deadLetterTopic(application: string): string {
   return `${application}-dead-letters`
 }
 
-/** Name of a store in the database, which applications share. */
-export function storeInDatabase(application: string, store: string): string {
-  return `${application}.${store}`
-}
-
-/** Stores of a sub-topology, its event time first. */
-export function storesOf(plan: Plan, subTopology: SubTopology): StoreSpec[] {
-  const specs: StoreSpec[] = [
-    { kind: 'rows', name: eventTimeStore(subTopology.name), codec: progressCodec as never },
-  ]
-  for (const id of subTopology.nodes) {
-    const node = plan.topology.nodes[id]!
-    if (node.kind === 'operator') specs.push(...node.stores)
-  }
-  return specs
+export interface AssemblyOptions {
+  readonly plan: Plan
+  /** Partition counts of all topics read or written. */
+  readonly topicPartitions: ReadonlyMap<string, number>
+  /** Tasks may run elsewhere: exchanges have topics. */
+  readonly remote: boolean
+  readonly onDrop: (record: DroppedRecord) => void
 }
 
 export class Assembly {
   readonly options: AssemblyOptions
-  readonly tasks: Task[] = []
-  readonly eventTimes: EventTime[] = []
-  readonly sources: SourcePartition[] = []
-  readonly stores: Store[] = []
   readonly sinks: Sinks
-  /** Receiving tasks of each exchange, by partition. */
-  readonly #receivers = new Map<number, Task[]>()
-  readonly #storesByName = new Map<string, Store>()
+  readonly router: ExchangeRouter
+  readonly surroundings: TaskSurroundings
+  /** In the plan's order: upstream before downstream. */
+  #parts: readonly TaskParts[] = []
+  #tasks: readonly Task[] = []
+  #inputs: readonly InputPartition[] = []
+  #sources: readonly SourcePartition[] = []
+  #stores: readonly Store[] = []
 
-  private constructor(options: AssemblyOptions) {
+  constructor(options: AssemblyOptions) {
     this.options = options
     this.sinks = new Sinks(options.topicPartitions)
-  }
-
-  static async build(options: AssemblyOptions): Promise<Assembly> {
-    const assembly = new Assembly(options)
-    const upstream = assembly.#exchangeInputs()
-    for (const subTopology of options.plan.subTopologies) {
-      for (let partition = 0; partition < subTopology.partitions; partition++) {
-        await assembly.#openStores(subTopology, partition)
-        assembly.#addTask(subTopology, partition, upstream)
-      }
+    this.router = new ExchangeRouter({ ...options, sinks: this.sinks })
+    this.surroundings = {
+      exchange: (node, from, batch) => this.router.exchange(node, from, batch),
+      exchangeProgress: (node, from, progress) => this.router.progress(node, from, progress),
+      sink: (node, _partition, batch) => this.sinks.write(node, batch),
+      dropped: options.onDrop,
     }
-    assembly.#addSources()
-    for (const eventTime of assembly.eventTimes) await eventTime.load()
-    for (const source of assembly.sources) {
-      const { watermark } = assembly.sourceTask(source).runtime(source.node.id)
-      source.streamTimeMs = watermark.input(0).timeMs
-      source.idle = watermark.input(0).idle
-    }
-    return assembly
   }
 
-  store(name: string, partition: number): Store {
-    const store = this.#storesByName.get(`${name}/${partition}`)
-    assert(store !== undefined, `the store ${name} is there for partition ${partition}`)
-    return store
+  get parts(): readonly TaskParts[] {
+    return this.#parts
   }
 
-  rowStore<V>(name: string, partition: number): RowStore<V> {
-    return this.store(name, partition) as RowStore<V>
+  get tasks(): readonly Task[] {
+    return this.#tasks
   }
 
-  /** The task that reads a source partition. */
-  sourceTask(source: SourcePartition): Task {
-    const task = this.tasks.find(
-      candidate => candidate.partition === source.partition && candidate.has(source.node.id),
+  /** All partitions that are read: sources, and exchanges with topics. */
+  get inputs(): readonly InputPartition[] {
+    return this.#inputs
+  }
+
+  get sources(): readonly SourcePartition[] {
+    return this.#sources
+  }
+
+  get stores(): readonly Store[] {
+    return this.#stores
+  }
+
+  /** True when every task of the plan runs here and no record leaves this instance. */
+  get whole(): boolean {
+    let tasks = 0
+    for (const { partitions } of this.options.plan.subTopologies) tasks += partitions
+    return tasks === this.#tasks.length && this.router.local
+  }
+
+  attach(parts: TaskParts): void {
+    assert(this.task(parts.task.name) === undefined, `${parts.task.name} runs once`)
+    const { subTopologies } = this.options.plan
+    const rank = ({ task }: TaskParts) => subTopologies.indexOf(task.subTopology)
+    this.#set(
+      [...this.#parts, parts].sort(
+        (a, b) => rank(a) - rank(b) || a.task.partition - b.task.partition,
+      ),
     )
-    assert(task !== undefined, 'every source partition has its task')
-    return task
+    this.router.attach(parts.task)
   }
 
-  #exchangeInputs(): Map<number, number> {
+  /** The task's state stays on disk; what it has not committed is gone. */
+  detach(task: Task): void {
+    for (const store of this.#parts.find(part => part.task === task)?.stores.values() ?? []) {
+      store.reset()
+    }
+    this.#set(this.#parts.filter(part => part.task !== task))
+    this.router.detach(task)
+  }
+
+  #set(parts: readonly TaskParts[]): void {
+    this.#parts = parts
+    this.#tasks = parts.map(({ task }) => task)
+    this.#inputs = parts.flatMap(({ inputs }) => inputs)
+    this.#sources = this.#inputs.filter(input => input instanceof SourcePartition)
+    this.#stores = parts.flatMap(({ stores }) => [...stores.values()])
+  }
+
+  task(name: string): Task | undefined {
+    return this.#tasks.find(task => task.name === name)
+  }
+
+  rowStore<V>(name: string, partition: number): RowStore<V> | undefined {
+    const part = this.#parts.find(
+      ({ task, stores }) => task.partition === partition && stores.has(name),
+    )
+    return part?.stores.get(name) as RowStore<V> | undefined
+  }
+
+  /**
+   * How far each source partition is processed, task by task (law 18): the task's own sources,
+   * and along each exchange the least of what its upstream tasks say.
+   */
+  positions(): ReadonlyMap<Task, Positions> {
+    const all = new Map<Task, Positions>()
+    for (const part of this.#parts) all.set(part.task, this.#positionsOf(part, all))
+    return all
+  }
+
+  #positionsOf({ task, inputs }: TaskParts, before: ReadonlyMap<Task, Positions>): Positions {
+    const positions = new Map<number, number>()
+    for (const input of inputs) {
+      if (input instanceof SourcePartition) positions.set(input.index, input.position)
+    }
     const { plan } = this.options
-    const inputs = new Map<number, number>()
-    for (const node of plan.topology.nodes) {
+    for (const { node, watermark } of task.runtimes) {
       if (node.kind !== 'exchange') continue
-      const from = plan.subTopologies.find(sub => sub.nodes.includes(node.parents[0]!.node))!
-      inputs.set(node.id, from.partitions)
-    }
-    return inputs
-  }
-
-  /** What each store of each task may cache, so that more stores do not take more memory. */
-  #cacheShare(): number {
-    const { plan, storeCacheBytes } = this.options
-    let stores = 0
-    for (const sub of plan.subTopologies) stores += sub.partitions * storesOf(plan, sub).length
-    return Math.floor(storeCacheBytes / stores)
-  }
-
-  async #openStores(subTopology: SubTopology, partition: number): Promise<void> {
-    const { plan, log, database, onRestore } = this.options
-    const share = this.#cacheShare()
-    for (const spec of storesOf(plan, subTopology)) {
-      const topic = changelogTopic(plan.topology.application, spec.name)
-      const name = storeInDatabase(plan.topology.application, spec.name)
-      const shared = { name, partition, database, log, changelog: { topic, partition } }
-      const store: Store =
-        spec.kind === 'rows'
-          ? await openRowStore({ ...shared, codec: spec.codec, cacheBytesMax: share })
-          : await openAppendStore({
-              ...shared,
-              segmentMs: spec.segmentMs,
-              memoryBytesMax: share,
-            })
-      await store.restore((position, end) =>
-        onRestore(`${subTopology.name}/${partition}`, spec.name, position, end),
-      )
-      this.stores.push(store)
-      this.#storesByName.set(`${spec.name}/${partition}`, store)
-    }
-  }
-
-  #addTask(sub: SubTopology, partition: number, exchangeInputs: ReadonlyMap<number, number>): void {
-    const { plan } = this.options
-    const operators = new Map<number, Operator>()
-    let task: Task | undefined
-    for (const id of sub.nodes) {
-      const node = plan.topology.nodes[id]!
-      if (node.kind !== 'operator') continue
-      const context: OperatorContext = {
-        partition,
-        observed: plan.topology.observed(id),
-        rowStore: <V>(name: string) => this.rowStore<V>(name, partition),
-        appendStore: name => this.store(name, partition) as AppendStore,
-        watermarkMs: () => task!.runtime(id).closedMs,
-        wallTimeMs: this.options.clock,
-        reached: this.options.reached,
-      }
-      operators.set(id, node.create(context))
-    }
-    task = new Task({
-      subTopology: sub,
-      nodes: plan.topology.nodes,
-      partition,
-      operators,
-      exchangeInputs,
-      surroundings: {
-        exchange: (node, batch) => this.#exchange(node, batch),
-        exchangeProgress: (node, from, progress) => {
-          for (const receiver of this.#receivers.get(node.id)!) {
-            receiver.runtime(node.id).watermark.set(from, progress)
-          }
-        },
-        sink: (node, _partition, batch) => this.sinks.write(node, batch),
-        dropped: this.options.onDrop,
-      },
-    })
-    this.tasks.push(task)
-    for (const id of sub.nodes) {
-      if (plan.topology.nodes[id]!.kind !== 'exchange') continue
-      const receivers = this.#receivers.get(id)
-      if (receivers === undefined) this.#receivers.set(id, [task])
-      else receivers.push(task)
-    }
-    const store = this.rowStore<InputProgress>(eventTimeStore(sub.name), partition)
-    this.eventTimes.push(new EventTime(task, store))
-  }
-
-  #addSources(): void {
-    for (const node of this.options.plan.sources) {
-      const partitions = this.options.topicPartitions.get(node.topic)!
-      for (let partition = 0; partition < partitions; partition++) {
-        this.sources.push(new SourcePartition(this.sources.length, node, partition))
+      const { from } = plan.exchanges.get(node.id)!
+      for (let upstream = 0; upstream < from.partitions; upstream++) {
+        const told = this.router.inMemory(node, upstream, task.partition)
+          ? before.get(this.task(taskName({ subTopology: from, partition: upstream }))!)
+          : watermark.input(upstream).positions
+        for (const [source, offset] of told ?? []) {
+          const known = positions.get(source)
+          positions.set(source, known === undefined ? offset : Math.min(known, offset))
+        }
       }
     }
-  }
-
-  /** Hands each record to the task that owns its key's partition. */
-  #exchange(node: ExchangeNode, batch: Batch): void {
-    const receivers = this.#receivers.get(node.id)!
-    if (receivers.length === 1) {
-      receivers[0]!.runtime(node.id).receive(batch, 0)
-      return
-    }
-    const parts: (Batch | undefined)[] = new Array(receivers.length)
-    for (let i = 0; i < batch.length; i++) {
-      const partition = partitionOfKey(node.key, batch.keys[i], receivers.length)
-      const part = (parts[partition] ??= new Batch(batch.columns, batch.rawValues))
-      part.keep(batch, i)
-    }
-    parts.forEach((part, partition) => {
-      if (part !== undefined) receivers[partition]!.runtime(node.id).receive(part, 0)
-    })
+    return positions
   }
 }

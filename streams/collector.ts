@@ -10,12 +10,7 @@ import { decodeBatches } from '../log/record-columns.ts'
 import type { Assembly } from './assembly.ts'
 import type { EngineSettings } from './environment.ts'
 import { streamsError } from './errors.ts'
-import {
-  BATCH_RECORDS_MAX,
-  type BrokenBatch,
-  type RejectedRecord,
-  type SourcePartition,
-} from './source-partition.ts'
+import { BATCH_RECORDS_MAX, type InputPartition } from './input-partition.ts'
 
 /** With fewer records in a round the next one looks further ahead, with more it looks less far. */
 const ROUND_RECORDS_MIN = BATCH_RECORDS_MAX / 4
@@ -27,35 +22,35 @@ export interface CollectorOptions {
   readonly log: EventLog
   readonly settings: EngineSettings
   readonly clock: () => number
-  readonly onReject: (source: SourcePartition, record: RejectedRecord) => void
-  readonly onBroken: (source: SourcePartition, batch: BrokenBatch) => void
 }
 
 export class Collector {
   readonly #options: CollectorOptions
-  readonly #sources: readonly SourcePartition[]
   /** Event time that a round spans: a sparse backlog would else be read a record at a time. */
   #spanMs: number
 
   constructor(options: CollectorOptions) {
     this.#options = options
     this.#spanMs = options.settings.alignMs
-    this.#sources = options.assembly.sources
+  }
+
+  get #inputs(): readonly InputPartition[] {
+    return this.#options.assembly.inputs
   }
 
   get hasRecords(): boolean {
-    return this.#sources.some(source => source.hasRecords)
+    return this.#inputs.some(input => input.hasRecords)
   }
 
   /** Everything that the log held at the last fetch has been processed. */
   get atEnd(): boolean {
-    return this.#sources.every(source => source.atEnd)
+    return this.#inputs.every(input => input.atEnd)
   }
 
   /** One fetch for every partition with room; waits up to `waitMsMax` when there is nothing. */
   async fetch(waitMsMax: number, signal?: AbortSignal): Promise<void> {
     const { log, settings } = this.#options
-    const wanting = this.#sources.filter(source => source.bufferedBytes < settings.bufferBytesMax)
+    const wanting = this.#inputs.filter(input => input.bufferedBytes < settings.bufferBytesMax)
     if (wanting.length === 0) return
     const requests = wanting.map(({ topic, partition, fetchOffset }) => ({
       topic,
@@ -69,24 +64,25 @@ export class Collector {
     })
   }
 
-  #accept(source: SourcePartition, response: FetchResponse): void {
+  #accept(source: InputPartition, response: FetchResponse): void {
     if (response.error !== undefined) {
       const details = { ...response, offset: source.fetchOffset }
       if (response.error === 'unknown-topic') throw streamsError('SOURCE_MISSING', details)
       throw streamsError('OFFSET_LOST', details)
     }
+    if (response.pending) return
     source.endOffset = response.endOffset
     if (source.fetchOffset >= response.endOffset) source.confirmedMs = this.#options.clock()
-    if (response.bytes.length === 0) return
     try {
-      this.#offer(source, response.bytes)
+      if (response.bytes.length > 0) this.#offer(source, response.bytes)
+      if (response.nextOffset > source.fetchOffset) source.skipTo(response.nextOffset)
     } catch (error) {
       if (!(error instanceof MillraceError)) throw error
       this.#salvage(source, response.bytes)
     }
   }
 
-  #offer(source: SourcePartition, bytes: Buffer): void {
+  #offer(source: InputPartition, bytes: Buffer): void {
     const { runs, nextOffset } = decodeBatches(bytes, { fromOffset: source.fetchOffset })
     runs.forEach((columns, i) => {
       source.offer(columns, runs[i + 1]?.offsets[0] ?? nextOffset)
@@ -98,7 +94,7 @@ export class Collector {
    * Takes the good batches one by one up to the first corrupt one, and reports that. What
    * follows it is fetched anew: where it ends is only known to the log.
    */
-  #salvage(source: SourcePartition, bytes: Buffer): void {
+  #salvage(source: InputPartition, bytes: Buffer): void {
     let position = 0
     while (position < bytes.length) {
       let end = -1
@@ -122,7 +118,7 @@ export class Collector {
    * broken one's header says if it agrees with itself, else the next: its checksum is wrong, so
    * one field alone is not to be believed, and good records would be skipped.
    */
-  #after(source: SourcePartition, bytes: Buffer, position: number): number {
+  #after(source: InputPartition, bytes: Buffer, position: number): number {
     const { fetchOffset, endOffset } = source
     const isAhead = (offset: number) => offset > fetchOffset && offset <= endOffset
     try {
@@ -147,32 +143,25 @@ export class Collector {
   }
 
   /** Hands one round of records to the tasks. False when nothing was buffered. */
-  collect(): boolean {
-    const { settings, clock, assembly } = this.#options
+  collect(inputs: readonly InputPartition[] = this.#inputs): boolean {
+    const { settings, clock } = this.#options
     let earliest = Number.POSITIVE_INFINITY
-    for (const source of this.#sources) {
-      const next = source.nextTimeMs()
+    let waiting = false
+    for (const input of inputs) {
+      const next = input.nextTimeMs()
       if (next > Number.NEGATIVE_INFINITY) earliest = Math.min(earliest, next)
+      waiting ||= input.hasRecords
     }
-    if (!this.hasRecords) return false
+    if (!waiting) return false
     const untilMs = earliest + this.#spanMs
     const latestMs = clock() + settings.futureMsMax
     let records = 0
-    for (const source of this.#sources) {
-      if (source.nextTimeMs() > untilMs) continue
-      const batch = source.take({
-        untilMs,
-        latestMs,
-        reject: record => this.#options.onReject(source, record),
-        rejectBatch: broken => this.#options.onBroken(source, broken),
-      })
+    for (const input of inputs) {
+      if (input.nextTimeMs() > untilMs) continue
+      const batch = input.take({ untilMs, latestMs })
       if (batch === undefined) continue
       records += batch.length
-      source.idle = false
-      source.atEndSinceMs = undefined
-      const runtime = assembly.sourceTask(source).runtime(source.node.id)
-      runtime.receive(batch, 0)
-      runtime.watermark.set(0, { timeMs: source.streamTimeMs, idle: false })
+      input.deliver(batch)
     }
     this.#adaptSpan(records)
     return true
@@ -194,7 +183,7 @@ export class Collector {
     const { settings, clock, assembly } = this.#options
     const now = clock()
     let changed = false
-    for (const source of this.#sources) {
+    for (const source of assembly.sources) {
       if (source.idle) continue
       if (!source.atEnd) {
         source.atEndSinceMs = undefined
@@ -202,10 +191,8 @@ export class Collector {
       }
       source.atEndSinceMs ??= now
       if (source.confirmedMs - source.atEndSinceMs < settings.idleAfterMs) continue
-      source.idle = true
+      source.becomeIdle()
       changed = true
-      const runtime = assembly.sourceTask(source).runtime(source.node.id)
-      runtime.watermark.set(0, { timeMs: source.streamTimeMs, idle: true })
     }
     return changed
   }

@@ -13,14 +13,17 @@ export class Cut {
   /** The position token. */
   readonly position: string
   /** Watermark of each view's step, by view name and partition. */
-  readonly watermarks: ReadonlyMap<string, readonly number[]>
+  readonly watermarks: ReadonlyMap<string, ReadonlyMap<number, number>>
+  /** All views show one cut of the input (law 17). */
+  readonly consistent: boolean
   #readers = 1
 
-  constructor(options: Pick<Cut, 'snapshot' | 'offsets' | 'position' | 'watermarks'>) {
+  constructor(options: Omit<Cut, 'retain' | 'release'>) {
     this.snapshot = options.snapshot
     this.offsets = options.offsets
     this.position = options.position
     this.watermarks = options.watermarks
+    this.consistent = options.consistent
   }
 
   retain(): this {

@@ -5,7 +5,8 @@
 import type { RecordColumns } from '../log/record-columns.ts'
 import { type Assembly, deadLetterTopic } from './assembly.ts'
 import { Batch } from './batch.ts'
-import type { BrokenBatch, RejectedRecord, SourcePartition } from './source-partition.ts'
+import type { BrokenBatch, RejectedRecord } from './input-partition.ts'
+import type { SourcePartition } from './source-partition.ts'
 import type { DroppedRecord } from './task.ts'
 import type { SourceNode } from './topology.ts'
 
@@ -22,8 +23,8 @@ export class DeadLetters {
 
   /** A record that a step dropped and that no side output takes. */
   drop(assembly: Assembly, record: DroppedRecord): void {
-    const source = assembly.sources[record.batch.sources[record.index]!]
-    assembly.sinks.deadLetter(this.topic, record, source)
+    const origin = assembly.options.plan.origins[record.batch.sources[record.index]!]
+    assembly.sinks.deadLetter(this.topic, record, origin)
   }
 
   /** A record of the input that cannot be used at all. */

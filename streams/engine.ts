@@ -8,17 +8,19 @@
  * it: everything is built again from committed state and the input is read again.
  */
 import type { Database } from '../log/database.ts'
-import type { EventLog } from '../log/port.ts'
+import type { Membership } from '../log/membership.ts'
+import type { EventLog, GroupMember } from '../log/port.ts'
 import { verifyFingerprint } from '../state/fingerprint.ts'
-import { Assembly } from './assembly.ts'
-import { Collector } from './collector.ts'
+import type { Assembly } from './assembly.ts'
 import { DeadLetters } from './dead-letters.ts'
 import { defaultSettings, type EngineEnvironment, type EngineSettings } from './environment.ts'
-import { applyEpoch, describeCut, sealEpoch } from './epoch.ts'
-import { MillraceError } from './errors.ts'
+import { describeCut } from './epoch.ts'
+import { EpochRunner } from './epoch-runner.ts'
+import { MillraceError, streamsError } from './errors.ts'
 import { type Plan, planTopology } from './plan.ts'
 import { Publisher } from './publisher.ts'
 import { stateIdentity } from './state-identity.ts'
+import { TaskManager } from './task-manager.ts'
 import { prepareTopics } from './topics.ts'
 import type { Topology } from './topology.ts'
 import type { TaskState, TaskStatus } from './views.ts'
@@ -29,15 +31,16 @@ export interface EngineOptions {
   readonly database: Database
   readonly environment: EngineEnvironment
   readonly settings?: Partial<EngineSettings>
+  /** Joins the group that spreads the tasks over instances; absent, all tasks run here. */
+  readonly join?: (plan: Plan) => Promise<Membership>
   /** Called when an epoch failed and is tried again, or when the engine gave up. */
   readonly onError?: (error: unknown) => void
 }
 
-/** Work done without a pause, before timers and sockets get their turn. */
-const WORK_MS_MAX = 2
-const FETCH_WAIT_MS = 200
 const RETRY_MS_FIRST = 100
 const RETRY_MS_MAX = 10_000
+/** How long a loop with nothing to do waits to be woken. */
+const WAIT_MS = 200
 
 export class Engine {
   readonly topology: Topology
@@ -45,25 +48,29 @@ export class Engine {
   readonly publisher: Publisher
   readonly deadLetters: DeadLetters
   readonly plan: Plan
+  readonly membership: Membership | undefined
   readonly #options: EngineOptions
   readonly #topicPartitions: ReadonlyMap<string, number>
   readonly #stopping = new AbortController()
-  #assembly!: Assembly
-  #collector!: Collector
-  #inFlight: Promise<void> | undefined
+  #manager!: TaskManager
+  #runner!: EpochRunner
   #state: TaskState = 'starting'
   #detail = 'building stores and tasks'
   #running: Promise<void> | undefined
-  #punctuatedMs: number
+  #wake: () => void = () => {}
   epochs = 0
 
-  private constructor(options: EngineOptions, plan: Plan, partitions: ReadonlyMap<string, number>) {
+  private constructor(
+    options: EngineOptions,
+    parts: { plan: Plan; partitions: ReadonlyMap<string, number>; membership?: Membership },
+  ) {
+    const { plan, partitions, membership } = parts
     this.#options = options
     this.topology = options.topology
     this.settings = { ...defaultSettings, ...options.settings }
     this.plan = plan
+    this.membership = membership
     this.#topicPartitions = partitions
-    this.#punctuatedMs = options.environment.clock()
     const { database, onError } = options
     this.publisher = new Publisher({ plan, database, onError: onError ?? (() => {}) })
     this.deadLetters = new DeadLetters(options.topology.application)
@@ -72,72 +79,101 @@ export class Engine {
   /** Validates the topology, creates its topics and restores its state. Does not process yet. */
   static async open(options: EngineOptions): Promise<Engine> {
     const settings = { ...defaultSettings, ...options.settings }
-    const partitions = await prepareTopics(options.log, options.topology, settings)
-    const plan = planTopology(options.topology, partitions)
-    await verifyFingerprint(options.database, stateIdentity(plan))
-    const engine = new Engine(options, plan, partitions)
+    const { log, topology, database, join } = options
+    const partitions = await prepareTopics({ log, topology, settings, internal: !join })
+    const plan = planTopology(topology, partitions)
+    await verifyFingerprint(database, stateIdentity(plan))
+    const membership = await join?.(plan)
+    const engine = new Engine(options, { plan, partitions, ...(membership && { membership }) })
+    membership?.onChange(() => engine.#manager?.wake())
     await engine.#assemble()
     return engine
   }
 
   get assembly(): Assembly {
-    return this.#assembly
+    return this.#manager.assembly
   }
 
   get state(): TaskState {
     return this.#state
   }
 
+  /** A sentence about `state`. */
+  get detail(): string {
+    return this.#detail
+  }
+
   async #assemble(): Promise<void> {
     const { log, database, environment } = this.#options
     this.#state = 'restoring'
-    this.#assembly = await Assembly.build({
+    const manager = new TaskManager({
       plan: this.plan,
       log,
       database,
-      clock: environment.clock,
+      environment,
+      settings: this.settings,
+      membership: this.membership,
       topicPartitions: this.#topicPartitions,
-      storeCacheBytes: this.settings.storeCacheBytes,
-      onRestore: (task, store, position, end) => {
-        this.#detail = `${task}: restoring ${store}, ${position} of ${end}`
-        environment.reached?.('restore-mid')
+      onDrop: record => this.deadLetters.drop(manager.assembly, record),
+      refusals: {
+        reject: (source, record) => this.deadLetters.reject(manager.assembly, source, record),
+        rejectBatch: (source, batch) =>
+          this.deadLetters.rejectBatch(manager.assembly, source, batch),
       },
-      reached: point => environment.reached?.(point),
-      onDrop: record => this.deadLetters.drop(this.#assembly, record),
+      onDue: () => this.#wake(),
     })
-    this.#collector = new Collector({
-      assembly: this.#assembly,
+    this.#manager = manager
+    if (this.membership === undefined) {
+      await manager.takeAll(detail => {
+        this.#detail = detail
+      })
+    }
+    this.#runner = new EpochRunner({
+      assembly: manager.assembly,
       log,
       settings: this.settings,
-      clock: environment.clock,
-      onReject: (source, record) => this.deadLetters.reject(this.#assembly, source, record),
-      onBroken: (source, batch) => this.deadLetters.rejectBatch(this.#assembly, source, batch),
+      environment,
+      publisher: this.publisher,
+      member: () => this.#member(),
+      onEpoch: () => {
+        this.epochs++
+      },
     })
-    await this.#seek()
-    this.publisher.begin(this.#assembly, describeCut(this.#assembly, log))
-    this.#state = 'running'
-    this.#detail = 'processing'
+    this.publisher.begin(manager.assembly, describeCut(manager.assembly, log))
+    this.#showState()
   }
 
-  /** Goes to the committed offsets; where none was ever committed, to the start of the log. */
-  async #seek(): Promise<void> {
-    const { log } = this.#options
-    const { sources } = this.#assembly
-    const targets = sources.map(({ topic, partition }) => ({ topic, partition }))
-    const committed = await log.committed(this.topology.application, targets)
-    const ranges = await log.offsets(targets)
-    sources.forEach((source, i) => {
-      source.seek(committed[i]?.offset ?? ranges[i]!.startOffset)
-      source.endOffset = ranges[i]!.endOffset
-    })
+  /** What the instance is to its group as an epoch begins (law 2). */
+  #member(): GroupMember | undefined {
+    const { membership } = this
+    if (membership === undefined) return undefined
+    if (!membership.alive) {
+      throw streamsError('MEMBERSHIP_LOST', { reason: membership.status.detail })
+    }
+    return { id: membership.memberId, epoch: membership.epoch }
+  }
+
+  #showState(): void {
+    const { membership } = this
+    if (membership === undefined || this.#manager.complete) {
+      this.#state = 'running'
+      this.#detail = 'processing'
+      return
+    }
+    this.#state = 'restoring'
+    const opening = this.#manager.statuses().find(({ state }) => state === 'restoring')
+    this.#detail = opening?.detail ?? membership.status.detail
   }
 
   tasks(): TaskStatus[] {
-    return this.#assembly.tasks.map(task => ({
-      task: task.name,
-      state: this.#state,
-      detail: this.#detail,
-    }))
+    const state = this.#state
+    if (this.membership !== undefined && (state === 'running' || state === 'restoring')) {
+      const statuses = this.#manager.statuses()
+      if (statuses.length > 0) return statuses
+    }
+    const { assembly } = this
+    if (assembly.tasks.length === 0) return [{ task: 'instance', state, detail: this.#detail }]
+    return assembly.tasks.map(({ name }) => ({ task: name, state, detail: this.#detail }))
   }
 
   /** Processes until `stop`. Resolves when stopped, rejects when the engine gave up. */
@@ -147,32 +183,50 @@ export class Engine {
   }
 
   async #loop(): Promise<void> {
+    const { signal } = this.#stopping
     let retryMs = RETRY_MS_FIRST
-    let fetching: Promise<void> | undefined
-    while (!this.#stopping.signal.aborted) {
+    while (!signal.aborted) {
       try {
-        if (!this.#collector.hasRecords) {
-          await (fetching ?? this.#fetchAhead())
-          fetching = undefined
+        if (await this.#follow()) {
+          await this.#pause(this.#runner.pauseMs(this.#options.environment.clock()))
+          await this.#runner.fetch(signal)
+          await this.#runner.epoch()
+          await this.#runner.drainExchanges()
+        } else {
+          await this.#pause(WAIT_MS)
         }
-        fetching ??= this.#fetchAhead()
-        await this.epoch()
         retryMs = RETRY_MS_FIRST
       } catch (error) {
-        await fetching?.catch(() => {})
-        fetching = undefined
         retryMs = await this.#recover(retryMs, error)
       }
     }
-    await fetching?.catch(() => {})
-    await this.settle()
+    await this.#runner.abandon()
+    await this.#manager.close()
   }
 
-  /** The fetch that runs beside the epoch; its failure is seen when it is awaited. */
-  #fetchAhead(): Promise<void> {
-    const fetching = this.#collector.fetch(FETCH_WAIT_MS, this.#stopping.signal)
-    fetching.catch(() => {})
-    return fetching
+  /** Does what the group says. False when there is nothing to run, or not now. */
+  async #follow(): Promise<boolean> {
+    const { membership } = this
+    if (membership === undefined) return true
+    if (membership.settling) {
+      await this.#runner.settle()
+      membership.settled()
+      return false
+    }
+    if (membership.status.state === 'failed') throw membership.status.error
+    if (!membership.alive && membership.target !== undefined) {
+      throw streamsError('MEMBERSHIP_LOST', { reason: membership.status.detail })
+    }
+    if (this.#manager.due) {
+      await this.#runner.settle()
+      const changed = await this.#manager.reconcile()
+      if (changed) {
+        const { assembly } = this.#manager
+        this.publisher.begin(assembly, describeCut(assembly, this.#options.log))
+      }
+    }
+    this.#showState()
+    return this.assembly.tasks.length > 0
   }
 
   /**
@@ -183,8 +237,7 @@ export class Engine {
     const { onError } = this.#options
     let error = failure
     let delayMs = firstDelayMs
-    await this.#inFlight?.catch(() => {})
-    this.#inFlight = undefined
+    await this.#runner.abandon()
     while (!this.#stopping.signal.aborted) {
       onError?.(error)
       const gaveUp = error instanceof MillraceError && error.recovery === 'stop'
@@ -195,6 +248,7 @@ export class Engine {
       if (this.#stopping.signal.aborted) break
       delayMs = Math.min(delayMs * 2, RETRY_MS_MAX)
       try {
+        await this.#manager.close()
         await this.#assemble()
         break
       } catch (again) {
@@ -204,15 +258,19 @@ export class Engine {
     return delayMs
   }
 
-  /** Waits, but not for a stop. */
-  #pause(delayMs: number): Promise<void> {
+  /** Waits, but not for a stop, nor when the tasks change. */
+  async #pause(delayMs: number): Promise<void> {
     const { signal } = this.#stopping
-    return new Promise(resolve => {
-      const cancel = this.#options.environment.schedule(resolve, delayMs)
-      signal.addEventListener('abort', () => {
+    if (delayMs <= 0 || signal.aborted) return
+    await new Promise<void>(resolve => {
+      const end = () => {
         cancel()
+        signal.removeEventListener('abort', end)
         resolve()
-      })
+      }
+      const cancel = this.#options.environment.schedule(end, delayMs)
+      this.#wake = end
+      signal.addEventListener('abort', end)
     })
   }
 
@@ -220,82 +278,28 @@ export class Engine {
    * Runs one epoch over what is buffered. Its commit goes on in the background; the one before
    * has been committed and published when this seals. False when there was nothing to commit.
    */
-  async epoch(): Promise<boolean> {
-    const { environment, log } = this.#options
-    const { clock } = environment
-    const startedMs = clock()
-    const deadlineMs = startedMs + this.settings.epochMsMax
-    const recordsMax = this.#recordsRead() + this.settings.epochRecordsMax
-    let changed = this.#collector.updateIdleness()
-    changed = this.#punctuate(startedMs) || changed
-    if (this.#collector.hasRecords) environment.reached?.('polled')
-    let yieldedMs = startedMs
-    for (let round = 0; ; round++) {
-      const collected = this.#collector.collect()
-      changed ||= collected
-      if (!collected && (round > 0 || !changed)) break
-      for (const task of this.#assembly.tasks) {
-        await task.run()
-        if (clock() - yieldedMs >= WORK_MS_MAX) {
-          await environment.yieldNow()
-          yieldedMs = clock()
-        }
-      }
-      if (clock() >= deadlineMs || this.#recordsRead() >= recordsMax) break
-    }
-    if (!changed) {
-      await this.settle()
-      return false
-    }
-    environment.reached?.('run')
-    await this.settle()
-    const sealed = sealEpoch(this.#assembly, log, clock())
-    this.epochs++
-    this.#inFlight = sealed.commit().then(async () => {
-      environment.reached?.('log-committed')
-      await this.publisher.publish(sealed, () => {
-        applyEpoch(this.#assembly.stores)
-        environment.reached?.('store-applied')
-      })
-      environment.reached?.('published')
-    })
-    this.#inFlight.catch(() => {})
-    return true
+  epoch(): Promise<boolean> {
+    return this.#runner.epoch()
   }
 
   /** Resolves when the last epoch is committed and published; rejects when it failed. */
-  async settle(): Promise<void> {
-    const inFlight = this.#inFlight
-    await inFlight
-    if (this.#inFlight === inFlight) this.#inFlight = undefined
-  }
-
-  #recordsRead(): number {
-    let records = 0
-    for (const source of this.#assembly.sources) records += source.recordsRead
-    return records
-  }
-
-  #punctuate(nowMs: number): boolean {
-    if (nowMs - this.#punctuatedMs < this.settings.wallClockIntervalMs) return false
-    this.#punctuatedMs = nowMs
-    const tasks = this.#assembly.tasks.filter(task => task.hasWallClock)
-    for (const task of tasks) task.punctuate(nowMs)
-    return tasks.length > 0
+  settle(): Promise<void> {
+    return this.#runner.settle()
   }
 
   /** Fetches and runs until all that the log holds is processed, committed and published. */
   async drain(): Promise<void> {
     for (;;) {
       const changed = await this.step()
-      if (!changed && this.#collector.atEnd) break
+      if (!changed && this.#runner.atEnd) break
     }
     await this.settle()
   }
 
   /** Fetches what is there and runs one epoch over it. False when there was nothing to commit. */
   async step(): Promise<boolean> {
-    await this.#collector.fetch(0)
+    await this.#follow()
+    await this.#runner.fetchNow()
     return this.epoch()
   }
 
@@ -308,6 +312,8 @@ export class Engine {
       await this.#running
       await this.settle()
     } finally {
+      await this.#manager.close()
+      await this.membership?.leave()
       this.publisher.close()
       this.#state = 'stopped'
       this.#detail = 'stopped'

@@ -21,6 +21,8 @@ export interface EngineEnvironment extends LogEnvironment {
 export interface EngineSettings {
   /** An epoch takes in records for this long at most, ms. */
   readonly epochMsMax: number
+  /** From one epoch's beginning to the next one's at least, ms: a transaction has its price. */
+  readonly epochMsMin: number
   readonly epochRecordsMax: number
   /** Fetched and not yet processed, bytes a source partition. */
   readonly bufferBytesMax: number
@@ -40,6 +42,7 @@ export interface EngineSettings {
 
 export const defaultSettings: EngineSettings = {
   epochMsMax: 100,
+  epochMsMin: 0,
   epochRecordsMax: 50_000,
   bufferBytesMax: 4 * 1024 * 1024,
   alignMs: 10_000,

@@ -2,18 +2,27 @@
  * One epoch's commit: what all stores, sinks and readers add to a single transaction, and the
  * cut that results. The order of an epoch is fixed: collect, run, seal, commit, apply, publish.
  */
-import type { AppendReceipt, CommittedOffset, EventLog, TopicPartition } from '../log/port.ts'
+import type {
+  AppendReceipt,
+  CommittedOffset,
+  EventLog,
+  GroupMember,
+  TopicPartition,
+} from '../log/port.ts'
 import type { SealedEpoch, Store } from '../state/port.ts'
 import type { Assembly } from './assembly.ts'
 import { assert } from './errors.ts'
+import type { Plan, SubTopology } from './plan.ts'
 import { encodePosition, type Offsets } from './position.ts'
 
 /** What the state after an epoch stands for. */
 export interface CutDescription {
   readonly offsets: Offsets
   readonly position: string
-  /** Watermark of each view's step by partition. */
-  readonly watermarks: ReadonlyMap<string, readonly number[]>
+  /** Watermark of each view's step, by partition; partitions that are elsewhere are absent. */
+  readonly watermarks: ReadonlyMap<string, ReadonlyMap<number, number>>
+  /** All views show one cut of the input (law 17). */
+  readonly consistent: boolean
 }
 
 export interface SealedCommit extends CutDescription {
@@ -22,32 +31,48 @@ export interface SealedCommit extends CutDescription {
 }
 
 export function describeCut(assembly: Assembly, log: EventLog): CutDescription {
-  const offsets = sourceOffsets(assembly)
+  const offsets = coveredOffsets(assembly)
   return {
     offsets,
     position: encodePosition({ incarnation: log.incarnation, offsets }),
     watermarks: viewWatermarks(assembly),
+    consistent: assembly.whole,
   }
 }
 
+export interface SealOptions {
+  readonly assembly: Assembly
+  readonly log: EventLog
+  readonly wallTimeMs: number
+  /** Who the instance was to its group when the epoch began (law 2). */
+  readonly member: GroupMember | undefined
+}
+
 /** Freezes everything the epoch changed. Synchronous: the next epoch may begin right after. */
-export function sealEpoch(assembly: Assembly, log: EventLog, wallTimeMs: number): SealedCommit {
-  for (const eventTime of assembly.eventTimes) eventTime.save()
+export function sealEpoch({ assembly, log, wallTimeMs, member }: SealOptions): SealedCommit {
+  if (assembly.options.remote) {
+    const positions = assembly.positions()
+    assembly.router.tell(task => positions.get(task)!)
+  }
+  for (const { eventTime } of assembly.parts) eventTime.save()
   const sealed = assembly.stores.map(store => store.seal(wallTimeMs))
   const written = assembly.sinks.take()
-  const cut = describeCut(assembly, log)
-  return { ...cut, commit: () => commit({ assembly, log, sealed, written, offsets: cut.offsets }) }
+  const offsets = committedOffsets(assembly)
+  const parts = { assembly, log, member, sealed, written, offsets }
+  return { ...describeCut(assembly, log), commit: () => commit(parts) }
 }
 
 interface CommitParts {
   readonly assembly: Assembly
   readonly log: EventLog
+  readonly member: GroupMember | undefined
   readonly sealed: readonly SealedEpoch[]
   readonly written: readonly { target: TopicPartition; batch: Buffer }[]
-  readonly offsets: Offsets
+  readonly offsets: readonly CommittedOffset[]
 }
 
-async function commit({ assembly, log, sealed, written, offsets }: CommitParts): Promise<void> {
+async function commit(parts: CommitParts): Promise<void> {
+  const { assembly, log, member, sealed, written, offsets } = parts
   const transaction = log.begin()
   for (const epoch of sealed) {
     for (const { target, batch } of epoch.appends) transaction.append(target, batch)
@@ -56,7 +81,8 @@ async function commit({ assembly, log, sealed, written, offsets }: CommitParts):
   const { application } = assembly.options.plan.topology
   await transaction.commit({
     group: application,
-    offsets: committedOffsets(offsets),
+    ...(member === undefined ? {} : { member }),
+    offsets,
     state(receipts, batch) {
       let next = 0
       for (const epoch of sealed) {
@@ -69,29 +95,70 @@ async function commit({ assembly, log, sealed, written, offsets }: CommitParts):
   })
 }
 
-function sourceOffsets(assembly: Assembly): Offsets {
-  const offsets: Record<string, number[]> = {}
-  for (const source of assembly.sources) {
-    const list = (offsets[source.topic] ??= [])
-    list[source.partition] = source.position
+/** An offset of every partition read, moved or not: so every task that wrote has one (law 2). */
+function committedOffsets(assembly: Assembly): CommittedOffset[] {
+  return assembly.inputs.map(({ topic, partition, position }) => {
+    return { topic, partition, offset: position, metadata: '' }
+  })
+}
+
+/** What no task here has heard of yet covers nothing. */
+const UNHEARD = -1
+
+/**
+ * Next offset of each source partition that is in all of the tasks' state; null where no task
+ * here depends on it.
+ */
+function coveredOffsets(assembly: Assembly): Offsets {
+  const { plan } = assembly.options
+  const least: (number | null)[] = plan.origins.map(() => null)
+  const take = (index: number, offset: number) => {
+    least[index] = Math.min(least[index] ?? offset, offset)
   }
+  if (assembly.whole) {
+    for (const { index, position } of assembly.sources) take(index, position)
+  } else {
+    for (const [task, positions] of assembly.positions()) {
+      const remote = exchangedTopics(plan, task.subTopology)
+      plan.origins.forEach(({ topic }, index) => {
+        const offset = positions.get(index)
+        if (offset !== undefined) take(index, offset)
+        else if (remote.has(topic)) take(index, UNHEARD)
+      })
+    }
+  }
+  const offsets: Record<string, (number | null)[]> = {}
+  plan.origins.forEach(({ topic, partition }, index) => {
+    if (least[index] === null) return
+    const list = (offsets[topic] ??= [])
+    while (list.length < partition) list.push(null)
+    list[partition] = least[index]!
+  })
   return offsets
 }
 
-function committedOffsets(offsets: Offsets): CommittedOffset[] {
-  return Object.entries(offsets).flatMap(([topic, list]) =>
-    list.map((offset, partition) => ({ topic, partition, offset, metadata: '' })),
-  )
+/** Source topics whose records reach a sub-topology through exchanges. */
+function exchangedTopics(plan: Plan, subTopology: SubTopology): Set<string> {
+  const topics = new Set<string>()
+  for (const { from, to } of plan.exchanges.values()) {
+    if (to !== subTopology) continue
+    for (const id of from.nodes) {
+      const node = plan.topology.nodes[id]!
+      if (node.kind === 'source') topics.add(node.topic)
+    }
+    for (const topic of exchangedTopics(plan, from)) topics.add(topic)
+  }
+  return topics
 }
 
-function viewWatermarks(assembly: Assembly): ReadonlyMap<string, readonly number[]> {
-  const watermarks = new Map<string, number[]>()
+function viewWatermarks(assembly: Assembly): Map<string, ReadonlyMap<number, number>> {
+  const watermarks = new Map<string, ReadonlyMap<number, number>>()
   for (const view of assembly.options.plan.topology.views) {
-    const tasks = assembly.tasks.filter(task => task.has(view.node))
-    watermarks.set(
-      view.declaration.name,
-      tasks.map(task => task.runtime(view.node).closedMs),
-    )
+    const marks = new Map<number, number>()
+    for (const task of assembly.tasks) {
+      if (task.has(view.node)) marks.set(task.partition, task.runtime(view.node).closedMs)
+    }
+    watermarks.set(view.declaration.name, marks)
   }
   return watermarks
 }

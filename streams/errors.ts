@@ -15,6 +15,23 @@ export const streamsCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  VALUE_NOT_PLAIN: {
+    message:
+      'A value cannot cross to another instance: {path} is of type {type}, which would be lost. Give the grouping a value serde.',
+    recovery: 'stop',
+    status: 500,
+  },
+  EXCHANGE_BROKEN: {
+    message:
+      'Offset {offset} of the repartition topic {topic}-{partition} cannot be read: {reason}. Only Millrace writes there: a foreign writer or a damaged broker disk is the likely cause. Reset the application with `millrace reset`.',
+    recovery: 'stop',
+    status: 500,
+  },
+  MEMBERSHIP_LOST: {
+    message: 'This instance is no longer a live member of its group: {reason}.',
+    recovery: 'retry',
+    status: 503,
+  },
   OFFSET_LOST: {
     message:
       'Offset {offset} of {topic}-{partition} is not in the log, which has {startOffset} to {endOffset}: records were deleted before they were processed. Reset the application with `millrace reset` to go on from what is there.',

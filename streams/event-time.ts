@@ -4,21 +4,40 @@
  * loaded before the task takes a record.
  *
  * Row key: kind letter, name, index. `s` source topic, `x` exchange input (upstream
- * partition), `o` stateful operator. Row value: idle flag byte, float64 time big-endian.
+ * partition), `o` stateful operator. Row value, version 1, integers big-endian:
+ *
+ *     value = idle:uint8 time:float64 (source:uint32 offset:float64)*
+ *
+ * The positions (law 18) are those of inputs whose other end is on another instance.
  */
 import type { Codec, RowStore } from '../state/port.ts'
 import type { NodeRuntime, Task } from './task.ts'
-import type { InputProgress } from './watermark.ts'
+import { type InputProgress, sameProgress } from './watermark.ts'
 
 export const progressCodec: Codec<InputProgress> = {
-  encode({ timeMs, idle }) {
-    const bytes = Buffer.allocUnsafe(9)
+  encode({ timeMs, idle, positions }) {
+    const bytes = Buffer.allocUnsafe(HEAD_BYTES + (positions?.size ?? 0) * POSITION_BYTES)
     bytes[0] = idle ? 1 : 0
-    bytes.writeDoubleBE(timeMs, 1)
+    let p = bytes.writeDoubleBE(timeMs, 1)
+    for (const [source, offset] of positions ?? []) {
+      p = bytes.writeUInt32BE(source, p)
+      p = bytes.writeDoubleBE(offset, p)
+    }
     return bytes
   },
-  decode: bytes => ({ timeMs: bytes.readDoubleBE(1), idle: bytes[0] === 1 }),
+  decode(bytes) {
+    const progress = { timeMs: bytes.readDoubleBE(1), idle: bytes[0] === 1 }
+    if (bytes.length === HEAD_BYTES) return progress
+    const positions = new Map<number, number>()
+    for (let p = HEAD_BYTES; p < bytes.length; p += POSITION_BYTES) {
+      positions.set(bytes.readUInt32BE(p), bytes.readDoubleBE(p + 4))
+    }
+    return { ...progress, positions }
+  },
 }
+
+const HEAD_BYTES = 9
+const POSITION_BYTES = 12
 
 /** Name of the store that holds the event time of a sub-topology's tasks. */
 export function eventTimeStore(subTopology: string): string {
@@ -87,7 +106,7 @@ export class EventTime {
 
   #put(key: string, next: InputProgress): void {
     const last = this.#stored.get(key)
-    if (last !== undefined && last.timeMs === next.timeMs && last.idle === next.idle) return
+    if (last !== undefined && sameProgress(last, next)) return
     if (next.timeMs === Number.NEGATIVE_INFINITY && !next.idle) return
     this.#stored.set(key, next)
     this.#store.put(key, next)

@@ -25,7 +25,7 @@ export type {
 } from './processor.ts'
 export type { Ranked } from './ranked-key.ts'
 export type { SequenceOptions } from './sequence.ts'
-export { fieldsKey, json, type KeySerde, text, textKey, type ValueSerde } from './serde.ts'
+export { fieldsKey, json, type KeySerde, plain, text, textKey, type ValueSerde } from './serde.ts'
 export { ddSketchCodec, hyperLogLogCodec } from './sketches/codecs.ts'
 export { DDSketch } from './sketches/ddsketch.ts'
 export { HyperLogLog } from './sketches/hyperloglog.ts'

@@ -3,7 +3,7 @@
  * when every exchange is cut. A task is one sub-topology for one partition.
  */
 import { streamsError } from './errors.ts'
-import type { SourceNode, Topology, TopologyNode } from './topology.ts'
+import type { ExchangeNode, SourceNode, Topology, TopologyNode } from './topology.ts'
 
 export interface SubTopology {
   /** Names of its inputs: stable while the topology's names are. */
@@ -13,11 +13,28 @@ export interface SubTopology {
   readonly nodes: readonly number[]
 }
 
+/** Where the records of a source come from; its place in the plan's list is its index. */
+export interface SourceOrigin {
+  readonly topic: string
+  readonly partition: number
+}
+
+/** The two ends of an exchange. */
+export interface ExchangeEnds {
+  readonly node: ExchangeNode
+  readonly from: SubTopology
+  readonly to: SubTopology
+}
+
 export interface Plan {
   readonly topology: Topology
   /** Upstream before downstream. */
   readonly subTopologies: readonly SubTopology[]
   readonly sources: readonly SourceNode[]
+  /** All partitions of all sources: the `sources` column of batches counts in this list. */
+  readonly origins: readonly SourceOrigin[]
+  /** By node id. */
+  readonly exchanges: ReadonlyMap<number, ExchangeEnds>
 }
 
 function invalid(reason: string): never {
@@ -138,7 +155,24 @@ export function planTopology(
   }
   const sources = topology.nodes.filter(node => node.kind === 'source')
   if (sources.length === 0) invalid('it reads no topic')
-  return { topology, subTopologies, sources }
+  const origins = sources.flatMap(({ topic }) =>
+    Array.from({ length: topicPartitions.get(topic)! }, (_, partition) => ({ topic, partition })),
+  )
+  const ends = exchangeEnds(topology, subTopologies)
+  return { topology, subTopologies, sources, origins, exchanges: ends }
+}
+
+function exchangeEnds(
+  topology: Topology,
+  subTopologies: readonly SubTopology[],
+): Map<number, ExchangeEnds> {
+  const ends = new Map<number, ExchangeEnds>()
+  const holder = (node: number) => subTopologies.find(({ nodes }) => nodes.includes(node))!
+  for (const node of topology.nodes) {
+    if (node.kind !== 'exchange') continue
+    ends.set(node.id, { node, from: holder(node.parents[0]!.node), to: holder(node.id) })
+  }
+  return ends
 }
 
 /** Exchanges between a sub-topology and the sources; a cycle of exchanges cannot be built. */

@@ -4,7 +4,8 @@
  */
 import { streamsError } from './errors.ts'
 
-export type Offsets = Readonly<Record<string, readonly number[]>>
+/** Next offset of each partition of a topic; null where the answer does not depend on it. */
+export type Offsets = Readonly<Record<string, readonly (number | null)[]>>
 
 export interface Position {
   readonly incarnation: string
@@ -25,7 +26,7 @@ export function decodePosition(token: string): Position {
     ]
     if (typeof incarnation !== 'string' || typeof offsets !== 'object' || offsets === null) throw 0
     for (const list of Object.values(offsets)) {
-      if (!Array.isArray(list) || !list.every(offset => Number.isSafeInteger(offset))) throw 0
+      if (!Array.isArray(list) || !list.every(isOffset)) throw 0
     }
     return { incarnation, offsets: offsets as Offsets }
   } catch (cause) {
@@ -33,10 +34,15 @@ export function decodePosition(token: string): Position {
   }
 }
 
-/** True when `reached` has everything that `wanted` has; topics not read here do not count. */
+const isOffset = (offset: unknown) => offset === null || Number.isSafeInteger(offset)
+
+/** True when `reached` has everything that `wanted` has; what is not read here does not count. */
 export function covers(reached: Offsets, wanted: Offsets): boolean {
   return Object.entries(wanted).every(([topic, offsets]) => {
     const mine = reached[topic]
-    return mine === undefined || offsets.every((offset, i) => (mine[i] ?? 0) >= offset)
+    return (
+      mine === undefined ||
+      offsets.every((offset, i) => offset === null || mine[i] == null || mine[i] >= offset)
+    )
   })
 }

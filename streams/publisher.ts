@@ -4,11 +4,12 @@
  */
 import type { Database, DatabaseReader } from '../log/database.ts'
 import { committedRows } from '../state/committed-rows.ts'
-import { type Assembly, storeInDatabase } from './assembly.ts'
+import type { Assembly } from './assembly.ts'
 import { Cut } from './cut.ts'
 import type { CutDescription } from './epoch.ts'
 import { assert } from './errors.ts'
 import type { Plan } from './plan.ts'
+import { storeInDatabase } from './task-parts.ts'
 import { ViewRows } from './view-rows.ts'
 import type { ViewChange, ViewUpdate } from './views.ts'
 
@@ -46,9 +47,9 @@ export class Publisher {
     return this.#rows.get(name)
   }
 
-  /** Partitions of a view, for reading it. */
-  partitions(view: string): number {
-    return this.cut.watermarks.get(view)!.length
+  /** Partitions of a view that are here, for reading it. */
+  partitions(view: string): number[] {
+    return [...this.cut.watermarks.get(view)!.keys()]
   }
 
   /** Starts (again) from what an assembly has restored; followers begin anew. */
@@ -100,13 +101,13 @@ export class Publisher {
     for (const view of this.#listeners.keys()) {
       const rows = this.#rows.get(view)!
       const list: ViewChange[] = []
-      sealed.watermarks.get(view)!.forEach((watermarkMs, partition) => {
-        const store = this.#assembly!.rowStore<unknown>(rows.view.store, partition)
+      for (const [partition, watermarkMs] of sealed.watermarks.get(view)!) {
+        const store = this.#assembly!.rowStore<unknown>(rows.view.store, partition)!
         for (const { key, value } of store.sealedChanges()) {
           const row = value === undefined ? undefined : rows.row(key, value, watermarkMs)
           list.push(row ? { op: 'upsert', row } : { op: 'delete', row: rows.identity(key) })
         }
-      })
+      }
       changes.set(view, list)
     }
     return changes
@@ -117,15 +118,14 @@ export class Publisher {
     const rows = this.#rows.get(view)!
     const cut = this.cut
     const list: ViewChange[] = []
-    const marks = cut.watermarks.get(view)!
-    for (let partition = 0; partition < marks.length; partition++) {
-      const beforeMs = before.watermarks.get(view)?.[partition] ?? Number.NEGATIVE_INFINITY
-      const range = rows.closedRange(beforeMs, marks[partition]!)
+    for (const [partition, watermarkMs] of cut.watermarks.get(view)!) {
+      const beforeMs = before.watermarks.get(view)?.get(partition) ?? Number.NEGATIVE_INFINITY
+      const range = rows.closedRange(beforeMs, watermarkMs)
       if (range === undefined) continue
       const reader = this.reader(view, partition, cut.snapshot)
       for await (const chunk of reader.scan(range)) {
         for (const { key, value } of chunk) {
-          const row = rows.row(key, value, marks[partition]!)
+          const row = rows.row(key, value, watermarkMs)
           if (row !== undefined) list.push({ op: 'upsert', row })
         }
       }

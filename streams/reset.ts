@@ -6,7 +6,8 @@
 import type { Database } from '../log/database.ts'
 import type { EventLog } from '../log/port.ts'
 import { forgetFingerprint } from '../state/fingerprint.ts'
-import { deadLetterTopic, storeInDatabase } from './assembly.ts'
+import { deadLetterTopic } from './assembly.ts'
+import { storeInDatabase } from './task-parts.ts'
 
 export interface ResetReport {
   /** Topics deleted. */

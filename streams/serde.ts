@@ -3,8 +3,10 @@
  * (`state/keys.ts`): it is the record key on the wire, the row key in stores and what the
  * partitioner hashes. Values are whatever the codec writes.
  */
+import { deserialize, serialize } from 'node:v8'
 import { decodeText, decodeTextFields, encodeText, encodeTextFields } from '../state/keys.ts'
 import type { Codec, RowKey } from '../state/port.ts'
+import { streamsError } from './errors.ts'
 
 export interface KeySerde<K> {
   /** Part of the state's identity: another name is another format. */
@@ -69,6 +71,43 @@ export function text(): ValueSerde<string> {
   return {
     encode: value => Buffer.from(value),
     decode: (bytes, start, end) => bytes.utf8Slice(start, end),
+  }
+}
+
+/**
+ * Any plain data: objects, arrays, primitives, `Map`, `Set`, `Date`, bytes. Node's own structured
+ * serialization, so `undefined` and `NaN` stay what they are. Throws VALUE_NOT_PLAIN on an
+ * instance of a class, whose type would be lost.
+ */
+export function plain(): ValueSerde<unknown> {
+  return {
+    encode(value) {
+      checkPlain(value, '')
+      return serialize(value)
+    },
+    decode: (bytes, start, end) => deserialize(bytes.subarray(start, end)),
+  }
+}
+
+const PLAIN = new Set<unknown>([Object.prototype, Array.prototype, Date.prototype, null])
+
+function checkPlain(value: unknown, path: string): void {
+  if (typeof value === 'function' || typeof value === 'symbol') {
+    throw streamsError('VALUE_NOT_PLAIN', { path: path || 'it', type: typeof value })
+  }
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return
+  if (value instanceof Map || value instanceof Set) {
+    for (const entry of value) checkPlain(entry, `${path}[…]`)
+    return
+  }
+  if (!PLAIN.has(Object.getPrototypeOf(value))) {
+    const type = value.constructor?.name ?? 'an unknown class'
+    throw streamsError('VALUE_NOT_PLAIN', { path: path || 'it', type })
+  }
+  for (const [name, inner] of Object.entries(value)) {
+    if (typeof inner === 'object' || typeof inner === 'function') {
+      checkPlain(inner, path === '' ? name : `${path}.${name}`)
+    }
   }
 }
 

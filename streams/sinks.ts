@@ -34,7 +34,7 @@ export function partitionOfKey(serde: KeySerde<unknown>, key: unknown, partition
   return partitionOf(bytes, start, end, partitions)
 }
 
-class PartitionWriter {
+export class PartitionWriter {
   readonly target: TopicPartition
   readonly builder = new RecordBatchBuilder()
   readonly full: Buffer[] = []
@@ -75,7 +75,8 @@ export class Sinks {
     this.#partitions = partitions
   }
 
-  #writer(topic: string, partition: number): PartitionWriter {
+  /** Where batches for a partition grow. */
+  writer(topic: string, partition: number): PartitionWriter {
     const id = `${topic}/${partition}`
     let writer = this.#writers.get(id)
     if (writer === undefined) {
@@ -93,7 +94,7 @@ export class Sinks {
       const encoded = value === null || value === undefined ? null : node.value.encode(value)
       const valueBytes = encoded && { bytes: encoded, start: 0, end: encoded.length }
       const partition = partitionOfKey(node.key, key, partitions)
-      const writer = this.#writer(node.topic, partition)
+      const writer = this.writer(node.topic, partition)
       const row = key === null || key === undefined ? null : keyBytes(node.key.encode(key))
       const size = (encoded?.length ?? 0) + (row?.end ?? 0) + 64
       writer.roomFor(size).append(batch.times[i]!, row, valueBytes, headersOf(batch, i))
@@ -120,7 +121,7 @@ export class Sinks {
     ]
     const headers = entries.map(([name, text]) => [name, Buffer.from(text)] as const)
     const size = value ? value.end - value.start : 0
-    this.#writer(topic, 0)
+    this.writer(topic, 0)
       .roomFor(size + 512)
       .append(Math.max(batch.times[index]!, 0), key ?? null, value ?? null, headers)
     this.recordsWritten++
@@ -136,7 +137,7 @@ export class Sinks {
   }
 }
 
-function headersOf(batch: Batch, i: number): HeaderSource | undefined {
+export function headersOf(batch: Batch, i: number): HeaderSource | undefined {
   const { columns } = batch
   if (columns === undefined) return undefined
   const row = batch.rows[i]!

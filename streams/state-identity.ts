@@ -1,8 +1,8 @@
 /** What a topology's stores hold, to be compared with what the database was written by. */
 import type { Fingerprint, StoreIdentity } from '../state/fingerprint.ts'
-import { storeInDatabase } from './assembly.ts'
 import { eventTimeStore } from './event-time.ts'
 import type { Plan } from './plan.ts'
+import { storeInDatabase } from './task-parts.ts'
 
 /** Version of the rows' own layout: key order, timed values, pending rows. */
 const FORMAT = 1

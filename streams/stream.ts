@@ -19,7 +19,7 @@ import {
 } from './processing.ts'
 import type { ProcessorStores } from './processor.ts'
 import { matchSequenceOf, type SequenceOptions } from './sequence.ts'
-import type { KeySerde, ValueSerde } from './serde.ts'
+import { type KeySerde, plain, type ValueSerde } from './serde.ts'
 import type { Table } from './table.ts'
 import { joinTable, type TableOptions, tableOf } from './tables.ts'
 import type { Edge, Topology } from './topology.ts'
@@ -31,10 +31,15 @@ export interface StreamOptions<K, V> {
   readonly value: ValueSerde<V>
 }
 
-/** Names an exchange and says how its keys are written. */
-export interface Grouping<K> {
+/** Names an exchange and says how its keys, and where need be its values, are written. */
+export interface Grouping<K, V = never> {
   readonly name: string
   readonly key: KeySerde<K>
+  /**
+   * For values that cross to another instance: the source's own while the values are unchanged,
+   * else `plain()`, unless given. Needed where values are instances of classes.
+   */
+  readonly value?: ValueSerde<V>
   readonly partitions?: number
 }
 
@@ -193,26 +198,27 @@ export class Stream<K, V> {
   }
 
   /** Moves each record to the task that owns its key's partition. */
-  repartition(grouping: Grouping<K>): Stream<K, V> {
+  repartition(grouping: Grouping<K, V>): Stream<K, V> {
     const from = this.edge.output === 'main' ? this : this.merge()
     const node = this.topology.add({
       kind: 'exchange',
       name: grouping.name,
       parents: [from.edge],
       key: grouping.key as KeySerde<unknown>,
+      value: (grouping.value ?? this.options?.value ?? plain()) as ValueSerde<unknown>,
       partitions: grouping.partitions,
     })
     const options = this.options && { ...this.options, key: grouping.key }
     return new Stream(this.topology, { node, output: 'main' }, options)
   }
 
-  groupBy<K2>(key: (value: V, key: K) => K2, grouping: Grouping<K2>): GroupedStream<K2, V> {
+  groupBy<K2>(key: (value: V, key: K) => K2, grouping: Grouping<K2, V>): GroupedStream<K2, V> {
     const stream = this.selectKey(key).repartition(grouping)
     return new GroupedStream(stream, grouping.key)
   }
 
   /** Groups by the key as it is; moves records only where the key was changed before. */
-  groupByKey(grouping: Grouping<K>): GroupedStream<K, V> {
+  groupByKey(grouping: Grouping<K, V>): GroupedStream<K, V> {
     return new GroupedStream(this.rekeyed ? this.repartition(grouping) : this, grouping.key)
   }
 

@@ -12,7 +12,7 @@ import { type InputProgress, Watermark } from './watermark.ts'
 /** What a task hands its results to. */
 export interface TaskSurroundings {
   /** A batch for an exchange whose receiving end is in another sub-topology. */
-  exchange(node: ExchangeNode, batch: Batch): void
+  exchange(node: ExchangeNode, fromPartition: number, batch: Batch): void
   /** Watermark of this task along that edge. */
   exchangeProgress(node: ExchangeNode, fromPartition: number, progress: InputProgress): void
   sink(node: SinkNode, partition: number, batch: Batch): void
@@ -228,7 +228,9 @@ export class Task {
     for (const child of runtime.children.get('main') ?? []) {
       child.runtime.receive(batch, child.port)
     }
-    for (const exchange of runtime.exchanges) this.#surroundings.exchange(exchange, batch)
+    for (const exchange of runtime.exchanges) {
+      this.#surroundings.exchange(exchange, this.partition, batch)
+    }
   }
 
   /** Counts a dropped record and sends it on, to the side output or to the dead letters. */

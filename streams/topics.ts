@@ -1,9 +1,10 @@
 /** The topics an application needs: inputs are checked or created, internal ones created. */
 import type { EventLog, TopicConfig } from '../log/port.ts'
-import { changelogTopic, deadLetterTopic, storesOf } from './assembly.ts'
+import { deadLetterTopic } from './assembly.ts'
 import type { EngineSettings } from './environment.ts'
 import { streamsError } from './errors.ts'
 import { planTopology } from './plan.ts'
+import { changelogTopic, storesOf } from './task-parts.ts'
 import type { Topology } from './topology.ts'
 
 /**
@@ -12,12 +13,17 @@ import type { Topology } from './topology.ts'
  */
 const KEPT: Partial<TopicConfig> = { retentionMs: -1 }
 
+export interface TopicOptions {
+  readonly log: EventLog
+  readonly topology: Topology
+  readonly settings: EngineSettings
+  /** Changelogs are created here; a group creates its own. */
+  readonly internal: boolean
+}
+
 /** Partition count of every topic the topology reads or writes. */
-export async function prepareTopics(
-  log: EventLog,
-  topology: Topology,
-  settings: EngineSettings,
-): Promise<Map<string, number>> {
+export async function prepareTopics(options: TopicOptions): Promise<Map<string, number>> {
+  const { log, topology, settings, internal } = options
   const partitions = new Map<string, number>()
   const ensure = async (name: string, wanted: number | undefined, missing: string) => {
     const found = await log.describeTopic(name)
@@ -32,6 +38,7 @@ export async function prepareTopics(
     await ensure(node.topic, settings.createPartitions, node.topic)
   }
   await ensure(deadLetterTopic(topology.application), 1, '')
+  if (!internal) return partitions
   const plan = planTopology(topology, partitions)
   for (const subTopology of plan.subTopologies) {
     for (const store of storesOf(plan, subTopology)) {

@@ -51,6 +51,8 @@ export interface OperatorNode extends NodeBase {
 export interface ExchangeNode extends NodeBase {
   readonly kind: 'exchange'
   readonly key: KeySerde<unknown>
+  /** How values are written where an edge leads to another instance. */
+  readonly value: ValueSerde<unknown>
   /** Absent: as many as the upstream sub-topology has. */
   readonly partitions: number | undefined
 }

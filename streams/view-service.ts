@@ -98,11 +98,12 @@ class EngineViews implements ViewService {
     const range = rows.range(query)
     const marks = cut.watermarks.get(view)!
     const gte = after === undefined ? range.gte : `${after}\0`
-    const sources = marks.map((_, partition) =>
+    const times = [...marks.values()]
+    const sources = [...marks.keys()].map(partition =>
       flatten(this.#publisher.reader(view, partition, cut.snapshot).scan({ ...range, gte })),
     )
     for await (const { key, value, source } of mergeByKey(sources)) {
-      const row = rows.row(key, value, marks[source]!)
+      const row = rows.row(key, value, times[source]!)
       if (row !== undefined) yield { key, row }
     }
   }
@@ -121,7 +122,7 @@ class EngineViews implements ViewService {
     )
     const cut = this.#publisher.cut.retain()
     try {
-      for (let partition = 0; partition < this.#publisher.partitions(view); partition++) {
+      for (const partition of this.#publisher.partitions(view)) {
         const reader = this.#publisher.reader(view, partition, cut.snapshot)
         const [stored] = await reader.getMany([encoded])
         const row = stored === undefined ? undefined : rows.row(encoded, stored, 0)

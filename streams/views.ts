@@ -77,7 +77,15 @@ export interface ViewSubscription {
 }
 
 /** Where a task is in its life; `detail` is a sentence for people. */
-export type TaskState = 'starting' | 'restoring' | 'running' | 'draining' | 'stopped' | 'failed'
+export type TaskState =
+  | 'starting'
+  | 'restoring'
+  | 'running'
+  /** Runs elsewhere; its state is kept here, too. */
+  | 'standby'
+  | 'draining'
+  | 'stopped'
+  | 'failed'
 
 export interface TaskStatus {
   readonly task: string

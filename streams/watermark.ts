@@ -7,6 +7,7 @@
 export class Watermark {
   readonly #times: Float64Array
   readonly #idle: Uint8Array
+  readonly #positions: (Positions | undefined)[] = []
   #timeMs = Number.NEGATIVE_INFINITY
   #allIdle = false
 
@@ -29,13 +30,16 @@ export class Watermark {
   }
 
   input(index: number): InputProgress {
-    return { timeMs: this.#times[index]!, idle: this.#idle[index] === 1 }
+    const positions = this.#positions[index]
+    const progress = { timeMs: this.#times[index]!, idle: this.#idle[index] === 1 }
+    return positions === undefined ? progress : { ...progress, positions }
   }
 
   /** What an input says of itself; a time behind what it said before is ignored. */
   set(index: number, progress: InputProgress): void {
     if (progress.timeMs > this.#times[index]!) this.#times[index] = progress.timeMs
     this.#idle[index] = progress.idle ? 1 : 0
+    this.#positions[index] = progress.positions
   }
 
   /** Takes the minimum again. True when it moved forward. */
@@ -60,7 +64,22 @@ export class Watermark {
   }
 }
 
+/** Source partitions by their place in the plan's origins -> next offset to process. */
+export type Positions = ReadonlyMap<number, number>
+
 export interface InputProgress {
   readonly timeMs: number
   readonly idle: boolean
+  /** How far the input's sources are processed; only along edges that lead to other instances. */
+  readonly positions?: Positions
+}
+
+export function sameProgress(a: InputProgress, b: InputProgress): boolean {
+  if (a.timeMs !== b.timeMs || a.idle !== b.idle) return false
+  if (a.positions === b.positions) return true
+  if (a.positions?.size !== b.positions?.size) return false
+  for (const [source, offset] of a.positions ?? []) {
+    if (b.positions!.get(source) !== offset) return false
+  }
+  return true
 }

@@ -1,6 +1,7 @@
 /** Fetching: all partitions at one moment, waiting for data where there is none. */
 import type { Database } from '../database.ts'
 import type { FetchRequest, FetchResponse, LogEnvironment } from '../port.ts'
+import { offsetAfter } from '../record-batch.ts'
 import type { Partition } from './partition.ts'
 import { readBytes } from './reader.ts'
 
@@ -79,6 +80,7 @@ function fetchOne(host: FetchHost, request: FetchRequest): FetchResponse | Promi
     topic,
     partition: number,
     bytes,
+    nextOffset: offsetAfter(bytes, offset),
     startOffset,
     endOffset,
     error,

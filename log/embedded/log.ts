@@ -251,7 +251,7 @@ class DatabaseLog implements EmbeddedLog, WriterHost {
     this.checkOpen()
     return targets.map(target => {
       const { startOffset, endOffset } = this.partition(target)
-      return { startOffset, endOffset }
+      return { startOffset, endOffset, highWatermark: endOffset }
     })
   }
 

@@ -3,11 +3,11 @@ import type { EventLog } from '../../log/port.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
 import type { Assembly } from '../../streams/assembly.ts'
-import type { Batch } from '../../streams/batch.ts'
 import { Collector } from '../../streams/collector.ts'
 import { defaultSettings } from '../../streams/environment.ts'
 import { text, textKey } from '../../streams/serde.ts'
 import { SourcePartition } from '../../streams/source-partition.ts'
+import { NodeRuntime } from '../../streams/task.ts'
 import type { SourceNode } from '../../streams/topology.ts'
 
 const hourMs = 3_600_000
@@ -15,31 +15,28 @@ const node = { id: 0, topic: 'orders', key: textKey(), value: text() } as unknow
 
 /** Partitions that hold records at these times, and the rounds that a collector makes of them. */
 function roundsOf(partitions: readonly (readonly number[])[]): number[][][] {
-  const sources = partitions.map((times, partition) => {
-    const source = new SourcePartition(partition, node, partition)
+  let round: number[][] = []
+  const refuse = () => {
+    throw new Error('nothing is to be refused')
+  }
+  const inputs = partitions.map((times, partition) => {
+    const runtime = new NodeRuntime(node, undefined, 1)
+    runtime.receive = batch => {
+      round[partition] = [...batch.times]
+    }
+    const refusals = { reject: refuse, rejectBatch: refuse }
+    const source = new SourcePartition({ index: partition, node, partition, runtime, refusals })
     const builder = new RecordBatchBuilder()
     for (const time of times) builder.append(time, null, bytesOf('x'))
     const { runs, nextOffset } = decodeBatches(builder.finish(), { fromOffset: 0 })
     for (const columns of runs) source.offer(columns, nextOffset)
     return source
   })
-  let round: number[][] = []
-  const sourceTask = (source: SourcePartition) => ({
-    runtime: () => ({
-      receive: (batch: Batch) => void (round[source.index] = [...batch.times]),
-      watermark: { set: () => {} },
-    }),
-  })
-  const refuse = () => {
-    throw new Error('nothing is to be refused')
-  }
   const collector = new Collector({
-    assembly: { sources, sourceTask } as unknown as Assembly,
+    assembly: { inputs } as unknown as Assembly,
     log: {} as EventLog,
     settings: defaultSettings,
     clock: () => Date.UTC(2026, 0, 1),
-    onReject: refuse,
-    onBroken: refuse,
   })
   const rounds: number[][][] = []
   while (collector.collect()) {

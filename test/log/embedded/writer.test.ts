@@ -93,7 +93,7 @@ describe('a write that the database refuses', () => {
     refuseOnce()
     const both = [append(log, p0, 'b=2'), append(log, p1, 'c=3')]
     for (const each of both) expect(await codeOf(() => each)).toBe('LOG_WRITE_FAILED')
-    expect(await log.offsets([p0, p1])).toEqual([
+    expect(await log.offsets([p0, p1])).toMatchObject([
       { startOffset: 0, endOffset: 1 },
       { startOffset: 0, endOffset: 0 },
     ])

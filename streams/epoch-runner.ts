@@ -1,0 +1,230 @@
+/**
+ * Runs epochs over one assembly: collect, run to quiescence, seal, commit, apply, publish. While
+ * an epoch commits, the next one runs over its overlay. It also drains repartition topics, so
+ * that edges with both ends here can go in memory (law 5).
+ */
+import type { EventLog, GroupMember } from '../log/port.ts'
+import type { Assembly } from './assembly.ts'
+import { Collector } from './collector.ts'
+import type { EngineEnvironment, EngineSettings } from './environment.ts'
+import { applyEpoch, sealEpoch } from './epoch.ts'
+import { repartitionTopic } from './exchange-router.ts'
+import type { InputPartition } from './input-partition.ts'
+import type { Publisher } from './publisher.ts'
+import type { Task } from './task.ts'
+import type { ExchangeNode } from './topology.ts'
+
+/** Work done without a pause, before timers and sockets get their turn. */
+const WORK_MS_MAX = 2
+const FETCH_WAIT_MS = 200
+/** An edge is tried to be brought to memory when its topic holds no more than this for it. */
+const DRAIN_RECORDS_MAX = 10_000
+/** Input stands still meanwhile, so the attempt is given up and made again later. */
+const DRAIN_MS_MAX = 500
+
+export interface EpochRunnerOptions {
+  readonly assembly: Assembly
+  readonly log: EventLog
+  readonly settings: EngineSettings
+  readonly environment: EngineEnvironment
+  readonly publisher: Publisher
+  /** Who the instance is to its group now; throws when it is nobody. */
+  readonly member: () => GroupMember | undefined
+  readonly onEpoch: () => void
+}
+
+/** Which part of the assembly an epoch runs; all of it unless given. */
+interface Scope {
+  readonly inputs: readonly InputPartition[]
+  readonly tasks: readonly Task[]
+}
+
+export class EpochRunner {
+  readonly #options: EpochRunnerOptions
+  readonly #collector: Collector
+  #inFlight: Promise<void> | undefined
+  #fetching: Promise<void> | undefined
+  #punctuatedMs: number
+  #sealedMs = Number.NEGATIVE_INFINITY
+
+  constructor(options: EpochRunnerOptions) {
+    const { assembly, log, settings, environment } = options
+    this.#options = options
+    this.#punctuatedMs = environment.clock()
+    this.#collector = new Collector({ assembly, log, settings, clock: environment.clock })
+  }
+
+  get hasRecords(): boolean {
+    return this.#collector.hasRecords
+  }
+
+  get atEnd(): boolean {
+    return this.#collector.atEnd
+  }
+
+  /** Waits until something was fetched, then goes on fetching beside the epochs. */
+  async fetch(signal: AbortSignal): Promise<void> {
+    if (!this.hasRecords) {
+      const fetching = this.#fetching ?? this.#collector.fetch(FETCH_WAIT_MS, signal)
+      this.#fetching = undefined
+      await fetching
+    }
+    if (this.#fetching !== undefined) return
+    this.#fetching = this.#collector.fetch(FETCH_WAIT_MS, signal)
+    // Its failure is seen when it is awaited.
+    this.#fetching.catch(() => {})
+  }
+
+  /** Fetches what is there, without waiting for more. */
+  async fetchNow(): Promise<void> {
+    await this.#finishFetch()
+    await this.#collector.fetch(0)
+  }
+
+  async #finishFetch(): Promise<void> {
+    const fetching = this.#fetching
+    this.#fetching = undefined
+    await fetching
+  }
+
+  /** When the next epoch may be sealed: transactions have a price on a real log. */
+  pauseMs(nowMs: number): number {
+    return Math.max(0, this.#sealedMs + this.#options.settings.epochMsMin - nowMs)
+  }
+
+  /**
+   * Runs one epoch over what is buffered. Its commit goes on in the background; the one before
+   * has been committed and published when this seals. False when there was nothing to commit.
+   */
+  async epoch(scope?: Scope): Promise<boolean> {
+    const { assembly, environment, log, publisher } = this.#options
+    const { clock } = environment
+    const startedMs = clock()
+    const member = this.#options.member()
+    let changed = false
+    if (scope === undefined) {
+      changed = this.#collector.updateIdleness()
+      changed = this.#punctuate(startedMs) || changed
+    }
+    if (this.#collector.hasRecords) environment.reached?.('polled')
+    changed = (await this.#rounds(startedMs, changed, scope)) || changed
+    if (!changed) {
+      await this.settle()
+      return false
+    }
+    environment.reached?.('run')
+    await this.settle()
+    const sealed = sealEpoch({ assembly, log, wallTimeMs: clock(), member })
+    this.#sealedMs = startedMs
+    this.#options.onEpoch()
+    this.#inFlight = sealed.commit().then(async () => {
+      environment.reached?.('log-committed')
+      await publisher.publish(sealed, () => {
+        applyEpoch(assembly.stores)
+        environment.reached?.('store-applied')
+      })
+      environment.reached?.('published')
+    })
+    this.#inFlight.catch(() => {})
+    return true
+  }
+
+  /** Rounds of collecting and running until the epoch is full or there is nothing more. */
+  async #rounds(startedMs: number, changed: boolean, scope?: Scope): Promise<boolean> {
+    const { assembly, environment, settings } = this.#options
+    const { clock } = environment
+    const recordsMax = this.#recordsRead() + settings.epochRecordsMax
+    let yieldedMs = startedMs
+    let any = changed
+    for (let round = 0; ; round++) {
+      const collected = this.#collector.collect(scope?.inputs)
+      any ||= collected
+      if (!collected && (round > 0 || !any)) return any
+      for (const task of scope?.tasks ?? assembly.tasks) {
+        await task.run()
+        if (clock() - yieldedMs >= WORK_MS_MAX) {
+          await environment.yieldNow()
+          yieldedMs = clock()
+        }
+      }
+      const full = this.#recordsRead() >= recordsMax
+      if (full || clock() - startedMs >= settings.epochMsMax) return any
+    }
+  }
+
+  /** Resolves when the last epoch is committed and published; rejects when it failed. */
+  async settle(): Promise<void> {
+    const inFlight = this.#inFlight
+    await inFlight
+    if (this.#inFlight === inFlight) this.#inFlight = undefined
+  }
+
+  /** Ends what runs in the background, whatever comes of it. */
+  async abandon(): Promise<void> {
+    await this.#finishFetch().catch(() => {})
+    await this.#inFlight?.catch(() => {})
+    this.#inFlight = undefined
+  }
+
+  #recordsRead(): number {
+    let records = 0
+    for (const input of this.#options.assembly.inputs) records += input.recordsRead
+    return records
+  }
+
+  #punctuate(nowMs: number): boolean {
+    const { assembly, settings } = this.#options
+    if (nowMs - this.#punctuatedMs < settings.wallClockIntervalMs) return false
+    this.#punctuatedMs = nowMs
+    const tasks = assembly.tasks.filter(task => task.hasWallClock)
+    for (const task of tasks) task.punctuate(nowMs)
+    return tasks.length > 0
+  }
+
+  /**
+   * Brings edges with both ends here to memory: input stands still while the little that their
+   * topics hold is processed. Upstream exchanges go first, as their targets feed the others.
+   * True when an edge went over.
+   */
+  async drainExchanges(): Promise<boolean> {
+    let drained = false
+    for (const { node, targets } of this.#options.assembly.router.undrained()) {
+      const inputs = this.#targetInputs(node, targets)
+      const near = inputs.every(
+        ({ position, endOffset }) => endOffset - position <= DRAIN_RECORDS_MAX,
+      )
+      if (!near || !(await this.#drain(node, inputs))) return drained
+      this.#options.assembly.router.drained(node, targets)
+      drained = true
+    }
+    return drained
+  }
+
+  #targetInputs(node: ExchangeNode, targets: readonly number[]): InputPartition[] {
+    const { application } = this.#options.assembly.options.plan.topology
+    const topic = repartitionTopic(application, node.name)
+    return this.#options.assembly.inputs.filter(
+      input => input.topic === topic && targets.includes(input.partition),
+    )
+  }
+
+  async #drain(node: ExchangeNode, inputs: readonly InputPartition[]): Promise<boolean> {
+    const { assembly, environment, log } = this.#options
+    const giveUpMs = environment.clock() + DRAIN_MS_MAX
+    // All that tasks here have written is in the log, then its end is asked for.
+    await this.settle()
+    const ends = await log.offsets(inputs)
+    const tasks = assembly.tasks.filter(
+      task => task.has(node.id) && inputs.some(({ partition }) => partition === task.partition),
+    )
+    const missing = () => inputs.some((input, i) => input.position < ends[i]!.highWatermark)
+    while (missing()) {
+      if (environment.clock() >= giveUpMs) return false
+      await this.#finishFetch()
+      if (!inputs.some(input => input.hasRecords)) await this.#collector.fetch(FETCH_WAIT_MS / 4)
+      await this.epoch({ inputs, tasks })
+    }
+    await this.settle()
+    return true
+  }
+}

@@ -1,0 +1,39 @@
+/** The far end of an exchange: one partition of its repartition topic, as this instance reads it. */
+import type { RecordColumns } from '../log/record-columns.ts'
+import { Batch } from './batch.ts'
+import { streamsError } from './errors.ts'
+import { type ExchangeReader, readExchanged } from './exchange-records.ts'
+import { type BrokenBatch, InputPartition } from './input-partition.ts'
+import type { NodeRuntime } from './task.ts'
+import type { ExchangeNode } from './topology.ts'
+import type { InputProgress } from './watermark.ts'
+
+export class ExchangePartition extends InputPartition implements ExchangeReader {
+  readonly node: ExchangeNode
+
+  constructor(topic: string, partition: number, runtime: NodeRuntime) {
+    super(topic, partition, runtime)
+    this.node = runtime.node as ExchangeNode
+  }
+
+  /** Records before it are in the batch being filled, which the node gets before it closes. */
+  progress(upstream: number, progress: InputProgress): void {
+    const { watermark } = this.runtime
+    if (upstream >= watermark.inputs) throw new RangeError(`no upstream task ${upstream}`)
+    watermark.set(upstream, progress)
+  }
+
+  protected override batchOf(columns: RecordColumns): Batch {
+    return new Batch(columns)
+  }
+
+  protected override decode(batch: Batch, row: number): void {
+    readExchanged(this, batch.columns!, row, batch)
+  }
+
+  /** Nothing of an exchange may be left out: its records are in no other topic. */
+  protected override refuse({ offset, detail }: BrokenBatch): void {
+    const { topic, partition } = this
+    throw streamsError('EXCHANGE_BROKEN', { topic, partition, offset, reason: detail })
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * One partition of a topic that a task reads: fetched columns waiting and the position reached.
+ * What a record means is the subclass's: a source (`source-partition.ts`) or the far end of an
+ * exchange (`exchange-partition.ts`).
+ */
+import type { RecordColumns } from '../log/record-columns.ts'
+import type { Batch } from './batch.ts'
+import type { NodeRuntime } from './task.ts'
+
+/** Records at most in one batch: one task's turn, so that no partition starves the others. */
+export const BATCH_RECORDS_MAX = 2000
+
+export interface RejectedRecord {
+  readonly columns: RecordColumns
+  readonly row: number
+  readonly detail: string
+}
+
+/** A batch of the log that cannot be read. */
+export interface BrokenBatch {
+  readonly bytes: Buffer
+  readonly offset: number
+  readonly detail: string
+}
+
+export interface TakeOptions {
+  /** Records with a later timestamp stay for a later round. */
+  readonly untilMs: number
+  /** A timestamp beyond this is refused: it would close every window. */
+  readonly latestMs: number
+}
+
+interface Waiting {
+  readonly columns: RecordColumns | undefined
+  readonly broken?: BrokenBatch
+  readonly bytes: number
+  nextOffset: number
+}
+
+export abstract class InputPartition {
+  readonly topic: string
+  readonly partition: number
+  /** The node that takes the records. */
+  readonly runtime: NodeRuntime
+  /** Offset of the next record to process: what an epoch commits. */
+  position = 0
+  /** Offset of the next record to fetch. */
+  fetchOffset = 0
+  endOffset = 0
+  /** Wall time at which the log last said that there is nothing more. */
+  confirmedMs = Number.NEGATIVE_INFINITY
+  bufferedBytes = 0
+  recordsRead = 0
+  readonly #queue: Waiting[] = []
+  #cursor = 0
+
+  constructor(topic: string, partition: number, runtime: NodeRuntime) {
+    this.topic = topic
+    this.partition = partition
+    this.runtime = runtime
+  }
+
+  /** An empty batch for records of these columns. */
+  protected abstract batchOf(columns: RecordColumns): Batch
+
+  /** Adds record `row` of the batch's columns, or what it says. */
+  protected abstract decode(batch: Batch, row: number, options: TakeOptions): void
+
+  /** Tells of a batch that cannot be read. */
+  protected abstract refuse(broken: BrokenBatch): void
+
+  /** Hands the node a batch that `take` returned. */
+  deliver(batch: Batch): void {
+    this.runtime.receive(batch, 0)
+  }
+
+  get hasRecords(): boolean {
+    return this.#queue.length > 0
+  }
+
+  /** Everything in the log has been processed. */
+  get atEnd(): boolean {
+    return this.#queue.length === 0 && this.position >= this.endOffset
+  }
+
+  /** Offsets up to `nextOffset` hold no record for us: markers, aborted or broken batches. */
+  skipTo(nextOffset: number): void {
+    this.fetchOffset = nextOffset
+    const last = this.#queue.at(-1)
+    if (last === undefined) this.position = nextOffset
+    else last.nextOffset = nextOffset
+  }
+
+  /** Takes fetched records; `nextOffset` is where the fetch goes on. */
+  offer(columns: RecordColumns, nextOffset: number): void {
+    this.fetchOffset = nextOffset
+    const bytes = columns.bytes.length
+    this.bufferedBytes += bytes
+    this.#queue.push({ columns, nextOffset, bytes })
+  }
+
+  /** Takes a batch that cannot be read: it is refused when its turn comes. */
+  offerBroken(broken: BrokenBatch, nextOffset: number): void {
+    this.fetchOffset = nextOffset
+    this.#queue.push({ columns: undefined, broken, nextOffset, bytes: 0 })
+  }
+
+  /** Drops what was fetched and goes back to an offset. */
+  seek(offset: number): void {
+    this.#queue.length = 0
+    this.#cursor = 0
+    this.bufferedBytes = 0
+    this.position = offset
+    this.fetchOffset = offset
+  }
+
+  /** Timestamp of the next record, or Infinity; a broken batch is due at once. */
+  nextTimeMs(): number {
+    const head = this.#queue[0]
+    if (head === undefined) return Number.POSITIVE_INFINITY
+    return head.columns?.timestamps[this.#cursor] ?? Number.NEGATIVE_INFINITY
+  }
+
+  /** The next records up to `untilMs`, decoded; undefined when there is none. */
+  take(options: TakeOptions): Batch | undefined {
+    const head = this.#queue[0]
+    if (head === undefined || this.nextTimeMs() > options.untilMs) return undefined
+    const { columns } = head
+    if (columns === undefined) {
+      this.refuse(head.broken!)
+      this.#next(head)
+      return undefined
+    }
+    const batch = this.batchOf(columns)
+    const end = Math.min(columns.length, this.#cursor + BATCH_RECORDS_MAX)
+    let row = this.#cursor
+    for (; row < end && columns.timestamps[row]! <= options.untilMs; row++) {
+      this.decode(batch, row, options)
+    }
+    this.recordsRead += row - this.#cursor
+    this.#cursor = row
+    if (row < columns.length) this.position = columns.offsets[row]!
+    else this.#next(head)
+    return batch
+  }
+
+  #next(head: Waiting): void {
+    this.position = head.nextOffset
+    this.bufferedBytes -= head.bytes
+    this.#queue.shift()
+    this.#cursor = 0
+  }
+}

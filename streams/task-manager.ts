@@ -1,0 +1,262 @@
+/**
+ * Which tasks this instance holds. Without a membership these are all tasks of the plan, opened
+ * before anything runs. With one, the group decides: tasks are opened beside the running ones,
+ * join them at an epoch boundary, and are given up at one (laws 3, 15). Standbys keep copies of
+ * the state of tasks that run elsewhere.
+ */
+import type { Database } from '../log/database.ts'
+import { type Assignment, type Membership, noTasks, type TaskIds } from '../log/membership.ts'
+import type { EventLog } from '../log/port.ts'
+import { Assembly } from './assembly.ts'
+import type { EngineEnvironment, EngineSettings } from './environment.ts'
+import { MillraceError } from './errors.ts'
+import type { Plan } from './plan.ts'
+import type { Refusals } from './source-partition.ts'
+import { Standby } from './standby.ts'
+import type { DroppedRecord } from './task.ts'
+import { openTask, type TaskId, type TaskParts, taskName } from './task-parts.ts'
+import type { TaskStatus } from './views.ts'
+
+export interface TaskManagerOptions {
+  readonly plan: Plan
+  readonly log: EventLog
+  readonly database: Database
+  readonly environment: EngineEnvironment
+  readonly settings: EngineSettings
+  readonly membership: Membership | undefined
+  readonly topicPartitions: ReadonlyMap<string, number>
+  readonly onDrop: (record: DroppedRecord) => void
+  readonly refusals: Refusals
+  /** Something is to be done at the next epoch boundary. */
+  readonly onDue: () => void
+}
+
+/** Tasks opened at the same time: each reads a changelog. */
+const OPENING_MAX = 4
+const REOPEN_MS = 1000
+
+interface Opening {
+  readonly id: TaskId
+  readonly abort: AbortController
+  done: Promise<void>
+  detail: string
+  started: boolean
+  parts?: TaskParts
+  error?: unknown
+}
+
+export class TaskManager {
+  readonly assembly: Assembly
+  readonly #options: TaskManagerOptions
+  readonly #opening = new Map<string, Opening>()
+  readonly #standbys = new Map<string, Standby>()
+  #owned: Assignment = noTasks
+  #due = true
+
+  constructor(options: TaskManagerOptions) {
+    this.#options = options
+    const { plan, topicPartitions, onDrop, membership } = options
+    const remote = membership !== undefined
+    this.assembly = new Assembly({ plan, topicPartitions, remote, onDrop })
+  }
+
+  /** True when `reconcile` has something to do. */
+  get due(): boolean {
+    return this.#due
+  }
+
+  /** Every task that the instance should run is running. */
+  get complete(): boolean {
+    return this.#opening.size === 0 && this.#options.membership?.target !== undefined
+  }
+
+  wake(): void {
+    this.#due = true
+    this.#options.onDue()
+  }
+
+  statuses(): TaskStatus[] {
+    const running = this.assembly.tasks.map(task => {
+      return { task: task.name, state: 'running', detail: 'processing' } as const
+    })
+    const opening = [...this.#opening].map(([task, { detail }]) => {
+      return { task, state: 'restoring', detail } as const
+    })
+    const standbys = [...this.#standbys].map(([task, { detail }]) => {
+      return { task, state: 'standby', detail } as const
+    })
+    return [...running, ...opening, ...standbys]
+  }
+
+  /** Opens all tasks of the plan, one after the other, and runs them: there is no group. */
+  async takeAll(onProgress: (detail: string) => void): Promise<void> {
+    this.#due = false
+    for (const id of tasksOf(this.#options.plan)) {
+      this.assembly.attach(await this.#open(id, onProgress))
+    }
+  }
+
+  /**
+   * Does what the group says, as far as it can be done now. To be called at an epoch boundary
+   * with nothing in flight. True when the running tasks are others than before.
+   */
+  async reconcile(): Promise<boolean> {
+    this.#due = false
+    const membership = this.#options.membership!
+    const { target } = membership
+    if (target === undefined) return this.#giveUpAll()
+    const wanted = new Map(this.#tasks(target.active))
+    const copies = new Map([...this.#tasks(target.standby), ...this.#tasks(target.warmup)])
+    const gone = this.assembly.tasks.filter(task => !wanted.has(task.name))
+    for (const task of gone) this.assembly.detach(task)
+    await this.#closeOpening(name => !wanted.has(name))
+    await this.#closeStandbys(name => !copies.has(name))
+    for (const [name, id] of wanted) {
+      if (this.assembly.task(name) === undefined && !this.#opening.has(name)) this.#take(name, id)
+    }
+    for (const [name, id] of copies) if (!this.#standbys.has(name)) this.#follow(name, id)
+    this.#own(target)
+    const joined = this.#attachOpened()
+    this.#startOpening()
+    return joined || gone.length > 0
+  }
+
+  async #giveUpAll(): Promise<boolean> {
+    const { tasks } = this.assembly
+    for (const task of tasks) this.assembly.detach(task)
+    await this.#closeOpening(() => true)
+    await this.#closeStandbys(() => true)
+    this.#own(noTasks)
+    return tasks.length > 0
+  }
+
+  #own(owned: Assignment): void {
+    if (this.#owned === owned) return
+    this.#owned = owned
+    this.#options.membership!.own(owned)
+  }
+
+  #attachOpened(): boolean {
+    let joined = false
+    for (const [name, opening] of this.#opening) {
+      if (opening.error !== undefined) {
+        this.#opening.delete(name)
+        const { error } = opening
+        if (error instanceof MillraceError && error.recovery === 'stop') throw error
+        this.#options.environment.schedule(() => this.wake(), REOPEN_MS)
+      } else if (opening.parts !== undefined) {
+        this.#opening.delete(name)
+        this.assembly.attach(opening.parts)
+        joined = true
+      }
+    }
+    return joined
+  }
+
+  #take(name: string, id: TaskId): void {
+    this.#opening.set(name, {
+      id,
+      abort: new AbortController(),
+      done: Promise.resolve(),
+      detail: 'waiting for its turn to be restored',
+      started: false,
+    })
+  }
+
+  #startOpening(): void {
+    const all = [...this.#opening.values()]
+    let free = OPENING_MAX - all.filter(({ started }) => started).length
+    for (const opening of all) {
+      if (opening.started || free-- <= 0) continue
+      opening.started = true
+      const onProgress = (detail: string) => {
+        opening.detail = detail
+      }
+      opening.done = this.#open(opening.id, onProgress, opening.abort.signal).then(
+        parts => {
+          opening.parts = parts
+          this.wake()
+        },
+        error => {
+          opening.error = error
+          this.wake()
+        },
+      )
+    }
+  }
+
+  #open(
+    id: TaskId,
+    onProgress: (detail: string) => void,
+    signal?: AbortSignal,
+  ): Promise<TaskParts> {
+    const { plan, log, database, environment, settings, membership, refusals } = this.#options
+    return openTask(
+      {
+        plan,
+        log,
+        database,
+        refusals,
+        storeCacheBytes: settings.storeCacheBytes,
+        clock: environment.clock,
+        remote: membership !== undefined,
+        surroundings: this.assembly.surroundings,
+        onRestore: (task, store, position, end) => {
+          onProgress(`${task}: restoring ${store}, ${position} of ${end}`)
+          environment.reached?.('restore-mid')
+        },
+        reached: point => environment.reached?.(point),
+        ...(signal === undefined ? {} : { signal }),
+      },
+      id,
+    )
+  }
+
+  async #closeOpening(isLeaving: (name: string) => boolean): Promise<void> {
+    for (const [name, opening] of this.#opening) {
+      if (!isLeaving(name)) continue
+      opening.abort.abort(new Error(`${name} was given up`))
+      await opening.done
+      this.#opening.delete(name)
+    }
+  }
+
+  #follow(name: string, id: TaskId): void {
+    const { plan, log, database, environment, settings } = this.#options
+    const { storeCacheBytes } = settings
+    const { schedule } = environment
+    this.#standbys.set(name, new Standby({ plan, log, database, storeCacheBytes, schedule, id }))
+  }
+
+  async #closeStandbys(isLeaving: (name: string) => boolean): Promise<void> {
+    for (const [name, standby] of this.#standbys) {
+      if (!isLeaving(name)) continue
+      await standby.close()
+      this.#standbys.delete(name)
+    }
+  }
+
+  /** Ends everything that runs beside the epochs; the tasks hold nothing uncommitted. */
+  async close(): Promise<void> {
+    await this.#closeOpening(() => true)
+    await this.#closeStandbys(() => true)
+  }
+
+  #tasks(ids: TaskIds): [string, TaskId][] {
+    const { subTopologies } = this.#options.plan
+    return Object.entries(ids).flatMap(([name, partitions]) => {
+      const subTopology = subTopologies.find(sub => sub.name === name)
+      if (subTopology === undefined) return []
+      return partitions.map((partition): [string, TaskId] => {
+        const id = { subTopology, partition }
+        return [taskName(id), id]
+      })
+    })
+  }
+}
+
+function tasksOf(plan: Plan): TaskId[] {
+  return plan.subTopologies.flatMap(subTopology =>
+    Array.from({ length: subTopology.partitions }, (_, partition) => ({ subTopology, partition })),
+  )
+}

@@ -1,0 +1,215 @@
+/**
+ * One task with everything that is its own: stores, operators, event time and the partitions it
+ * reads. Opening it restores it, in the order of law 3: offsets until they are stable, then the
+ * changelogs to their high watermark, then event time.
+ */
+import type { Database } from '../log/database.ts'
+import type { EventLog, TopicPartition } from '../log/port.ts'
+import { openAppendStore } from '../state/append-store.ts'
+import type { AppendStore, RowStore, Store } from '../state/port.ts'
+import { openRowStore } from '../state/row-store.ts'
+import type { CrashPoint } from './environment.ts'
+import { assert } from './errors.ts'
+import { EventTime, eventTimeStore, progressCodec } from './event-time.ts'
+import { ExchangePartition } from './exchange-partition.ts'
+import { repartitionTopic } from './exchange-router.ts'
+import type { InputPartition } from './input-partition.ts'
+import type { Operator, OperatorContext, StoreSpec } from './operator.ts'
+import type { Plan, SubTopology } from './plan.ts'
+import { type Refusals, SourcePartition } from './source-partition.ts'
+import { Task, type TaskSurroundings } from './task.ts'
+import type { InputProgress } from './watermark.ts'
+
+export function changelogTopic(application: string, store: string): string {
+  return `${application}-${store}-changelog`
+}
+
+/** Name of a store in the database, which applications share. */
+export function storeInDatabase(application: string, store: string): string {
+  return `${application}.${store}`
+}
+
+/** Stores of a sub-topology, its event time first. */
+export function storesOf(plan: Plan, subTopology: SubTopology): StoreSpec[] {
+  const specs: StoreSpec[] = [
+    { kind: 'rows', name: eventTimeStore(subTopology.name), codec: progressCodec as never },
+  ]
+  for (const id of subTopology.nodes) {
+    const node = plan.topology.nodes[id]!
+    if (node.kind === 'operator') specs.push(...node.stores)
+  }
+  return specs
+}
+
+export interface TaskId {
+  readonly subTopology: SubTopology
+  readonly partition: number
+}
+
+export function taskName({ subTopology, partition }: TaskId): string {
+  return `${subTopology.name}/${partition}`
+}
+
+export interface StoreOptions {
+  readonly plan: Plan
+  readonly log: EventLog
+  readonly database: Database
+  readonly storeCacheBytes: number
+}
+
+export interface TaskOptions extends StoreOptions {
+  readonly clock: () => number
+  /** Exchanges have repartition topics. */
+  readonly remote: boolean
+  readonly surroundings: TaskSurroundings
+  readonly refusals: Refusals
+  readonly onRestore: (task: string, store: string, position: number, end: number) => void
+  readonly reached: (point: CrashPoint) => void
+  /** Given up before it is open: the restore ends with the signal's reason. */
+  readonly signal?: AbortSignal
+}
+
+export interface TaskParts {
+  readonly task: Task
+  /** By the name of their spec. */
+  readonly stores: ReadonlyMap<string, Store>
+  readonly eventTime: EventTime
+  readonly inputs: readonly InputPartition[]
+}
+
+/** What each store of each task may cache, so that more stores do not take more memory. */
+function cacheShare(plan: Plan, storeCacheBytes: number): number {
+  let stores = 0
+  for (const sub of plan.subTopologies) stores += sub.partitions * storesOf(plan, sub).length
+  return Math.floor(storeCacheBytes / stores)
+}
+
+/** The stores of a task, not restored. */
+export async function openStores(
+  { plan, log, database, storeCacheBytes }: StoreOptions,
+  { subTopology, partition }: TaskId,
+): Promise<Map<string, Store>> {
+  const share = cacheShare(plan, storeCacheBytes)
+  const { application } = plan.topology
+  const stores = new Map<string, Store>()
+  for (const spec of storesOf(plan, subTopology)) {
+    const topic = changelogTopic(application, spec.name)
+    const name = storeInDatabase(application, spec.name)
+    const shared = { name, partition, database, log, changelog: { topic, partition } }
+    const store: Store =
+      spec.kind === 'rows'
+        ? await openRowStore({ ...shared, codec: spec.codec, cacheBytesMax: share })
+        : await openAppendStore({ ...shared, segmentMs: spec.segmentMs, memoryBytesMax: share })
+    stores.set(spec.name, store)
+  }
+  return stores
+}
+
+export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskParts> {
+  const { plan, log, signal, onRestore } = options
+  const { subTopology, partition } = id
+  const starts = await startOffsets(log, plan.topology.application, topicsRead(options, id))
+  const stores = await openStores(options, id)
+  for (const [name, store] of stores) {
+    await store.restore((position, end) => {
+      signal?.throwIfAborted()
+      onRestore(taskName(id), name, position, end)
+    })
+    signal?.throwIfAborted()
+  }
+  const task = buildTask(options, id, stores)
+  const eventTime = new EventTime(
+    task,
+    stores.get(eventTimeStore(subTopology.name)) as RowStore<InputProgress>,
+  )
+  await eventTime.load()
+  const inputs: InputPartition[] = []
+  for (const { node } of task.runtimes) {
+    const runtime = task.runtime(node.id)
+    if (node.kind === 'source') {
+      const index = plan.origins.findIndex(
+        origin => origin.topic === node.topic && origin.partition === partition,
+      )
+      const { refusals } = options
+      const source = new SourcePartition({ index, node, partition, runtime, refusals })
+      source.resumeEventTime()
+      inputs.push(source)
+    } else if (node.kind === 'exchange' && options.remote) {
+      const topic = repartitionTopic(plan.topology.application, node.name)
+      inputs.push(new ExchangePartition(topic, partition, runtime))
+    }
+  }
+  for (const input of inputs) {
+    const { offset, endOffset } = starts.get(input.topic)!
+    input.seek(offset)
+    input.endOffset = endOffset
+  }
+  return { task, stores, eventTime, inputs }
+}
+
+/** The partitions that a task reads, of sources and of exchanges with topics. */
+export function topicsRead({ plan, remote }: Pick<TaskOptions, 'plan' | 'remote'>, id: TaskId) {
+  const topics: TopicPartition[] = []
+  const { partition } = id
+  for (const nodeId of id.subTopology.nodes) {
+    const node = plan.topology.nodes[nodeId]!
+    if (node.kind === 'source') topics.push({ topic: node.topic, partition })
+    if (node.kind === 'exchange' && remote) {
+      topics.push({ topic: repartitionTopic(plan.topology.application, node.name), partition })
+    }
+  }
+  return topics
+}
+
+/** Where to go on: the committed offsets, or the start of the log where none was committed. */
+async function startOffsets(log: EventLog, group: string, targets: readonly TopicPartition[]) {
+  const committed = await log.committed(group, targets)
+  const ranges = await log.offsets(targets)
+  return new Map(
+    targets.map(({ topic }, i) => {
+      const { startOffset, endOffset } = ranges[i]!
+      return [topic, { offset: committed[i]?.offset ?? startOffset, endOffset }]
+    }),
+  )
+}
+
+function buildTask(
+  { plan, clock, surroundings, reached }: TaskOptions,
+  { subTopology, partition }: TaskId,
+  stores: ReadonlyMap<string, Store>,
+): Task {
+  const { topology } = plan
+  const operators = new Map<number, Operator>()
+  let task: Task | undefined
+  const store = (name: string): Store => {
+    const found = stores.get(name)
+    assert(found !== undefined, `the store ${name} is one of its task's`)
+    return found
+  }
+  for (const id of subTopology.nodes) {
+    const node = topology.nodes[id]!
+    if (node.kind !== 'operator') continue
+    const context: OperatorContext = {
+      partition,
+      observed: topology.observed(id),
+      rowStore: <V>(name: string) => store(name) as RowStore<V>,
+      appendStore: name => store(name) as AppendStore,
+      watermarkMs: () => task!.runtime(id).closedMs,
+      wallTimeMs: clock,
+      reached,
+    }
+    operators.set(id, node.create(context))
+  }
+  const exchangeInputs = new Map(
+    [...plan.exchanges].map(([id, { from }]) => [id, from.partitions] as const),
+  )
+  task = new Task({
+    subTopology,
+    nodes: topology.nodes,
+    partition,
+    operators,
+    exchangeInputs,
+    surroundings,
+  })
+  return task
+}
