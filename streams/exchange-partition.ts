@@ -1,4 +1,4 @@
-/** The far end of an exchange: one partition of its repartition topic, as this instance reads it. */
+/** The far end of an exchange: a partition of its repartition topic, as this instance reads it. */
 import type { RecordColumns } from '../log/record-columns.ts'
 import { Batch } from './batch.ts'
 import { streamsError } from './errors.ts'

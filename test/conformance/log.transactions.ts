@@ -129,7 +129,9 @@ function orderFacts(current: () => EventLog): void {
   test('what was acknowledged is visible at once', async () => {
     for (let i = 0; i < 20; i++) {
       const { nextOffset } = await append(current(), p0, `k=${i}`)
-      expect(await current().offsets([p0])).toMatchObject([{ startOffset: 0, endOffset: nextOffset }])
+      expect(await current().offsets([p0])).toMatchObject([
+        { startOffset: 0, endOffset: nextOffset },
+      ])
       expect(await readAll(current(), p0, i)).toEqual([`${i} k=${i}`])
     }
   })

@@ -151,7 +151,10 @@ describe('append store', () => {
     await epoch(world, store)
     const trimmedTo = (startOffset: number) =>
       vi.waitFor(async () =>
-        expect((await world.log!.offsets([CHANGELOG]))[0]).toMatchObject({ startOffset, endOffset: 3 }),
+        expect((await world.log!.offsets([CHANGELOG]))[0]).toMatchObject({
+          startOffset,
+          endOffset: 3,
+        }),
       )
     await trimmedTo(1)
     expect(store.expire(Number.NEGATIVE_INFINITY)).toBe(0)

@@ -68,7 +68,7 @@ const table: readonly (readonly [RegExp, FolderRule])[] = [
     {
       files: [logPorts, /^state\/(?!rocksdb\.ts|memory-database\.ts)[^/]+\.ts$/],
       packages: [/^typebox(\/|$)/, /^@opentelemetry\/api$/],
-      builtins: ['crypto'],
+      builtins: ['crypto', 'v8'],
     },
   ],
   [
