@@ -176,6 +176,26 @@ export function readBatchHeaders(bytes: Buffer, verify = false): BatchHeader[] {
 }
 
 /**
+ * Where to read on after whole batches, by their headers alone; `otherwise` when there is none or
+ * they are not framed. Nothing is verified.
+ */
+export function offsetAfter(bytes: Buffer, otherwise: number): number {
+  let last = -1
+  try {
+    for (let end = 0; end >= 0 && end < bytes.length; ) {
+      const start = end
+      end = batchEnd(bytes, start)
+      if (end >= 0) last = start
+    }
+  } catch {
+    return otherwise
+  }
+  if (last < 0) return otherwise
+  const delta = bytes.readInt32BE(last + AT.lastOffsetDelta)
+  return Math.max(otherwise, readInt64(bytes, last + AT.baseOffset) + delta + 1)
+}
+
+/**
  * A control record is fixed in shape: length, attributes, two deltas of one byte, key length 4.
  * Control batches are never compressed.
  */

@@ -1,9 +1,10 @@
 /**
- * Brings a store up to its changelog. It reads by position to the end captured first, and writes
- * what it read and the position reached in one batch, so it goes on where it was stopped.
+ * Brings a store up to its changelog. It reads by position to the high watermark captured first
+ * (law 3: what ended below it may be committed elsewhere already), and writes what it read and
+ * the position reached in one batch, so it goes on where it was stopped.
  */
 import type { Database, WriteBatch } from '../log/database.ts'
-import type { EventLog, TopicPartition } from '../log/port.ts'
+import type { EventLog, FetchResponse, TopicPartition } from '../log/port.ts'
 import { appliedOffset, writeAppliedOffset } from './applied-offset.ts'
 import { stateError } from './errors.ts'
 
@@ -24,36 +25,59 @@ export interface ReplaySteps {
 }
 
 const FETCH_BYTES = 4 * 1024 * 1024
+const WAIT_MS = 1000
+/** Waits for one transaction that is still open: five minutes, far beyond any of ours. */
+const WAITS_MAX = 300
 
-/** Throws RESTORE_STUCK when the log gives nothing more before its end. */
+/** Throws RESTORE_STUCK when the log gives nothing more before the end. */
 export async function replayChangelog(options: ReplayOptions, steps: ReplaySteps): Promise<void> {
   const { store, log, changelog, database, onProgress } = options
   const [range] = await log.offsets([changelog])
-  const { startOffset, endOffset } = range!
+  const { startOffset, highWatermark } = range!
   const applied = await appliedOffset(database, store)
   let position = Math.max(applied, startOffset)
-  if (applied > endOffset) {
+  if (applied > highWatermark) {
     const batch = database.batch()
     steps.clear(batch)
     writeAppliedOffset(batch, store, 0)
     await batch.commit()
     position = startOffset
   }
-  while (position < endOffset) {
-    const [response] = await log.fetch([{ ...changelog, offset: position, bytesMax: FETCH_BYTES }])
-    const batch = database.batch()
-    try {
-      const { next, committed } = steps.read(response!.bytes, position, batch)
-      if (next <= position) {
-        throw stateError('RESTORE_STUCK', { ...changelog, position, endOffset })
-      }
-      writeAppliedOffset(batch, store, next)
-      await batch.commit()
-      committed?.()
-      position = next
-    } finally {
-      batch.discard()
+  for (let waits = 0; position < highWatermark; ) {
+    const request = { ...changelog, offset: position, bytesMax: FETCH_BYTES }
+    const [response] = await log.fetch([request], { waitMsMax: WAIT_MS })
+    const next = await replayResponse(options, steps, response!, position)
+    if (next > position) waits = 0
+    else if (!mayGoOn(response!, highWatermark) || ++waits === WAITS_MAX) {
+      throw stateError('RESTORE_STUCK', { ...changelog, position, endOffset: highWatermark })
     }
-    onProgress?.(position, endOffset)
+    position = next
+    onProgress?.(position, highWatermark)
+  }
+}
+
+/** Nothing came: is there something that a reader may get to see later? */
+function mayGoOn({ error, pending, endOffset }: FetchResponse, highWatermark: number): boolean {
+  return error === undefined && (pending === true || endOffset < highWatermark)
+}
+
+/** Writes what came with the position that it leads to; returns that. */
+async function replayResponse(
+  { store, database }: ReplayOptions,
+  steps: ReplaySteps,
+  response: FetchResponse,
+  position: number,
+): Promise<number> {
+  if (response.bytes.length === 0 && response.nextOffset <= position) return position
+  const batch = database.batch()
+  try {
+    const read = steps.read(response.bytes, position, batch)
+    const next = Math.max(read.next, response.nextOffset)
+    writeAppliedOffset(batch, store, next)
+    await batch.commit()
+    read.committed?.()
+    return next
+  } finally {
+    batch.discard()
   }
 }
