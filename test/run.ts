@@ -9,6 +9,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ensureDebianPackages } from './support/debian.ts'
+import { fetchAll, whatIsMissing } from './support/kafka/jars.ts'
 import { packageSteps } from './support/package-steps.ts'
 import { endGroups, endStrays, runProcess } from './support/processes.ts'
 import { type Counts, countReport, isContinuousIntegration, totalLine } from './support/totals.ts'
@@ -60,6 +61,7 @@ async function runTests(filters: readonly string[]): Promise<void> {
 async function main(filters: readonly string[]): Promise<void> {
   if (filters.length > 0) return runTests(filters)
   await ensureDebianPackages(print)
+  if (whatIsMissing() === undefined) await fetchAll(print)
   await step('types', 'tsc', ['--noEmit'])
   await step('format and lint', 'biome', ['check', '--error-on-warnings', '.'])
   await runTests([])

@@ -48,9 +48,19 @@ const needs: readonly Need[] = [
   },
 ]
 
-/** Installs what is missing, or says what to install; resolves with what is still missing. */
-export async function ensureDebianPackages(print: (line: string) => void): Promise<Need[]> {
-  const missing = needs.filter(need => !need.present())
+/** What Kafka needs of them. */
+export const kafkaPackages: readonly string[] = ['default-jre-headless', 'maven']
+
+/**
+ * Installs what is missing of these packages, of all unless given, or says what to install;
+ * resolves with what is still missing.
+ */
+export async function ensureDebianPackages(
+  print: (line: string) => void,
+  wanted: readonly string[] = needs.map(need => need.debianPackage),
+): Promise<Need[]> {
+  const asked = needs.filter(need => wanted.includes(need.debianPackage))
+  const missing = asked.filter(need => !need.present())
   if (missing.length === 0) return []
   const names = missing.map(need => need.debianPackage)
   const apt = findExecutable('apt-get')
@@ -62,7 +72,7 @@ export async function ensureDebianPackages(print: (line: string) => void): Promi
     const { code, output } = await runProcess(apt, args, { timeoutMs: 1_200_000, env })
     if (code !== 0) print(output.split('\n').slice(-20).join('\n'))
   }
-  const still = needs.filter(need => !need.present())
+  const still = asked.filter(need => !need.present())
   for (const need of still) {
     print(
       `MISSING ${need.debianPackage}: ${need.reason} need it; install it by your system's means`,

@@ -62,6 +62,12 @@ export function javaPath(): string {
   return java
 }
 
+/** Fetches all that the tests run, so that no test waits for it. */
+export async function fetchAll(print: Print): Promise<void> {
+  await fetchOnce(kafkaDownload, print)
+  await fetchOnce(registryDownload, print)
+}
+
 /** The class path of Kafka's broker and tools; fetches the jars the first time. */
 export async function kafkaClassPath(print: Print): Promise<string> {
   await fetchOnce(kafkaDownload, print)

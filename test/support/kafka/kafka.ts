@@ -58,7 +58,7 @@ export async function startKafka(options: KafkaOptions = {}): Promise<KafkaUnder
         javaArgs: [...(options.jvmFlags ?? fastStart), '-cp', classPath],
       }),
   )
-  const kafka = new KafkaUnderTest(nodes, temporary ? folder : undefined)
+  const kafka = new KafkaUnderTest(nodes, folder, temporary)
   try {
     // A letter in front: an id that begins with a dash would be taken for an option.
     const clusterId = `M${randomBytes(16).toString('base64url').slice(1)}`
@@ -98,12 +98,15 @@ export class KafkaUnderTest {
   /** `127.0.0.1:PORT`, comma separated for three brokers. */
   readonly bootstrap: string
   readonly nodes: readonly KafkaNode[]
-  readonly #temporaryFolder: string | undefined
+  /** Folder of the brokers' settings, data and logs. */
+  readonly folder: string
+  readonly #isTemporary: boolean
 
-  constructor(nodes: readonly KafkaNode[], temporaryFolder: string | undefined) {
+  constructor(nodes: readonly KafkaNode[], folder: string, isTemporary: boolean) {
     this.nodes = nodes
     this.bootstrap = nodes.map(node => node.host('PLAINTEXT')).join()
-    this.#temporaryFolder = temporaryFolder
+    this.folder = folder
+    this.#isTemporary = isTemporary
   }
 
   /** `bootstrap` of another listener. */
@@ -159,7 +162,7 @@ export class KafkaUnderTest {
   }
 
   #deleteFolder(): void {
-    if (this.#temporaryFolder === undefined) return
-    rmSync(this.#temporaryFolder, { recursive: true, force: true, maxRetries: 3 })
+    if (!this.#isTemporary) return
+    rmSync(this.folder, { recursive: true, force: true, maxRetries: 3 })
   }
 }

@@ -43,6 +43,11 @@ export class KafkaNode {
     return this.running ? this.#process?.pid : undefined
   }
 
+  /** Resolves when the process that runs now ends, with its exit code or signal. */
+  async exited(): Promise<number | string | undefined> {
+    return this.#process?.exited
+  }
+
   host(listener: string): string {
     const port = this.#options.address.ports[listener]
     if (port === undefined) throw new Error(`There is no listener ${listener}.`)
@@ -138,6 +143,7 @@ export class KafkaNode {
       const lines = existsSync(path) ? readFileSync(path, 'utf8').trimEnd().split('\n') : []
       return lines.slice(-30).join('\n')
     })
-    return new Error(`Kafka's node ${this.id} ${what}.\n${tails.join('\n')}`)
+    const old = /UnsupportedClassVersionError/.test(tails[0]!) ? ' It needs Java 17 or newer.' : ''
+    return new Error(`Kafka's node ${this.id} ${what}.${old}\n${tails.join('\n')}`)
   }
 }

@@ -33,21 +33,27 @@ export const toolClasses = {
   transactions: 'org.apache.kafka.tools.TransactionsCommand',
 } as const
 
+/** The Java arguments that run one of Kafka's classes. */
+export async function toolArguments(className: string, print: Print): Promise<readonly string[]> {
+  return [
+    '-XX:TieredStopAtLevel=1',
+    '-XX:+UseSerialGC',
+    '-Xmx256m',
+    `-Dlog4j2.configurationFile=${join(import.meta.dirname, 'tool-log4j2.properties')}`,
+    '-cp',
+    await kafkaClassPath(print),
+    className,
+  ]
+}
+
 /** Runs one of Kafka's classes to its end. */
 export async function runKafkaTool(
   className: string,
   args: readonly string[],
   options: ToolOptions = {},
-  print: Print = () => {},
 ): Promise<ToolResult> {
-  const classPath = await kafkaClassPath(print)
-  const flags = [
-    '-XX:TieredStopAtLevel=1',
-    '-XX:+UseSerialGC',
-    '-Xmx256m',
-    `-Dlog4j2.configurationFile=${join(import.meta.dirname, 'tool-log4j2.properties')}`,
-  ]
-  const child = spawn(javaPath(), [...flags, '-cp', classPath, className, ...args], {
+  const flags = await toolArguments(className, () => {})
+  const child = spawn(javaPath(), [...flags, ...args], {
     env: childEnvironment,
     stdio: 'pipe',
   })
