@@ -53,10 +53,24 @@ function chunkOf(segment: Segment, from: number, to: number, tier: number): Chun
   return { first: from, blocks: to - from, records, tier }
 }
 
-/** Deletes everything of a segment. */
-export function deleteSegment(batch: WriteBatch, keys: AppendKeys, segment: Segment): void {
+/**
+ * Deletes everything of segments that were the oldest, so that there is nothing between them: a
+ * few range deletes, however many they are.
+ */
+export function deleteSegments(
+  batch: WriteBatch,
+  keys: AppendKeys,
+  segments: readonly Segment[],
+): void {
+  if (segments.length === 0) return
+  let first = Number.POSITIVE_INFINITY
+  let last = Number.NEGATIVE_INFINITY
+  for (const { startMs } of segments) {
+    first = Math.min(first, startMs)
+    last = Math.max(last, startMs)
+  }
   for (const kind of ['b', 'c', 'e'] as const) {
-    batch.deleteRange(keys.start(kind, segment.startMs), keys.start(kind, segment.startMs + 1))
+    batch.deleteRange(keys.start(kind, first), keys.start(kind, last + 1))
   }
 }
 

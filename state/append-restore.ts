@@ -5,7 +5,7 @@
 import type { WriteBatch } from '../log/database.ts'
 import { type BatchHeader, HEADER_BYTES, readBatchHeaders } from '../log/record-batch.ts'
 import { decodeBatches, type RecordColumns } from '../log/record-columns.ts'
-import { deleteSegment, writeChunks } from './append-chunks.ts'
+import { deleteSegments, writeChunks } from './append-chunks.ts'
 import { type AppendKeys, hashKey } from './append-format.ts'
 import { type Block, newBlock, type Segment } from './append-segment.ts'
 import { type ReplayOptions, replayChangelog } from './changelog-replay.ts'
@@ -26,7 +26,7 @@ export interface RestoreBlocksOptions extends ReplayOptions {
 export function restoreBlocks(options: RestoreBlocksOptions): Promise<void> {
   return replayChangelog(options, {
     clear(batch) {
-      for (const segment of options.clear()) deleteSegment(batch, options.keys, segment)
+      deleteSegments(batch, options.keys, options.clear())
     },
     read(bytes, position, batch) {
       const headers = readBatchHeaders(bytes, true)

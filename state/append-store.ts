@@ -13,7 +13,7 @@
 import type { Database, WriteBatch } from '../log/database.ts'
 import type { AppendReceipt, BatchReader, EventLog, TopicPartition } from '../log/port.ts'
 import { RecordBatchBuilder } from '../log/record-batch-builder.ts'
-import { deleteSegment, readSegments, writeChunks } from './append-chunks.ts'
+import { deleteSegments, readSegments, writeChunks } from './append-chunks.ts'
 import { AppendKeys, hashKey } from './append-format.ts'
 import { AppendMemory, type BlockLog } from './append-memory.ts'
 import { restoreBlocks } from './append-restore.ts'
@@ -234,18 +234,17 @@ class BlockStore implements AppendStore {
   }
 
   expire(timeMs: number): number {
+    const gone = new Set(this.#order.splice(0, this.#firstEndingAfter(timeMs)))
+    if (gone.size === 0) return 0
     let dropped = 0
-    const { expired } = this.#epoch
-    while (this.#order.length > 0 && this.#order[0]!.endMs <= timeMs) {
-      const segment = this.#order.shift()!
+    for (const segment of gone) {
       this.#segments.delete(segment.startMs)
       dropped += segment.rows
       if (this.#open.delete(segment)) this.#abandon(segment.open!)
-      expired.push(segment)
+      this.#epoch.expired.push(segment)
     }
-    if (dropped === 0) return 0
     // Rows of this epoch that go at once need not be written at all.
-    this.#epoch.blocks = this.#epoch.blocks.filter(block => !expired.includes(block.segment))
+    this.#epoch.blocks = this.#epoch.blocks.filter(block => !gone.has(block.segment))
     this.#last = undefined
     this.rows -= dropped
     return dropped
@@ -276,7 +275,7 @@ class BlockStore implements AppendStore {
   }
 
   #write(epoch: Epoch, receipts: readonly AppendReceipt[], batch: WriteBatch): void {
-    for (const segment of epoch.expired) deleteSegment(batch, this.#keys, segment)
+    deleteSegments(batch, this.#keys, epoch.expired)
     if (epoch.blocks.length === 0) return
     const counts = new Map<Segment, number>()
     const { changelog } = this.#options

@@ -101,10 +101,10 @@ export interface RowStore<V> extends Store {
   /** Rows in key order, uncommitted writes included. Do not write while it runs. */
   scan(range: RowRange): AsyncIterable<readonly Row<V>[]>
   /**
-   * Deletes all rows in the range: one range delete in the database, a tombstone a row in the
-   * changelog. Resolves with how many rows went.
+   * Deletes the rows in the range, the first `rowsMax` where there are more: one range delete in
+   * the database, a tombstone a row in the changelog. Resolves with how many rows went.
    */
-  deleteRange(gte: RowKey, lt: RowKey): Promise<number>
+  deleteRange(gte: RowKey, lt: RowKey, rowsMax?: number): Promise<number>
   /** The rows of the sealed epoch that changed: the view feed. */
   sealedChanges(): Iterable<RowChange<V>>
 }

@@ -195,15 +195,18 @@ class OverlaidRows<V> implements RowStore<V> {
     return reverse ? found.reverse() : found
   }
 
-  async deleteRange(gte: RowKey, lt: RowKey): Promise<number> {
+  async deleteRange(gte: RowKey, lt: RowKey, rowsMax?: number): Promise<number> {
     if (lt <= this.#floor) return 0
     const keys: RowKey[] = []
-    for await (const rows of this.scan({ gte, lt })) for (const { key } of rows) keys.push(key)
+    for await (const rows of this.scan({ gte, lt, limit: rowsMax })) {
+      for (const { key } of rows) keys.push(key)
+    }
+    const end = keys.length === rowsMax ? `${keys.at(-1)}\0` : lt
     if (keys.length > 0) {
       for (const key of keys) this.#dirty.set(key, DELETED)
-      this.#dirtyRanges.push([gte, lt])
+      this.#dirtyRanges.push([gte, end])
     }
-    if (gte <= this.#floor) await this.#raiseFloor(lt)
+    if (gte <= this.#floor) await this.#raiseFloor(end)
     return keys.length
   }
 

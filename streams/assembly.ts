@@ -72,6 +72,11 @@ export class Assembly {
     return this.#stores
   }
 
+  /** A task has more to close than its last step did. */
+  get closing(): boolean {
+    return this.#tasks.some(task => task.closing)
+  }
+
   /** True when every task of the plan runs here and no record leaves this instance. */
   get whole(): boolean {
     let tasks = 0

@@ -38,6 +38,8 @@ export interface EngineSettings {
   readonly storeCacheBytes: number
   /** How often `onWallClock` of operators is called, ms. */
   readonly wallClockIntervalMs: number
+  /** Rows that a step closes in one epoch; a larger close takes several (law 13). */
+  readonly closeRowsMax: number
 }
 
 export const defaultSettings: EngineSettings = {
@@ -51,4 +53,5 @@ export const defaultSettings: EngineSettings = {
   createPartitions: 4,
   storeCacheBytes: 512 * 1024 * 1024,
   wallClockIntervalMs: 1000,
+  closeRowsMax: 10_000,
 }

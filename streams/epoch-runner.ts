@@ -64,7 +64,7 @@ export class EpochRunner {
 
   /** Waits until something was fetched, then goes on fetching beside the epochs. */
   async fetch(signal: AbortSignal): Promise<void> {
-    if (!this.hasRecords) {
+    if (!this.hasRecords && !this.#options.assembly.closing) {
       const fetching = this.#fetching ?? this.#collector.fetch(FETCH_WAIT_MS, signal)
       this.#fetching = undefined
       await fetching
@@ -135,12 +135,15 @@ export class EpochRunner {
     const { clock } = environment
     const recordsMax = this.#recordsRead() + settings.epochRecordsMax
     let yieldedMs = startedMs
+    const tasks = scope?.tasks ?? assembly.tasks
     let any = changed
     for (let round = 0; ; round++) {
-      const collected = this.#collector.collect(scope?.inputs)
-      any ||= collected
+      // A large close goes on before more is read, one step an epoch (law 13).
+      const closing = tasks.some(task => task.closing)
+      const collected = !closing && this.#collector.collect(scope?.inputs)
+      any ||= collected || closing
       if (!collected && (round > 0 || !any)) return any
-      for (const task of scope?.tasks ?? assembly.tasks) {
+      for (const task of tasks) {
         await task.run()
         if (clock() - yieldedMs >= WORK_MS_MAX) {
           await environment.yieldNow()

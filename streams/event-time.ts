@@ -4,21 +4,35 @@
  * loaded before the task takes a record.
  *
  * Row key: kind letter, name, index. `s` source topic, `x` exchange input (upstream
- * partition), `o` stateful operator. Row value, version 1, integers big-endian:
+ * partition), `o` stateful operator. Row value, integers big-endian; of the flags 1 is idle, 2 says
+ * that the row ends with an unfinished close (law 13) instead of with positions:
  *
- *     value = idle:uint8 time:float64 (source:uint32 offset:float64)*
+ *     value = flags:uint8 time:float64 ((source:uint32 offset:float64)* | closed:float64 row:byte*)
  *
  * The positions (law 18) are those of inputs whose other end is on another instance.
  */
 import type { Codec, RowStore } from '../state/port.ts'
+import type { Closing } from './closing.ts'
 import type { NodeRuntime, Task } from './task.ts'
 import { type InputProgress, sameProgress } from './watermark.ts'
 
-export const progressCodec: Codec<InputProgress> = {
-  encode({ timeMs, idle, positions }) {
-    const bytes = Buffer.allocUnsafe(HEAD_BYTES + (positions?.size ?? 0) * POSITION_BYTES)
-    bytes[0] = idle ? 1 : 0
+interface Progress extends InputProgress {
+  readonly closing?: Closing
+}
+
+const IDLE = 1
+const CLOSING = 2
+
+export const progressCodec: Codec<Progress> = {
+  encode({ timeMs, idle, positions, closing }) {
+    const rest = closing ? 8 + closing.row.length : (positions?.size ?? 0) * POSITION_BYTES
+    const bytes = Buffer.allocUnsafe(HEAD_BYTES + rest)
+    bytes[0] = (idle ? IDLE : 0) | (closing ? CLOSING : 0)
     let p = bytes.writeDoubleBE(timeMs, 1)
+    if (closing) {
+      bytes.latin1Write(closing.row, bytes.writeDoubleBE(closing.closedMs, p))
+      return bytes
+    }
     for (const [source, offset] of positions ?? []) {
       p = bytes.writeUInt32BE(source, p)
       p = bytes.writeDoubleBE(offset, p)
@@ -26,7 +40,12 @@ export const progressCodec: Codec<InputProgress> = {
     return bytes
   },
   decode(bytes) {
-    const progress = { timeMs: bytes.readDoubleBE(1), idle: bytes[0] === 1 }
+    const flags = bytes[0]!
+    const progress = { timeMs: bytes.readDoubleBE(1), idle: (flags & IDLE) !== 0 }
+    if ((flags & CLOSING) !== 0) {
+      const closedMs = bytes.readDoubleBE(HEAD_BYTES)
+      return { ...progress, closing: { closedMs, row: bytes.latin1Slice(HEAD_BYTES + 8) } }
+    }
     if (bytes.length === HEAD_BYTES) return progress
     const positions = new Map<number, number>()
     for (let p = HEAD_BYTES; p < bytes.length; p += POSITION_BYTES) {
@@ -57,11 +76,11 @@ const rowOf = (runtime: NodeRuntime, index: number) =>
 /** The event time of one task, as committed and as it is. */
 export class EventTime {
   readonly #task: Task
-  readonly #store: RowStore<InputProgress>
+  readonly #store: RowStore<Progress>
   /** What the store was last told, so that an unchanged time writes nothing. */
-  readonly #stored = new Map<string, InputProgress>()
+  readonly #stored = new Map<string, Progress>()
 
-  constructor(task: Task, store: RowStore<InputProgress>) {
+  constructor(task: Task, store: RowStore<Progress>) {
     this.#task = task
     this.#store = store
   }
@@ -79,7 +98,8 @@ export class EventTime {
         if (own === undefined) continue
         runtime.watermark.resume(own.timeMs)
         runtime.closedMs = own.timeMs
-        await runtime.operator?.resume?.(own.timeMs)
+        runtime.closing = own.closing
+        await runtime.operator?.resume?.(own.timeMs, own.closing)
         continue
       }
       for (let i = 0; i < runtime.watermark.inputs; i++) {
@@ -95,7 +115,8 @@ export class EventTime {
       const kind = letter(runtime)
       if (kind === undefined) continue
       if (kind === 'o') {
-        this.#put(rowOf(runtime, 0), { timeMs: runtime.closedMs, idle: false })
+        const { closedMs: timeMs, closing } = runtime
+        this.#put(rowOf(runtime, 0), { timeMs, idle: false, closing })
         continue
       }
       for (let i = 0; i < runtime.watermark.inputs; i++) {
@@ -104,9 +125,10 @@ export class EventTime {
     }
   }
 
-  #put(key: string, next: InputProgress): void {
+  #put(key: string, next: Progress): void {
     const last = this.#stored.get(key)
-    if (last !== undefined && sameProgress(last, next)) return
+    const same = last !== undefined && sameProgress(last, next)
+    if (same && last.closing === next.closing) return
     if (next.timeMs === Number.NEGATIVE_INFINITY && !next.idle) return
     this.#stored.set(key, next)
     this.#store.put(key, next)

@@ -5,6 +5,7 @@
  */
 import type { AppendStore, Codec, RowStore } from '../state/port.ts'
 import type { Batch } from './batch.ts'
+import type { Closing } from './closing.ts'
 import type { CrashPoint } from './environment.ts'
 
 export type SideReason = 'late' | 'null-key' | 'poison' | 'duplicate' | 'overflow'
@@ -23,16 +24,22 @@ export interface Operator {
   /**
    * The input watermark reached `watermarkMs`: everything not late at or below it has been
    * processed. `prepareClose` reads, `close` emits final results and drops state.
+   *
+   * A step closes at most `closeRowsMax` rows. When some are left, `prepareClose` resolves with
+   * how far it came, and both are called again in the next epoch, with that as `from` (law 13).
    */
-  prepareClose?(watermarkMs: number): Promise<void> | undefined
+  prepareClose?(watermarkMs: number, from?: Closing): Promise<Closing | undefined> | undefined
   close?(watermarkMs: number, out: Outputs): void
   /** What may be forwarded once `close` returned; the input watermark unless given (law 8). */
   forwardedWatermark?(watermarkMs: number): number
-  /** Both are called about every `wallClockIntervalMs` with the caller's clock. */
-  prepareWallClock?(wallTimeMs: number): Promise<void> | undefined
+  /**
+   * Both are called about every `wallClockIntervalMs` with the caller's clock, and in the next
+   * epoch again when `prepareWallClock` resolves with true: more is due than a step may do.
+   */
+  prepareWallClock?(wallTimeMs: number): Promise<boolean> | undefined
   onWallClock?(wallTimeMs: number, out: Outputs): void
-  /** The last committed watermark, before the first batch after a start. */
-  resume?(watermarkMs: number): Promise<void> | undefined
+  /** What was committed, before the first batch after a start: the watermark, what it left. */
+  resume?(watermarkMs: number, closing?: Closing): Promise<void> | undefined
 }
 
 /** What an operator gets of its task. */
@@ -45,6 +52,8 @@ export interface OperatorContext {
   /** The watermark all earlier rounds have reached; a returning idle partition may be behind. */
   watermarkMs(): number
   wallTimeMs(): number
+  /** Rows that a step may close, delete or call timers for at once. */
+  readonly closeRowsMax: number
   /** Marks a place where a crash test may kill the process. */
   reached(point: CrashPoint): void
 }

@@ -198,6 +198,7 @@ export class TaskManager {
         database,
         refusals,
         storeCacheBytes: settings.storeCacheBytes,
+        closeRowsMax: settings.closeRowsMax,
         clock: environment.clock,
         remote: membership !== undefined,
         surroundings: this.assembly.surroundings,

@@ -59,6 +59,7 @@ export interface StoreOptions {
 
 export interface TaskOptions extends StoreOptions {
   readonly clock: () => number
+  readonly closeRowsMax: number
   /** Exchanges have repartition topics. */
   readonly remote: boolean
   readonly surroundings: TaskSurroundings
@@ -174,7 +175,7 @@ async function startOffsets(log: EventLog, group: string, targets: readonly Topi
 }
 
 function buildTask(
-  { plan, clock, surroundings, reached }: TaskOptions,
+  { plan, clock, closeRowsMax, surroundings, reached }: TaskOptions,
   { subTopology, partition }: TaskId,
   stores: ReadonlyMap<string, Store>,
 ): Task {
@@ -196,6 +197,7 @@ function buildTask(
       appendStore: name => store(name) as AppendStore,
       watermarkMs: () => task!.runtime(id).closedMs,
       wallTimeMs: clock,
+      closeRowsMax,
       reached,
     }
     operators.set(id, node.create(context))

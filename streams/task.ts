@@ -4,6 +4,7 @@
  * before the watermark that the round reached, so a watermark never overtakes its records.
  */
 import type { Batch } from './batch.ts'
+import type { Closing } from './closing.ts'
 import type { Operator, Outputs, SideReason } from './operator.ts'
 import type { SubTopology } from './plan.ts'
 import type { Edge, ExchangeNode, SinkNode, TopologyNode } from './topology.ts'
@@ -48,6 +49,8 @@ export class NodeRuntime {
   recordsIn = 0
   /** The watermark at the end of the last round: what lateness of returners is judged by. */
   closedMs = Number.NEGATIVE_INFINITY
+  /** How far closing has come where that watermark asks for more than one step (law 13). */
+  closing: Closing | undefined
 
   constructor(node: TopologyNode, operator: Operator | undefined, inputs: number) {
     this.node = node
@@ -79,6 +82,7 @@ export class Task {
   readonly #byId = new Map<number, NodeRuntime>()
   readonly #surroundings: TaskSurroundings
   #punctuationMs: number | undefined
+  #punctuatesAgain = false
 
   constructor(options: TaskOptions) {
     this.subTopology = options.subTopology
@@ -134,12 +138,19 @@ export class Task {
   async run(): Promise<void> {
     const punctuationMs = this.#punctuationMs
     this.#punctuationMs = undefined
+    this.#punctuatesAgain = false
     for (const runtime of this.runtimes) {
       if (punctuationMs !== undefined) await this.#punctuate(runtime, punctuationMs)
       if (runtime.inbox.length > 0) await this.#drain(runtime)
-      if (runtime.watermark.advance()) await this.#close(runtime)
+      const advanced = runtime.watermark.advance()
+      if (advanced || runtime.closing !== undefined) await this.#close(runtime)
       this.#tellWatermark(runtime)
     }
+  }
+
+  /** There is more to close or to punctuate: it takes further epochs, before more is read. */
+  get closing(): boolean {
+    return this.#punctuatesAgain || this.runtimes.some(({ closing }) => closing !== undefined)
   }
 
   get hasWallClock(): boolean {
@@ -154,8 +165,10 @@ export class Task {
   async #punctuate(runtime: NodeRuntime, wallTimeMs: number): Promise<void> {
     const { operator } = runtime
     if (operator?.onWallClock === undefined) return
-    const reading = operator.prepareWallClock?.(wallTimeMs)
-    if (reading !== undefined) await reading
+    if ((await operator.prepareWallClock?.(wallTimeMs)) === true) {
+      this.#punctuationMs = wallTimeMs
+      this.#punctuatesAgain = true
+    }
     const outputs = new TaskOutputs(this, runtime)
     operator.onWallClock(wallTimeMs, outputs)
     this.#forward(runtime, outputs)
@@ -186,8 +199,8 @@ export class Task {
     const { operator } = runtime
     const watermarkMs = runtime.watermark.timeMs
     if (operator !== undefined) {
-      const reading = operator.prepareClose?.(watermarkMs)
-      if (reading !== undefined) await reading
+      const reading = operator.prepareClose?.(watermarkMs, runtime.closing)
+      runtime.closing = reading && (await reading)
       if (operator.close !== undefined) {
         const outputs = new TaskOutputs(this, runtime)
         operator.close(watermarkMs, outputs)
@@ -198,9 +211,11 @@ export class Task {
   }
 
   #tellWatermark(runtime: NodeRuntime): void {
-    const { timeMs, idle } = runtime.watermark
-    const forwarded = runtime.operator?.forwardedWatermark?.(timeMs) ?? timeMs
-    const progress = { timeMs: forwarded, idle }
+    const { watermark, closing, operator } = runtime
+    const closedMs = closing?.closedMs ?? watermark.timeMs
+    const timeMs = operator?.forwardedWatermark?.(closedMs) ?? closedMs
+    // What is still to be closed may not be overtaken, so it is not idle yet.
+    const progress = { timeMs, idle: watermark.idle && closing === undefined }
     for (const list of runtime.children.values()) {
       for (const child of list) {
         const { node, watermark } = child.runtime

@@ -1,6 +1,10 @@
-/** What becomes of a window aggregate's rows as the watermark passes: final results, expiry. */
-import { windowKey } from '../state/keys.ts'
+/**
+ * What becomes of a window aggregate's rows as the watermark passes: final results, then expiry.
+ * Rows lie in the order in which their windows close, so a large close goes from row to row.
+ */
+import { windowKey, windowStartOf } from '../state/keys.ts'
 import type { Row, RowStore } from '../state/port.ts'
+import { type Closing, dropRows, firstRows } from './closing.ts'
 import type { OperatorContext } from './operator.ts'
 import type { Timed } from './serde.ts'
 import { lastWindowEnded, type TimeWindows } from './windows.ts'
@@ -26,9 +30,9 @@ export class WindowEnds {
     this.#options = options
   }
 
-  resume(watermarkMs: number): void {
-    this.#closedStart = this.#closed(watermarkMs)
-    this.#expiredStart = this.#expired(watermarkMs)
+  resume(watermarkMs: number, closing: Closing | undefined): void {
+    this.#closedStart = this.#closed(closing?.closedMs ?? watermarkMs)
+    if (closing === undefined) this.#expiredStart = this.#expired(watermarkMs)
   }
 
   #closed(watermarkMs: number): number {
@@ -50,23 +54,36 @@ export class WindowEnds {
   }
 
   /** Reads the rows of windows that have closed, then drops those whose retention has passed. */
-  async advance(watermarkMs: number): Promise<void> {
-    const { store, context } = this.#options
+  async advance(watermarkMs: number, from: Closing | undefined): Promise<Closing | undefined> {
     if (this.#collects(watermarkMs)) {
-      const closed = this.#closed(watermarkMs)
-      const range = {
-        gte: windowKey(Math.max(this.#closedStart + 1, 0), ''),
-        lt: windowKey(closed + 1, ''),
-      }
-      for await (const chunk of store.scan(range)) this.#closing.push(...chunk)
-      this.#closedStart = closed
-      context.reached('close-mid')
+      const closing = await this.#collect(watermarkMs, from)
+      this.#options.context.reached('close-mid')
+      if (closing !== undefined) return closing
     }
+    return this.#expired(watermarkMs) > this.#expiredStart ? this.#expire(watermarkMs) : undefined
+  }
+
+  async #collect(watermarkMs: number, from: Closing | undefined): Promise<Closing | undefined> {
+    const { store, context, windows } = this.#options
+    const closed = this.#closed(watermarkMs)
+    const gte = from?.row ? `${from.row}\0` : windowKey(Math.max(this.#closedStart + 1, 0), '')
+    const range = { gte, lt: windowKey(closed + 1, '') }
+    const { rows, left } = await firstRows(store, range, context.closeRowsMax)
+    this.#closing = rows
+    this.#closedStart = left === undefined ? closed : windowStartOf(left.key) - 1
+    if (left === undefined) return undefined
+    const closedMs = this.#closedStart + windows.sizeMs + windows.graceMs
+    return { closedMs, row: rows.at(-1)!.key }
+  }
+
+  async #expire(watermarkMs: number): Promise<Closing | undefined> {
+    const { store, context } = this.#options
     const expired = this.#expired(watermarkMs)
-    if (expired <= this.#expiredStart) return
-    await store.deleteRange('', windowKey(expired + 1, ''))
-    this.#expiredStart = expired
+    const step = { rowsMax: context.closeRowsMax, watermarkMs }
+    const left = await dropRows(store, windowKey(expired + 1, ''), step)
+    if (left === undefined) this.#expiredStart = expired
     context.reached('expire-mid')
+    return left
   }
 
   /** The rows of windows that have closed since the last call, in row order. */

@@ -14,6 +14,7 @@
 import { decodeTime, encodeTime } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import { Batch, NO_SOURCE } from '../batch.ts'
+import { type Closing, firstRows } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { detach, type KeySerde, type Timed, timedCodec } from '../serde.ts'
 
@@ -143,19 +144,17 @@ class Aggregate implements Operator {
     return batch
   }
 
-  prepareClose(watermarkMs: number): Promise<void> | undefined {
+  prepareClose(watermarkMs: number): Promise<Closing | undefined> | undefined {
     if (this.#marks === undefined || watermarkMs <= this.#nextDueMs) return undefined
     return this.#expire(this.#marks, watermarkMs)
   }
 
-  async #expire(marks: RowStore<unknown>, watermarkMs: number): Promise<void> {
+  async #expire(marks: RowStore<unknown>, watermarkMs: number): Promise<Closing | undefined> {
     const end = encodeTime(watermarkMs)
-    const due = new Set<RowKey>()
-    for await (const rows of marks.scan({ lt: end })) {
-      for (const { key } of rows) due.add(key.slice(8))
-    }
+    const { rows, left } = await firstRows(marks, { lt: end }, this.#context.closeRowsMax)
+    const due = new Set(rows.map(({ key }) => key.slice(8)))
     await this.#store.prefetch(due)
-    if (due.size > 0) await marks.deleteRange('', end)
+    if (due.size > 0) await marks.deleteRange('', left?.key ?? end)
     for (const row of due) {
       const value = this.#store.get(row)
       if (value === undefined) continue
@@ -167,6 +166,8 @@ class Aggregate implements Operator {
     }
     this.#nextDueMs = Number.POSITIVE_INFINITY
     for await (const [first] of marks.scan({ limit: 1 })) this.#nextDueMs = decodeTime(first!.key)
+    // A row expires when the watermark is beyond its mark.
+    return left && { closedMs: this.#nextDueMs, row: '' }
   }
 
   close(_watermarkMs: number, out: Outputs): void {

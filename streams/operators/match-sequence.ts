@@ -14,8 +14,9 @@
  * that throws makes a dead letter of the record.
  */
 import { rowKeyOfWindow, windowKey, windowStartOf } from '../../state/keys.ts'
-import type { Codec, Row, RowKey, RowStore } from '../../state/port.ts'
+import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import { Batch, NO_SOURCE } from '../batch.ts'
+import { type Closing, dropRows, firstRows } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import {
   type OrderedRecord,
@@ -103,8 +104,8 @@ class MatchSequence implements Operator {
     return lastWindowEnded(stretch, watermarkMs, withinMs + graceMs)
   }
 
-  resume(watermarkMs: number): undefined {
-    this.#forgottenStart = this.#forgettable(watermarkMs)
+  resume(watermarkMs: number, closing?: Closing): undefined {
+    if (closing === undefined) this.#forgottenStart = this.#forgettable(watermarkMs)
   }
 
   prepare(input: Batch): Promise<void> | undefined {
@@ -158,29 +159,36 @@ class MatchSequence implements Operator {
     }
   }
 
-  prepareClose(watermarkMs: number): Promise<void> | undefined {
+  prepareClose(watermarkMs: number): Promise<Closing | undefined> | undefined {
     const releases = this.#nextMs + this.#spec.graceMs < watermarkMs
     const forgets = this.#forgettable(watermarkMs) > this.#forgottenStart
     if (!releases && !forgets) return undefined
     return this.#close(watermarkMs, releases)
   }
 
-  async #close(watermarkMs: number, releases: boolean): Promise<void> {
-    if (releases) await this.#release(watermarkMs - this.#spec.graceMs)
+  async #close(watermarkMs: number, releases: boolean): Promise<Closing | undefined> {
+    if (releases) {
+      const { graceMs } = this.#spec
+      // Records of that time and later wait, those before have been taken.
+      if (await this.#release(watermarkMs - graceMs)) {
+        return { closedMs: this.#nextMs + graceMs, row: '' }
+      }
+    }
     const forgotten = this.#forgettable(watermarkMs)
-    if (forgotten <= this.#forgottenStart) return
-    const from = windowKey(Math.max(this.#forgottenStart + 1, 0), '')
-    await this.#begun.deleteRange(from, windowKey(forgotten + 1, ''))
-    this.#forgottenStart = forgotten
+    if (forgotten <= this.#forgottenStart) return undefined
+    const step = { rowsMax: this.#context.closeRowsMax, watermarkMs }
+    const left = await dropRows(this.#begun, windowKey(forgotten + 1, ''), step)
+    if (left === undefined) this.#forgottenStart = forgotten
     this.#context.reached('expire-mid')
+    return left
   }
 
-  /** Takes the records before a time, in their order. */
-  async #release(beforeMs: number): Promise<void> {
+  /** Takes the records before a time, in their order. True when some of them are left. */
+  async #release(beforeMs: number): Promise<boolean> {
     const range = { gte: windowKey(0, ''), lt: windowKey(Math.max(beforeMs, 0), '') }
-    const released: Row<readonly OrderedRecord[]>[] = []
-    for await (const rows of this.#waiting.scan(range)) released.push(...rows)
-    if (released.length > 0) await this.#waiting.deleteRange(range.gte, range.lt)
+    const { closeRowsMax } = this.#context
+    const { rows: released, left } = await firstRows(this.#waiting, range, closeRowsMax)
+    if (released.length > 0) await this.#waiting.deleteRange(range.gte, left?.key ?? range.lt)
     this.#context.reached('close-mid')
     const begun = new Set<RowKey>()
     for (const { key: row } of released) {
@@ -192,10 +200,12 @@ class MatchSequence implements Operator {
     for (const { key: row, value: records } of released) {
       for (const record of records) this.#take(rowKeyOfWindow(row), record)
     }
-    this.#nextMs = Number.POSITIVE_INFINITY
-    for await (const [first] of this.#waiting.scan({ gte: range.lt, limit: 1 })) {
-      this.#nextMs = windowStartOf(first!.key)
+    let next = left
+    if (next === undefined) {
+      for await (const [first] of this.#waiting.scan({ gte: range.lt, limit: 1 })) next = first
     }
+    this.#nextMs = next === undefined ? Number.POSITIVE_INFINITY : windowStartOf(next.key)
+    return left !== undefined
   }
 
   /** Rows of the matches that a record of this time may go on with, by their start. */

@@ -11,6 +11,7 @@ import { header } from '../../log/record-headers.ts'
 import { decodeTime } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import { Batch, NO_SOURCE } from '../batch.ts'
+import { type Closing, firstRows } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, SideReason, StoreSpec } from '../operator.ts'
 import type {
   KeyedRows,
@@ -92,8 +93,9 @@ class Process implements Operator {
   #left: { reason: SideReason; detail: string } | undefined
   /** The timer being called, and the due ones after it. */
   #calling: Timer<unknown> | undefined
-  #dueMs = Number.NEGATIVE_INFINITY
   #due: RowKey[] = []
+  /** Timers before this row are among the due ones, if there are any. */
+  #dueEnd: RowKey = ''
   #nextDue = 0
   #fired: Batch | undefined
   #failed: Dropped[] = []
@@ -111,7 +113,9 @@ class Process implements Operator {
     }
     this.#processor = spec.create(this.#context())
     if (spec.wallClock) {
-      this.prepareWallClock = wallTimeMs => this.#fire('wall', wallTimeMs)
+      this.prepareWallClock = async wallTimeMs => {
+        return (await this.#fire('wall', wallTimeMs)) !== undefined
+      }
       this.onWallClock = (_wallTimeMs, out) => this.#hand(out)
     }
   }
@@ -176,7 +180,7 @@ class Process implements Operator {
   #changeTimers(): void {
     for (const { row, timer, added } of this.#changedTimers) {
       const { clock, atMs } = timer
-      const due = this.#calling?.clock === clock && atMs <= this.#dueMs
+      const due = this.#calling?.clock === clock && row < this.#dueEnd
       if (added) this.#timers.put(row, NOTHING)
       else this.#timers.delete(row)
       if (due) this.#changeDue(row, added)
@@ -263,22 +267,38 @@ class Process implements Operator {
     out.main = results
   }
 
-  prepareClose(watermarkMs: number): Promise<void> | undefined {
-    if (watermarkMs < this.#nextEventMs) return undefined
-    return this.#fire('event', watermarkMs)
+  prepareClose(watermarkMs: number): Promise<Closing | undefined> | undefined {
+    return watermarkMs < this.#nextEventMs ? undefined : this.#fireEvent(watermarkMs)
   }
 
-  /** Calls all timers due, in order; those that they add and that are due, too. */
-  async #fire(clock: TimerClock, timeMs: number): Promise<void> {
+  async #fireEvent(watermarkMs: number): Promise<Closing | undefined> {
+    const next = await this.#fire('event', watermarkMs)
+    if (next !== undefined) {
+      this.#nextEventMs = decodeTime(next, 1)
+      return { closedMs: this.#nextEventMs - 1, row: '' }
+    }
+    this.#nextEventMs = Number.POSITIVE_INFINITY
+    const { lt: gte } = timersDue('event', watermarkMs)
+    for await (const [first] of this.#timers.scan({ gte, lt: 'f', limit: 1 })) {
+      this.#nextEventMs = decodeTime(first!.key, 1)
+    }
+    return undefined
+  }
+
+  /**
+   * Calls the timers due, in order, those that they add and that are due, too; so many of them at
+   * most. Resolves with the first that is left.
+   */
+  async #fire(clock: TimerClock, timeMs: number): Promise<RowKey | undefined> {
     const range = timersDue(clock, timeMs)
-    const due: RowKey[] = []
-    for await (const rows of this.#timers.scan(range)) for (const { key } of rows) due.push(key)
+    const { closeRowsMax } = this.#operator
+    const { rows, left } = await firstRows(this.#timers, range, closeRowsMax)
+    const due = rows.map(({ key }) => key)
     this.#due = due
-    this.#nextDue = 0
-    this.#dueMs = timeMs
+    this.#dueEnd = left?.key ?? range.lt
     for (const row of due) this.#spec.prefetchTimer(this.#timer(row), this.#want)
     await this.#read()
-    while (this.#nextDue < due.length) {
+    for (this.#nextDue = 0; this.#nextDue < Math.min(due.length, closeRowsMax); ) {
       const row = due[this.#nextDue++]!
       const timer = this.#timer(row)
       this.#spec.prefetchTimer(timer, this.#want)
@@ -287,11 +307,7 @@ class Process implements Operator {
       this.#timers.delete(row)
       this.#call(timer)
     }
-    if (clock === 'wall') return
-    this.#nextEventMs = Number.POSITIVE_INFINITY
-    for await (const [first] of this.#timers.scan({ gte: range.lt, lt: 'f', limit: 1 })) {
-      this.#nextEventMs = decodeTime(first!.key, 1)
-    }
+    return due[this.#nextDue] ?? left?.key
   }
 
   #timer(row: RowKey): Timer<unknown> {

@@ -15,6 +15,7 @@
 import { decodeTime, encodeTime, sessionKey, sessionOfRow } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import { Batch, NO_SOURCE } from '../batch.ts'
+import { type Closing, firstRows } from '../closing.ts'
 import {
   boundsRow,
   keyOfMark,
@@ -56,6 +57,13 @@ export function sessionAggregate(spec: SessionAggregateSpec, context: OperatorCo
   return new SessionAggregate(spec, context)
 }
 
+interface DueSessions {
+  readonly closes: boolean
+  readonly closedMs: number
+  readonly expires: boolean
+  readonly expiredMs: number
+}
+
 /** A session row as it was before the batch. */
 interface Touched {
   readonly previous: Timed<unknown> | undefined
@@ -73,8 +81,8 @@ class SessionAggregate implements Operator {
   #closing: { row: RowKey; value: Timed<unknown> }[] = []
   /** No mark lies before this; −∞ until the first look. */
   #nextMarkMs = Number.NEGATIVE_INFINITY
-  /** Sessions that begin before this and are still kept: long ones. */
-  #sweptMs = Number.NEGATIVE_INFINITY
+  /** Rows before this have been looked at for expiry; those still kept are long sessions. */
+  #sweptTo: RowKey = ''
   readonly #leftover = new Map<RowKey, number>()
 
   constructor(spec: SessionAggregateSpec, context: OperatorContext) {
@@ -162,7 +170,7 @@ class SessionAggregate implements Operator {
       for (const session of met) this.#delete(rowOf(session, key))
       this.#live.put(boundsRow(key), replace(sessions, met, next))
       if (met.length === 0) this.#mark(next, key)
-      if (next.start < this.#sweptMs) this.#leftover.set(row, next.end)
+      if (row < this.#sweptTo) this.#leftover.set(row, next.end)
       if (this.#context.observed && !this.#touched.has(row)) {
         this.#touched.set(row, { previous: undefined })
       }
@@ -224,45 +232,59 @@ class SessionAggregate implements Operator {
     return { key: windowed, value, timeMs: end, streamTimeMs: end, source: NO_SOURCE, offset: 0 }
   }
 
-  prepareClose(watermarkMs: number): Promise<void> | undefined {
+  prepareClose(watermarkMs: number): Promise<Closing | undefined> | undefined {
     const { windows, retentionMs } = this.#spec
     const closedMs = watermarkMs - windows.gapMs - windows.graceMs
     const stepMs = Math.max(Math.floor(retentionMs / SWEEPS_A_RETENTION), 1)
     const aged = watermarkMs - retentionMs
     const expiredMs = aged > 0 ? aged - (aged % stepMs) : 0
     const closes = closedMs > 0 && closedMs > this.#nextMarkMs
-    const expires = expiredMs > 0 && expiredMs > this.#sweptMs
+    const expires = expiredMs > 0 && encodeTime(expiredMs) > this.#sweptTo
     if (!closes && !expires) return undefined
-    return this.#close(closes ? closedMs : undefined, expires ? expiredMs : undefined)
+    return this.#close(watermarkMs, { closes, closedMs, expires, expiredMs })
   }
 
-  async #close(closedMs: number | undefined, expiredMs: number | undefined): Promise<void> {
-    if (closedMs !== undefined) await this.#closeBefore(closedMs)
-    if (expiredMs !== undefined) await this.#sweepTo(expiredMs)
-  }
-
-  /** Closes the sessions that end before a time. */
-  async #closeBefore(closedMs: number): Promise<void> {
-    const range = marksBefore(closedMs)
-    const keys = new Set<RowKey>()
-    for await (const rows of this.#live.scan(range)) {
-      for (const { key } of rows) keys.add(keyOfMark(key))
+  async #close(watermarkMs: number, due: DueSessions): Promise<Closing | undefined> {
+    const { gapMs, graceMs } = this.#spec.windows
+    if (due.closes && (await this.#closeBefore(due.closedMs))) {
+      // Every session that is left ends at that mark or later.
+      return { closedMs: this.#nextMarkMs + gapMs + graceMs, row: '' }
     }
+    const swept = !due.expires || (await this.#sweepTo(due.expiredMs))
+    return swept ? undefined : { closedMs: watermarkMs, row: '' }
+  }
+
+  /**
+   * Closes the sessions that end before a time, in the order of their marks. Each has one at its
+   * end or before, so that no more close than marks are taken. True when some are left.
+   */
+  async #closeBefore(closedMs: number): Promise<boolean> {
+    const range = marksBefore(closedMs)
+    const { rows, left: next } = await firstRows(this.#live, range, this.#context.closeRowsMax)
+    const keys = new Set(rows.map(({ key }) => keyOfMark(key)))
+    const end = next?.key ?? range.lt
     await this.#live.prefetch([...keys].map(boundsRow))
-    if (keys.size > 0) await this.#live.deleteRange(range.gte, range.lt)
+    if (keys.size > 0) await this.#live.deleteRange(range.gte, end)
     const closed: RowKey[] = []
     for (const key of keys) {
       const sessions = this.#live.get(boundsRow(key)) ?? []
-      const left = sessions.filter(({ end }) => end >= closedMs)
-      for (const session of sessions) if (session.end < closedMs) closed.push(rowOf(session, key))
+      const left = sessions.filter(session => markRow(session.end, key) >= end)
+      for (const session of sessions) {
+        if (markRow(session.end, key) < end) closed.push(rowOf(session, key))
+      }
       for (const session of left) this.#mark(session, key)
       if (left.length > 0) this.#live.put(boundsRow(key), left)
       else this.#live.delete(boundsRow(key))
     }
     this.#nextMarkMs = Number.POSITIVE_INFINITY
-    for await (const [first] of this.#live.scan({ gte: range.lt, limit: 1 })) {
+    for await (const [first] of this.#live.scan({ gte: end, limit: 1 })) {
       this.#nextMarkMs = decodeTime(first!.key, 1)
     }
+    await this.#collect(closed)
+    return next !== undefined
+  }
+
+  async #collect(closed: readonly RowKey[]): Promise<void> {
     await this.#store.prefetch(closed)
     for (const row of closed) {
       const value = this.#store.get(row)!
@@ -273,14 +295,25 @@ class SessionAggregate implements Operator {
     this.#closing.sort((a, b) => a.value.timeMs - b.value.timeMs || (a.row < b.row ? -1 : 1))
   }
 
-  /** Drops the sessions that end before a time; rows lie by their start, so some are kept. */
-  async #sweepTo(expiredMs: number): Promise<void> {
-    const gte = encodeTime(Math.max(this.#sweptMs, 0))
-    for await (const rows of this.#store.scan({ gte, lt: encodeTime(expiredMs) })) {
-      for (const { key, value } of rows) this.#leftover.set(key, value.timeMs)
+  /**
+   * Drops the sessions that end before a time; rows lie by their start, so some are kept. False
+   * when there are more than a step may drop.
+   */
+  async #sweepTo(expiredMs: number): Promise<boolean> {
+    const { closeRowsMax } = this.#context
+    const range = { gte: this.#sweptTo, lt: encodeTime(expiredMs) }
+    const { rows, left } = await firstRows(this.#store, range, closeRowsMax)
+    for (const { key, value } of rows) this.#leftover.set(key, value.timeMs)
+    let dropped = 0
+    for (const [row, endMs] of this.#leftover) {
+      if (endMs >= expiredMs) continue
+      if (++dropped > closeRowsMax) break
+      this.#delete(row)
     }
-    this.#sweptMs = expiredMs
-    for (const [row, endMs] of this.#leftover) if (endMs < expiredMs) this.#delete(row)
+    const done = left === undefined && dropped <= closeRowsMax
+    if (done) this.#sweptTo = range.lt
+    else if (left !== undefined) this.#sweptTo = left.key
+    return done
   }
 
   close(_watermarkMs: number, out: Outputs): void {

@@ -16,6 +16,7 @@
 import { rowKeyOfWindow, windowKey, windowStartOf } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import { Batch, NO_SOURCE } from '../batch.ts'
+import { type Closing, dropRows } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import {
   type OrderedRecord,
@@ -99,9 +100,9 @@ class SlidingAggregate implements Operator {
     return lastWindowEnded(stretch, watermarkMs, this.#sizeMs + this.#spec.windows.graceMs)
   }
 
-  resume(watermarkMs: number): undefined {
-    this.#ends.resume(watermarkMs)
-    this.#forgottenStart = this.#forgettable(watermarkMs)
+  resume(watermarkMs: number, closing?: Closing): undefined {
+    this.#ends.resume(watermarkMs, closing)
+    if (closing === undefined) this.#forgottenStart = this.#forgettable(watermarkMs)
   }
 
   prepare(input: Batch): Promise<void> | undefined {
@@ -283,18 +284,23 @@ class SlidingAggregate implements Operator {
     return { key: windowed, value, ...origin }
   }
 
-  prepareClose(watermarkMs: number): Promise<void> | undefined {
+  prepareClose(watermarkMs: number, from?: Closing): Promise<Closing | undefined> | undefined {
     const forgets = this.#forgettable(watermarkMs) > this.#forgottenStart
     if (!forgets && !this.#ends.due(watermarkMs)) return undefined
-    return this.#close(watermarkMs)
+    return this.#close(watermarkMs, from)
   }
 
-  async #close(watermarkMs: number): Promise<void> {
-    if (this.#ends.due(watermarkMs)) await this.#ends.advance(watermarkMs)
+  async #close(watermarkMs: number, from: Closing | undefined): Promise<Closing | undefined> {
+    if (this.#ends.due(watermarkMs)) {
+      const closing = await this.#ends.advance(watermarkMs, from)
+      if (closing !== undefined) return closing
+    }
     const forgotten = this.#forgettable(watermarkMs)
-    if (forgotten <= this.#forgottenStart) return
-    await this.#records.deleteRange('', windowKey(forgotten + 1, ''))
-    this.#forgottenStart = forgotten
+    if (forgotten <= this.#forgottenStart) return undefined
+    const step = { rowsMax: this.#context.closeRowsMax, watermarkMs }
+    const left = await dropRows(this.#records, windowKey(forgotten + 1, ''), step)
+    if (left === undefined) this.#forgottenStart = forgotten
+    return left
   }
 
   close(_watermarkMs: number, out: Outputs): void {

@@ -20,11 +20,13 @@ import type {
   AppendStore,
   Codec,
   Probe,
+  Row,
   RowKey,
   RowStore,
   StoredRow,
 } from '../../state/port.ts'
 import { Batch, type Emission } from '../batch.ts'
+import { type Closing, firstRows } from '../closing.ts'
 import { Joining, type Side, valueBytes } from '../joining.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { type PendingRow, pendingCodec } from '../pending-rows.ts'
@@ -69,17 +71,19 @@ export function streamJoin(spec: StreamJoinSpec, context: OperatorContext): Oper
   return new StreamJoin(spec, context)
 }
 
+type PendingRows = RowStore<readonly PendingRow[]>
+
 class StreamJoin implements Operator {
   readonly #spec: StreamJoinSpec
   readonly #context: OperatorContext
   readonly #sides: readonly [Side, Side]
-  readonly #pending: RowStore<readonly PendingRow[]> | undefined
+  readonly #pending: PendingRows | undefined
   /** Close times of pending rows of the side whose time results take. */
   readonly #held = new PendingTimes()
   readonly #now = new Joining()
   /** Pending rows that were read for this batch, or written by it. */
   #pendingRead = new Set<RowKey>()
-  #closing: { row: RowKey; pending: readonly PendingRow[] }[] = []
+  #closing: readonly Row<readonly PendingRow[]>[] = []
 
   constructor(spec: StreamJoinSpec, context: OperatorContext) {
     this.#spec = spec
@@ -100,7 +104,7 @@ class StreamJoin implements Operator {
   }
 
   async resume(): Promise<void> {
-    if (this.#pending === undefined) return
+    if (this.#pending === undefined || this.#spec.time !== 'right') return
     for await (const rows of this.#pending.scan({})) {
       for (const { key, value } of rows) this.#hold(key, value.length)
     }
@@ -292,14 +296,18 @@ class StreamJoin implements Operator {
     else this.#pending!.put(row, left)
   }
 
-  async prepareClose(watermarkMs: number): Promise<void> {
-    if (this.#pending === undefined) return
-    const end = encodeTime(Math.max(watermarkMs, 0))
-    for await (const rows of this.#pending.scan({ lt: end })) {
-      for (const { key, value } of rows) this.#closing.push({ row: key, pending: value })
-    }
-    await this.#pending.deleteRange('', end)
-    if (this.#closing.length > 0) this.#context.reached('close-mid')
+  prepareClose(watermarkMs: number): Promise<Closing | undefined> | undefined {
+    return this.#pending && this.#close(this.#pending, Math.max(watermarkMs, 0))
+  }
+
+  async #close(pending: PendingRows, watermarkMs: number): Promise<Closing | undefined> {
+    const end = encodeTime(watermarkMs)
+    const { rows, left } = await firstRows(pending, { lt: end }, this.#context.closeRowsMax)
+    this.#closing = rows
+    await pending.deleteRange('', left?.key ?? end)
+    if (rows.length > 0) this.#context.reached('close-mid')
+    // A row closes when the watermark is beyond its time.
+    return left && { closedMs: decodeTime(left.key), row: '' }
   }
 
   close(watermarkMs: number, out: Outputs): void {
@@ -308,7 +316,7 @@ class StreamJoin implements Operator {
     }
     if (this.#closing.length === 0) return
     const results = new Batch()
-    for (const { row, pending } of this.#closing) {
+    for (const { key: row, value: pending } of this.#closing) {
       this.#hold(row, -pending.length)
       const side = this.#sides[row.charCodeAt(8) as 0 | 1]
       if (!side.outer) continue

@@ -23,9 +23,11 @@ import {
 } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import { Batch, NO_SOURCE } from '../batch.ts'
+import { type Closing, dropRows } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, SideReason, StoreSpec } from '../operator.ts'
 import { type Ranked, rankedKey, rankedRow } from '../ranked-key.ts'
 import { detach, type KeySerde, type Timed, timedCodec } from '../serde.ts'
+import { WindowEnds } from '../window-ends.ts'
 import { firstWindowStart, lastWindowEnded, type TimeWindows, type Windowed } from '../windows.ts'
 
 export interface TopKSpec {
@@ -125,9 +127,9 @@ class TopK implements Operator {
   readonly #entryCodec: Codec<TopEntry<unknown>>
   #boards = new Map<RowKey, Board>()
   #drops: Drop[] = []
-  #closing: { key: RowKey; value: Timed<TopEntry<unknown>> }[] = []
-  #closedStart = Number.NEGATIVE_INFINITY
-  #expiredStart = Number.NEGATIVE_INFINITY
+  readonly #ends: WindowEnds
+  /** Items of windows that begin at or before this are no longer needed. */
+  #forgottenStart = Number.NEGATIVE_INFINITY
 
   constructor(spec: TopKSpec, context: OperatorContext) {
     this.#spec = spec
@@ -136,12 +138,19 @@ class TopK implements Operator {
     this.#items = context.rowStore(itemStore(spec))
     this.#rankedKey = rankedKey(spec.key)
     this.#entryCodec = topEntryCodec(spec.codec)
+    const { windows, retentionMs } = spec
+    const collects = spec.emit === 'close'
+    this.#ends = new WindowEnds({ store: this.#ranks, context, windows, retentionMs, collects })
   }
 
-  resume(watermarkMs: number): undefined {
-    const { windows, retentionMs } = this.#spec
-    this.#closedStart = lastWindowEnded(windows, watermarkMs, windows.graceMs)
-    this.#expiredStart = lastWindowEnded(windows, watermarkMs, retentionMs)
+  #forgettable(watermarkMs: number): number {
+    const { windows } = this.#spec
+    return lastWindowEnded(windows, watermarkMs, windows.graceMs)
+  }
+
+  resume(watermarkMs: number, closing?: Closing): undefined {
+    this.#ends.resume(watermarkMs, closing)
+    if (closing === undefined) this.#forgottenStart = this.#forgettable(watermarkMs)
   }
 
   /** Reads items and ranks, and works out the new ranks, for which it may have to read again. */
@@ -337,38 +346,33 @@ class TopK implements Operator {
     return { key: windowed, value: value ?? null, ...origin }
   }
 
-  prepareClose(watermarkMs: number): Promise<void> | undefined {
-    const { windows, retentionMs } = this.#spec
-    const closed = lastWindowEnded(windows, watermarkMs, windows.graceMs)
-    const expired = lastWindowEnded(windows, watermarkMs, retentionMs)
-    if (closed <= this.#closedStart && expired <= this.#expiredStart) return undefined
-    return this.#close(closed, expired)
+  prepareClose(watermarkMs: number, from?: Closing): Promise<Closing | undefined> | undefined {
+    const forgets = this.#forgettable(watermarkMs) > this.#forgottenStart
+    if (!forgets && !this.#ends.due(watermarkMs)) return undefined
+    return this.#close(watermarkMs, from)
   }
 
-  async #close(closed: number, expired: number): Promise<void> {
-    if (closed > this.#closedStart) {
-      const gte = windowKey(Math.max(this.#closedStart + 1, 0), '')
-      const lt = windowKey(closed + 1, '')
-      if (this.#spec.emit === 'close') {
-        for await (const rows of this.#ranks.scan({ gte, lt })) this.#closing.push(...rows)
-      }
-      await this.#items.deleteRange(gte, lt)
-      this.#closedStart = closed
+  async #close(watermarkMs: number, from: Closing | undefined): Promise<Closing | undefined> {
+    if (this.#ends.due(watermarkMs)) {
+      const closing = await this.#ends.advance(watermarkMs, from)
+      if (closing !== undefined) return closing
     }
-    if (expired > this.#expiredStart) {
-      const gte = windowKey(Math.max(this.#expiredStart + 1, 0), '')
-      await this.#ranks.deleteRange(gte, windowKey(expired + 1, ''))
-      this.#expiredStart = expired
-    }
+    const forgotten = this.#forgettable(watermarkMs)
+    if (forgotten <= this.#forgottenStart) return undefined
+    const step = { rowsMax: this.#context.closeRowsMax, watermarkMs }
+    const left = await dropRows(this.#items, windowKey(forgotten + 1, ''), step)
+    if (left === undefined) this.#forgottenStart = forgotten
+    return left
   }
 
   close(_watermarkMs: number, out: Outputs): void {
-    if (this.#closing.length === 0) return
+    const rows = this.#ends.take()
+    if (rows.length === 0) return
     const batch = new Batch()
-    for (const { key, value } of this.#closing) {
-      batch.change(this.#result(key, value.value, value.timeMs), undefined)
+    for (const { key, value: row } of rows) {
+      const { value, timeMs } = row as Timed<TopEntry<unknown>>
+      batch.change(this.#result(key, value, timeMs), undefined)
     }
-    this.#closing = []
     out.main = batch
   }
 

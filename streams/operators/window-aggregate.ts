@@ -11,6 +11,7 @@
 import { rowKeyOfWindow, windowKey, windowStartOf } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import { Batch, NO_SOURCE } from '../batch.ts'
+import type { Closing } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { detach, type KeySerde, type Timed, timedCodec } from '../serde.ts'
 import { WindowEnds } from '../window-ends.ts'
@@ -65,8 +66,8 @@ class WindowAggregate implements Operator {
     this.#ends = new WindowEnds({ store: this.#store, context, windows, retentionMs, collects })
   }
 
-  resume(watermarkMs: number): undefined {
-    this.#ends.resume(watermarkMs)
+  resume(watermarkMs: number, closing?: Closing): undefined {
+    this.#ends.resume(watermarkMs, closing)
   }
 
   prepare(input: Batch): Promise<void> | undefined {
@@ -163,8 +164,8 @@ class WindowAggregate implements Operator {
     return { key: windowed, value, ...origin }
   }
 
-  prepareClose(watermarkMs: number): Promise<void> | undefined {
-    return this.#ends.due(watermarkMs) ? this.#ends.advance(watermarkMs) : undefined
+  prepareClose(watermarkMs: number, from?: Closing): Promise<Closing | undefined> | undefined {
+    return this.#ends.due(watermarkMs) ? this.#ends.advance(watermarkMs, from) : undefined
   }
 
   close(_watermarkMs: number, out: Outputs): void {

@@ -12,6 +12,7 @@
 import { sessionKey, windowKey } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import type { Batch } from '../batch.ts'
+import { dropRows } from '../closing.ts'
 import type { Operator, OperatorContext, StoreSpec } from '../operator.ts'
 import { type KeySerde, type Timed, timedCodec } from '../serde.ts'
 import type { Windowed } from '../windows.ts'
@@ -74,8 +75,11 @@ export function windowRows(spec: WindowRowsSpec, context: OperatorContext): Oper
     prepareClose(watermarkMs) {
       const beforeMs = watermarkMs - spec.retentionMs
       if (!(beforeMs > expiredMs)) return undefined
-      expiredMs = beforeMs
-      return store.deleteRange('', windowKey(beforeMs, '')).then(() => {})
+      const step = { rowsMax: context.closeRowsMax, watermarkMs }
+      return dropRows(store, windowKey(beforeMs, ''), step).then(left => {
+        if (left === undefined) expiredMs = beforeMs
+        return left
+      })
     },
   }
 }

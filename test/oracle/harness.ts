@@ -109,6 +109,7 @@ function randomSettings(random: Random): Partial<EngineSettings> {
     epochRecordsMax: random.pick([1, 7, 50, 1000]),
     alignMs: random.pick([10, 1000, 1_000_000]),
     storeCacheBytes: random.pick([0, 2000, 1_000_000]),
+    closeRowsMax: random.pick([1, 2, 3, 10_000]),
   }
 }
 
