@@ -5,14 +5,14 @@
  *
  * What the engine does, in the order of a task's life:
  *
- * 1. `target` names a task it does not hold: it takes it (offsets until stable, restore to the
- *    high watermark, run: law 3) and says so with `own`, at the latest once it may commit for it.
+ * 1. `target` names a task it does not hold: it says so with `own` and takes the task (offsets
+ *    until stable, restore to the high watermark, run: law 3).
  * 2. `target` no longer names a task it holds: it collects nothing more of it, finishes or aborts
  *    every epoch that holds it, applies, stops answering for it, and only then leaves it out of
- *    `own` (law 15). Nobody else gets the task before that.
- * 3. `target` is undefined although it holds tasks: others may already have them. It aborts the
- *    open transaction, drops every task (state stays on disk) and says `own(noTasks)`; until then
- *    the member gets no new target.
+ *    `own` (law 15). Nobody else gets the task before that, and it does not come back before.
+ * 3. `target` becomes undefined: others may already have its tasks. It aborts the open
+ *    transaction, drops every task (state stays on disk) and says `own(noTasks)`, also when it
+ *    held none; until then it gets no new target.
  * 4. `settling`: it lets the open transaction end, begins none, and says `settled()`.
  * 5. `alive` is false: it stops committing, and its views answer 503 (law 15).
  *
@@ -132,8 +132,9 @@ export interface Membership {
   /** Called after `target`, `status`, `settling`, `alive` or `endpoints` changed. */
   onChange(listener: () => void): () => void
   /**
-   * What this member holds from now on, whole: said after tasks were really given up (committed,
-   * applied, closed) or taken. Heartbeats repeat it to the group, at once when it shrinks.
+   * What this member holds from now on, whole: a task is in it from the moment the engine begins
+   * to take it until it is really given up (committed, applied, closed). Heartbeats repeat it to
+   * the group, at once when it shrinks.
    */
   own(owned: Assignment): void
   /**
@@ -141,6 +142,8 @@ export interface Membership {
    * a heartbeat interval: a transaction that is still open then is refused if a task has moved.
    */
   settled(): void
+  /** Asks the group at once, to be used when it refused an offset commit: has the member moved? */
+  confirm(): void
   /** Asks all instances of the application, this one included, to shut down. */
   requestShutdown(): void
   /**

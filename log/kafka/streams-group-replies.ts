@@ -1,5 +1,7 @@
 /** What the replies of a group's coordinator mean to a member. */
 import type { MillraceError } from '../errors.ts'
+import type { Assignment, MembershipState } from '../membership.ts'
+import { countTasks, hasTasks } from '../task-ids.ts'
 import { ErrorCode, isTransient, nameOf } from './error-codes.ts'
 import { kafkaError } from './errors.ts'
 import type { GroupStatus, HeartbeatReply } from './streams-group-wire.ts'
@@ -99,4 +101,20 @@ export function conditionOf(group: string, statuses: readonly GroupStatus[]): Gr
     shutdownRequested: found(SHUTDOWN) !== undefined,
     delayed: found(ASSIGNMENT_DELAYED) !== undefined,
   }
+}
+
+/** What the status of a member in good standing says. */
+export function describeTasks(
+  target: Assignment,
+  { error, delayed }: GroupCondition,
+): { state: MembershipState; detail: string } {
+  if (hasTasks(target)) {
+    const standbys = countTasks(target.standby) + countTasks(target.warmup)
+    const detail = `${countTasks(target.active)} active and ${standbys} standby tasks.`
+    return { state: 'stable', detail: error?.message ?? detail }
+  }
+  const detail = delayed
+    ? 'The group is about to place its tasks.'
+    : 'The group has no task for this instance at present.'
+  return { state: 'waiting', detail: error?.message ?? detail }
 }
