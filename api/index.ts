@@ -1,4 +1,5 @@
 /** The server: what `cli/` puts together. */
+export type { EventFlow } from './asyncapi.ts'
 export { type AuthSettings, assertBindable, isLoopback, noAuth, parseApiKeys } from './auth.ts'
 export {
   type AppendEvents,

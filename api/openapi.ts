@@ -20,6 +20,7 @@ export function openApi(views: readonly ViewDeclaration[], version: string): Jso
     openapi: '3.1.0',
     info: { title: 'Millrace', version, license: { name: 'Apache-2.0', identifier: 'Apache-2.0' } },
     servers: [{ url: '/' }],
+    externalDocs: { url: '/asyncapi.json', description: 'Topics, events and the live feed.' },
     security: [{}, { apiKey: [] }, { token: [] }],
     paths,
     components: {
@@ -191,6 +192,8 @@ function fixedPaths(): Record<string, Json> {
         responses: answers(any, 'A page of dead letters.', [400, 401, 403, 503]),
       }),
     },
+    '/openapi.json': get('openApi', 'This document.'),
+    '/asyncapi.json': get('asyncApi', 'Topics, events and the live feed, as AsyncAPI 3.'),
     '/livez': get('livez', 'The process answers.', []),
     '/readyz': get('readyz', 'All tasks run.', [503]),
     '/v1/events': {

@@ -1,5 +1,6 @@
 /** Health, metrics, descriptions of the service, dead letters. */
 import type { FastifyInstance } from 'fastify'
+import { asyncApi, type EventFlow } from './asyncapi.ts'
 import { awaitPosition, type ServerContext, sendJson } from './context.ts'
 import { apiError } from './errors.ts'
 import { openMetrics, openMetricsType, serverSamples } from './metrics.ts'
@@ -31,6 +32,8 @@ export interface Operations {
   /** JSON, or a promise of it. */
   readonly topology: () => unknown
   readonly deadLetters: DeadLetters
+  /** What the topology does with topics. */
+  readonly flow: EventFlow
 }
 
 export function registerOperationRoutes(
@@ -50,6 +53,10 @@ export function registerOperationRoutes(
 
   readRoute(app, '/openapi.json', async (_request, reply) =>
     sendJson(reply, openApi(context.views.views(), context.version)),
+  )
+
+  readRoute(app, '/asyncapi.json', async (_request, reply) =>
+    sendJson(reply, asyncApi(context.views.views(), operations.flow, context.version)),
   )
 
   readRoute(app, '/v1/topology', async (request, reply) => {

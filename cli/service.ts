@@ -16,6 +16,7 @@ import type { ViewService } from '../streams/views.ts'
 import { deadLetterListing } from './dead-letter-listing.ts'
 import { bootId, effects } from './effects.ts'
 import { EventAppender } from './event-appender.ts'
+import { eventFlow } from './event-flow.ts'
 import { describeTopology } from './topology-drawing.ts'
 import { packageVersion } from './version.ts'
 
@@ -108,6 +109,7 @@ function openServer(
       ...describeTopology(engine.plan),
       topics: await describeTopics(log),
     }),
+    flow: eventFlow(engine.topology),
     deadLetters: deadLetterListing(log, deadLetterTopic(engine.topology.application)),
   })
 }

@@ -1,6 +1,6 @@
 /** A server over fake views, and declarations like those of the business. */
 import Type from 'typebox'
-import { createServer, type Limits, type ServerOptions } from '../../api/index.ts'
+import { createServer, type EventFlow, type Limits, type ServerOptions } from '../../api/index.ts'
 import type { EventRecord } from '../../contracts/event-record.ts'
 import type { ViewDeclaration } from '../../streams/views.ts'
 import { FakeViews } from './fake-views.ts'
@@ -49,6 +49,15 @@ export function volumeRow(region: string, minute: number, orders: number, curren
   return { ...row, orders, items: orders * 2, grossMinor: orders * 1000 }
 }
 
+export const testFlow: EventFlow = {
+  application: 'shop',
+  reads: ['orders', 'payments'],
+  writes: ['totals'],
+  deadLetters: 'shop-dead-letters',
+  inputs: ['orders', 'payments', 'inventory', 'fulfilment'],
+  log: { protocol: 'embedded', host: 'localhost', description: 'In memory.' },
+}
+
 export interface FakeServerOptions extends Partial<Omit<ServerOptions, 'limits'>> {
   readonly fake?: FakeViews
   readonly limits?: Partial<Limits>
@@ -68,6 +77,7 @@ export async function fakeServer(options: FakeServerOptions = {}) {
     deadLetters: async () => ({ deadLetters: [], next: null }),
     topology: () => ({ name: 'test', nodes: [] }),
     readiness: () => ({ ready: true }),
+    flow: testFlow,
     clock: () => Date.now(),
     schedule: (run, delayMs) => {
       const timer = setTimeout(run, delayMs)
