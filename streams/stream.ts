@@ -66,7 +66,11 @@ export class Stream<K, V> {
     this.rekeyed = rekeyed
   }
 
-  step<K2, V2>(step: Step, rekeyed: boolean, options?: StreamOptions<K2, V2>): Stream<K2, V2> {
+  step<K2, V2>(
+    step: Step & { name?: string },
+    rekeyed: boolean,
+    options?: StreamOptions<K2, V2>,
+  ): Stream<K2, V2> {
     const node = this.topology.add({
       kind: 'operator',
       name: this.topology.anonymous(step.type),
@@ -76,13 +80,11 @@ export class Stream<K, V> {
     return new Stream(this.topology, { node, output: 'main' }, options, rekeyed)
   }
 
-  filter(keep: (value: V, key: K) => boolean): Stream<K, V> {
+  /** `name`: what dead letters of a predicate that throws say, generated unless given. */
+  filter(keep: (value: V, key: K) => boolean, { name }: { name?: string } = {}): Stream<K, V> {
     const spec = { keep: keep as (value: unknown, key: unknown) => boolean }
-    return this.step(
-      stateless('filter', () => filter(spec)),
-      this.rekeyed,
-      this.options,
-    )
+    const step = { ...stateless('filter', () => filter(spec)), ...(name && { name }) }
+    return this.step(step, this.rekeyed, this.options)
   }
 
   /** Keeps the records of a type, and tells the compiler. */

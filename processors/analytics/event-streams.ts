@@ -27,7 +27,7 @@ export function eventStreams(topology: Topology): EventStreams {
   const read = (topic: string) =>
     topology
       .stream(topic, { key: orderKey, value: eventSerde })
-      .filter(isEvent)
+      .filter(isEvent, { name: `${topic}-checked` })
       .deduplicate({ name: `${topic}-once`, id: { header: 'ce_id' }, ttlMs: duplicateTtlMs })
   return { orders: read('orders'), payments: read('payments') }
 }

@@ -361,6 +361,8 @@ describe('in the log itself', () => {
       const [letter, ...more] = letters.filter(one => one.offset === offset)
       expect(more, `offset ${offset}`).toEqual([])
       expect(letter!.detail).toMatch(detail!)
+      if (/the key is/.test(letter!.detail)) expect(letter!.step).toBe('orders-checked')
+      else expect(letter!.step).toBe('orders')
       if (letter!.valueBase64 === undefined || records[offset]!.damage !== undefined) continue
       expect(letter!.valueBase64).toBe(value!.toString('base64'))
     }
