@@ -74,6 +74,30 @@ export const kafkaCatalogue = {
     recovery: 'retry',
     status: 503,
   },
+  KAFKA_TRANSACTION_ABORTED: {
+    message:
+      'The transaction of {transactionalId} was not committed, nothing of it is visible: {reason}.',
+    recovery: 'retry',
+    status: 503,
+  },
+  KAFKA_OUTCOME_UNKNOWN: {
+    message:
+      'It is not known whether the transaction of {transactionalId} was committed: {reason}. Settle it, then compare the committed offsets.',
+    recovery: 'restore',
+    status: 503,
+  },
+  KAFKA_PRODUCER_FENCED: {
+    message:
+      'The producer of {transactionalId} is no longer the current one ({reason}): another one took its place, or its transaction timed out. Open it anew if this instance still owns its tasks.',
+    recovery: 'rejoin',
+    status: 503,
+  },
+  KAFKA_MEMBER_FENCED: {
+    message:
+      'Group {group} did not take offsets from member {memberId} at epoch {memberEpoch}: {reason}. The transaction was aborted.',
+    recovery: 'rejoin',
+    status: 503,
+  },
 } as const satisfies Record<string, ErrorRow>
 
 export const kafkaError = errorsOf(kafkaCatalogue)
