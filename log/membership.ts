@@ -16,8 +16,10 @@
  * 4. `settling`: it lets the open transaction end, begins none, and says `settled()`.
  * 5. `alive` is false: it stops committing, and its views answer 503 (law 15).
  *
- * A transaction names `memberId` and the `epoch` at which it *began*: the broker takes the
- * current epoch for any partition, and only an older one shows that a task has moved (law 2).
+ * A transaction names `memberId` and the `epoch` at which it *began*, and holds no task but those
+ * that `target` names at that very moment: the broker takes the current epoch for any partition,
+ * and only an older one shows that a task has moved (law 2). After a rejoin a task can be gone,
+ * and the epoch new, before the engine has given it up.
  */
 import type { MillraceError } from './errors.ts'
 

@@ -145,7 +145,7 @@ export class StreamsGroupMember implements Membership {
   }
 
   own(owned: Assignment): void {
-    const { dropping, target } = this.#tasks
+    const { dropping } = this.#tasks
     if (!this.#tasks.own(owned) || this.#ended) return
     this.#changedMs = this.#options.environment.clock()
     if (dropping && this.#isMember) this.#describe()
@@ -153,7 +153,7 @@ export class StreamsGroupMember implements Membership {
       this.#enter('joining', `Joining group ${this.#options.group} again.`)
       this.#beatIn(this.#expulsions.nextMs())
     } else if (this.#tasks.isReportDue) this.#beatSoon()
-    if (this.#tasks.target !== target) this.#notify()
+    this.#notify()
   }
 
   settled(): void {
