@@ -200,6 +200,12 @@ export class Engine {
         retryMs = await this.#recover(retryMs, error)
       }
     }
+    await this.#finish()
+  }
+
+  /** Ends the last epoch. If it fails nothing is lost: its input is read again. */
+  async #finish(): Promise<void> {
+    await this.settle().catch(error => this.#options.onError?.(error))
     await this.#runner.abandon()
     await this.#manager.close()
   }
@@ -238,6 +244,8 @@ export class Engine {
     let error = failure
     let delayMs = firstDelayMs
     await this.#runner.abandon()
+    // The group may have refused the epoch: others may have the tasks already.
+    this.membership?.confirm()
     while (!this.#stopping.signal.aborted) {
       onError?.(error)
       const gaveUp = error instanceof MillraceError && error.recovery === 'stop'
@@ -298,9 +306,28 @@ export class Engine {
 
   /** Fetches what is there and runs one epoch over it. False when there was nothing to commit. */
   async step(): Promise<boolean> {
-    await this.#follow()
+    if (!(await this.#follow())) return false
     await this.#runner.fetchNow()
-    return this.epoch()
+    const changed = await this.epoch()
+    return (await this.#runner.drainExchanges()) || changed
+  }
+
+  /**
+   * One turn of the loop, for a caller that drives it: as `step`, but a failed epoch is dropped
+   * and everything built again, as `run` does it.
+   */
+  async turn(): Promise<boolean> {
+    try {
+      return await this.step()
+    } catch (error) {
+      await this.#recover(RETRY_MS_FIRST, error)
+      return true
+    }
+  }
+
+  /** Everything that the log held when it was last asked has been processed. */
+  get atEnd(): boolean {
+    return this.#runner.atEnd
   }
 
   /** Finishes the epoch that runs, commits it and stops. Idempotent. */
@@ -310,9 +337,8 @@ export class Engine {
     this.#stopping.abort()
     try {
       await this.#running
-      await this.settle()
+      await this.#finish()
     } finally {
-      await this.#manager.close()
       await this.membership?.leave()
       this.publisher.close()
       this.#state = 'stopped'

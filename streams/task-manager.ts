@@ -126,7 +126,8 @@ export class TaskManager {
     for (const task of tasks) this.assembly.detach(task)
     await this.#closeOpening(() => true)
     await this.#closeStandbys(() => true)
-    this.#own(noTasks)
+    this.#owned = noTasks
+    this.#options.membership!.own(noTasks)
     return tasks.length > 0
   }
 

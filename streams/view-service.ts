@@ -34,11 +34,17 @@ interface FoundRow {
   readonly row: ViewRow
 }
 
-export function viewService(options: ViewServiceOptions): ViewService {
+/** A view service that also answers for this instance alone. */
+export interface InstanceViews extends ViewService {
+  /** As `rows`, of the partitions that run here. */
+  localRows(view: string, query: RowsQuery): Promise<RowsPage>
+}
+
+export function viewService(options: ViewServiceOptions): InstanceViews {
   return new EngineViews(options)
 }
 
-class EngineViews implements ViewService {
+class EngineViews implements InstanceViews {
   readonly #options: ViewServiceOptions
 
   constructor(options: ViewServiceOptions) {
@@ -64,8 +70,30 @@ class EngineViews implements ViewService {
     return rows
   }
 
-  async rows(view: string, query: RowsQuery): Promise<RowsPage> {
+  /** The view's partitions that run elsewhere or nowhere make an answer incomplete. */
+  #complete(view: string): ViewRows {
     const rows = this.#ready(view)
+    const { plan } = this.#options.engine
+    const { partitions } = plan.subTopologies.find(({ nodes }) => nodes.includes(rows.view.node))!
+    const here = new Set(this.#publisher.partitions(view))
+    for (let partition = 0; partition < partitions; partition++) {
+      if (here.has(partition)) continue
+      const reason = `its partition ${partition} is not on this instance`
+      throw streamsError('VIEW_NOT_READY', { view, reason })
+    }
+    return rows
+  }
+
+  rows(view: string, query: RowsQuery): Promise<RowsPage> {
+    return this.#page(this.#complete(view), query)
+  }
+
+  localRows(view: string, query: RowsQuery): Promise<RowsPage> {
+    return this.#page(this.#ready(view), query)
+  }
+
+  async #page(rows: ViewRows, query: RowsQuery): Promise<RowsPage> {
+    const view = rows.view.declaration.name
     const filters = filterId(view, query)
     const after = query.cursor === undefined ? undefined : decodeCursor(query.cursor, filters)
     const cut = this.#publisher.cut.retain()
@@ -81,6 +109,7 @@ class EngineViews implements ViewService {
       return {
         rows: page.map(({ row }) => row),
         position: cut.position,
+        consistent: cut.consistent,
         next: more ? encodeCursor(page.at(-1)!.key, filters) : null,
       }
     } finally {
@@ -109,7 +138,7 @@ class EngineViews implements ViewService {
   }
 
   async row(view: string, key: string): Promise<{ row: ViewRow | undefined; position: string }> {
-    const rows = this.#ready(view)
+    const rows = this.#complete(view)
     const { declaration } = rows.view
     if (declaration.kind !== 'table') {
       const reason = `${view} is a view of windows: ask for its rows with from, to and key filters`
@@ -139,7 +168,7 @@ class EngineViews implements ViewService {
     onUpdate: (update: ViewUpdate) => void,
     scope: RowsScope = { key: {} },
   ): ViewSubscription {
-    const rows = this.#ready(view)
+    const rows = this.#complete(view)
     const cut = this.#publisher.cut.retain()
     let released = false
     const release = () => {

@@ -50,6 +50,8 @@ export interface RowsPage {
   readonly rows: readonly ViewRow[]
   /** Opaque: the cut of the input that the rows show. */
   readonly position: string
+  /** True when the rows of all views, at this position, show one cut of the input (law 17). */
+  readonly consistent: boolean
   /** Opaque cursor of the next page; null on the last. */
   readonly next: string | null
 }

@@ -119,7 +119,7 @@ export class FakeViews implements ViewService {
     const page = rows.slice(start, start + limit)
     const more = start + limit < rows.length
     const next = more ? encodeCursor([scope, page.at(-1)!]) : null
-    return { rows: page, position: this.position(), next }
+    return { rows: page, position: this.position(), consistent: true, next }
   }
 
   async row(name: string, key: string) {

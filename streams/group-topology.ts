@@ -1,0 +1,46 @@
+/**
+ * What a group must know of a topology to place its tasks and create its internal topics. It may
+ * not change while the group has members, so nothing that is a setting is in it.
+ */
+import type { GroupSubTopology, GroupTopology, InternalTopic } from '../log/membership.ts'
+import { repartitionTopic } from './exchange-router.ts'
+import type { Plan, SubTopology } from './plan.ts'
+import { changelogTopic, storesOf } from './task-parts.ts'
+
+/** No broker clock deletes what is needed (law 4); event times may be of any age. */
+const KEPT = { 'retention.ms': '-1', 'message.timestamp.type': 'CreateTime' }
+
+export function groupTopology(plan: Plan): GroupTopology {
+  return { subTopologies: plan.subTopologies.map(sub => describe(plan, sub)) }
+}
+
+function describe(plan: Plan, sub: SubTopology): GroupSubTopology {
+  const { application } = plan.topology
+  const sourceTopics: string[] = []
+  const repartitionSources: (InternalTopic & { partitions: number })[] = []
+  const repartitionSinks: string[] = []
+  for (const id of sub.nodes) {
+    const node = plan.topology.nodes[id]!
+    if (node.kind === 'source') sourceTopics.push(node.topic)
+    if (node.kind !== 'exchange') continue
+    const name = repartitionTopic(application, node.name)
+    const configs = { ...KEPT, 'cleanup.policy': 'delete' }
+    repartitionSources.push({ name, partitions: node.partitions ?? 0, configs })
+  }
+  for (const { node, from } of plan.exchanges.values()) {
+    if (from === sub) repartitionSinks.push(repartitionTopic(application, node.name))
+  }
+  const changelogs = storesOf(plan, sub).map(({ name, kind }) => ({
+    name: changelogTopic(application, name),
+    configs: { ...KEPT, 'cleanup.policy': kind === 'rows' ? 'compact' : 'delete' },
+  }))
+  const inputs = [...sourceTopics, ...repartitionSources.map(({ name }) => name)]
+  return {
+    id: sub.name,
+    sourceTopics,
+    changelogs,
+    repartitionSinks,
+    repartitionSources,
+    copartitionGroups: inputs.length > 1 ? [inputs] : [],
+  }
+}
