@@ -17,7 +17,7 @@ export {
 } from './key-set.ts'
 export { defaultLimits, type Limits, type Schedule } from './limits.ts'
 export type { DeadLetterPage, DeadLetters, Readiness } from './operation-routes.ts'
-export { createServer, type Server, type ServerOptions } from './server.ts'
+export { createServer, type ServedRoute, type Server, type ServerOptions } from './server.ts'
 export {
   createTokenVerifier,
   defaultRolesClaim,

@@ -28,6 +28,9 @@ export interface Limits {
   readonly sessionCheckMs: number
   readonly subscriptionsMax: number
   readonly messageBytesMax: number
+  /** Frames that one message may come in. */
+  readonly messageFragmentsMax: number
+  /** Messages, pings and pongs of a connection. */
   readonly messagesPerSecondMax: number
   /** Unsent bytes of a client above which it gets no more until it has read. */
   readonly conflateBytes: number
@@ -71,6 +74,7 @@ export const defaultLimits: Limits = {
   sessionCheckMs: 2_000,
   subscriptionsMax: 64,
   messageBytesMax: 64 * 1024,
+  messageFragmentsMax: 64,
   messagesPerSecondMax: 200,
   conflateBytes: 64 * 1024,
   clientBytesMax: 4 * 1024 * 1024,

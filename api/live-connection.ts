@@ -61,8 +61,11 @@ export class LiveConnection {
     socket.on('close', () => this.end())
     // Protocol violations: ws itself closes with 1002, 1007 or 1009.
     socket.on('error', () => undefined)
+    // Frames below the protocol cost work, too.
+    socket.on('ping', () => this.takeToken())
     socket.on('pong', () => {
       this.alive = true
+      this.takeToken()
     })
     this.cancelInit = context.schedule(
       () => this.sink.close(liveClose.initTimeout, 'connection_init is missing'),
@@ -101,10 +104,7 @@ export class LiveConnection {
 
   private receive(data: RawData, binary: boolean): void {
     if (this.sink.closed) return
-    if (!this.takeToken()) {
-      this.sink.close(liveClose.tryAgainLater, 'too many messages')
-      return
-    }
+    if (!this.takeToken()) return
     let message: unknown
     try {
       if (binary) throw apiError('MESSAGE_INVALID', { reason: 'it is binary' })
@@ -118,13 +118,17 @@ export class LiveConnection {
     else this.hold(this.early, { message, bytes: bytesOf(data) })
   }
 
+  /** False, and the end of the connection, when it sends too much. */
   private takeToken(): boolean {
     const { messagesPerSecondMax } = this.context.limits
     const now = this.context.clock()
     const gained = ((now - this.tokensAt) * messagesPerSecondMax) / 1000
     this.tokens = Math.min(messagesPerSecondMax, this.tokens + Math.max(0, gained))
     this.tokensAt = now
-    if (this.tokens < 1) return false
+    if (this.tokens < 1) {
+      this.sink.close(liveClose.tryAgainLater, 'too many messages')
+      return false
+    }
     this.tokens--
     return true
   }

@@ -15,6 +15,7 @@ export function serveLive(http: HttpServer, context: ServerContext, feeds: Feeds
   const sockets = new WebSocketServer({
     noServer: true,
     maxPayload: context.limits.messageBytesMax,
+    maxFragments: context.limits.messageFragmentsMax,
     // Memory a client could make us hold, for little: rows are short-lived.
     perMessageDeflate: false,
     clientTracking: false,

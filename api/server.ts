@@ -13,6 +13,7 @@ import {
   mayAct,
   noAuth,
   type Principal,
+  type Role,
   secretOf,
 } from './auth.ts'
 import { hasTooManyHeaders, positionHeader, type ServerContext } from './context.ts'
@@ -58,6 +59,14 @@ export interface Server {
   /** Ends live feeds and waiting reads, answers what has begun, and frees the port. */
   close(): Promise<void>
   readonly inject: FastifyInstance['inject']
+  /** Every route with the role it needs; undefined where anyone may. */
+  readonly routes: readonly ServedRoute[]
+}
+
+export interface ServedRoute {
+  readonly method: string
+  readonly url: string
+  readonly role: Role | undefined
 }
 
 export async function createServer(options: ServerOptions): Promise<Server> {
@@ -74,6 +83,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     onClose: new Set(),
   }
   const app = createApp(options, limits)
+  const routes = inventory(app)
   await registerSecurity(app, context)
   registerCounting(app, context)
   registerViewRoutes(app, context)
@@ -97,7 +107,17 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     listen: address => app.listen(address),
     close: () => app.close(),
     inject: app.inject.bind(app) as FastifyInstance['inject'],
+    routes,
   }
+}
+
+/** Notes the routes as they are registered. */
+function inventory(app: FastifyInstance): ServedRoute[] {
+  const routes: ServedRoute[] = []
+  app.addHook('onRoute', ({ method, url, config }) => {
+    for (const one of [method].flat()) routes.push({ method: one, url, role: config?.role })
+  })
+  return routes
 }
 
 function createApp(options: ServerOptions, limits: Limits): FastifyInstance {
@@ -204,8 +224,11 @@ async function registerSecurity(app: FastifyInstance, context: ServerContext): P
     })
   }
   app.decorateRequest('principal', null)
-  app.addHook('onRequest', async request => {
-    if (hasTooManyHeaders(request.raw, context)) throw apiError('HEADERS_TOO_LARGE')
+  app.addHook('onRequest', async (request, reply) => {
+    if (hasTooManyHeaders(request.raw, context)) {
+      reply.header('connection', 'close')
+      throw apiError('HEADERS_TOO_LARGE')
+    }
     if (!hostAllowed(request.headers.host, context.auth)) throw apiError('HOST_REFUSED')
   })
   // After the rate limit, which so covers guesses at keys; before the body is read.
