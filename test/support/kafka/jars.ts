@@ -14,7 +14,8 @@ export type Print = (line: string) => void
 const here = import.meta.dirname
 const cacheDir = join(root, 'node_modules/.cache/millrace')
 const plugin = 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1'
-const registryVersion = '2.6.13.Final'
+/** Release of Apicurio that is fetched. */
+export const registryVersion = '2.6.13.Final'
 
 /** Release of Apache Kafka that `pom.xml` names. */
 export const kafkaVersion = /<artifactId>kafka_2\.13<\/artifactId>\s*<version>([^<]+)</.exec(
