@@ -1,0 +1,35 @@
+/**
+ * A server of one busy view in a process of its own, so that its memory is its own. Commands come
+ * as messages: `churn` changes rows for so many rounds, `stop` ends it.
+ */
+import { fakeServer, volumeRow } from './fake-server.ts'
+
+const limits = { publishIntervalMs: 5, clientBytesMax: 256 * 1024, socketsMax: 4096 }
+const { server, views } = await fakeServer({ limits })
+const address = await server.listen({ host: '127.0.0.1', port: 0 })
+const rowsChanged = 200
+let round = 0
+
+async function churn(rounds: number): Promise<number> {
+  let peakBytes = 0
+  for (const end = round + rounds; round < end; round++) {
+    const changed = Array.from({ length: rowsChanged }, (_, i) => volumeRow('eu', i, round))
+    views.put('order-volume', ...changed)
+    await new Promise(resolve => setTimeout(resolve, 6))
+    peakBytes = Math.max(peakBytes, process.memoryUsage.rss())
+  }
+  return peakBytes
+}
+
+process.on('message', async (message: { churn?: number; stop?: true }) => {
+  if (message.churn !== undefined) {
+    const peakBytes = await churn(message.churn)
+    const { body } = await server.inject({ url: '/metrics' })
+    process.send!({ peakBytes, round: round - 1, metrics: body })
+  }
+  if (message.stop) {
+    await server.close()
+    process.disconnect()
+  }
+})
+process.send!({ address })
