@@ -78,3 +78,28 @@ test('what is asked wrongly is told with the usage', async () => {
     expect(output).toContain('npm run kafka -- [--port N]')
   }
 })
+
+describe('without Java', () => {
+  /** Runs this file's tests where PATH leads to the project's own programs only. */
+  function runWithoutJava(environment: NodeJS.ProcessEnv) {
+    const path = join(root, 'node_modules/.bin')
+    const vitest = join(root, 'node_modules/vitest/vitest.mjs')
+    const args = [vitest, 'run', 'command.test.ts', '-t', 'npm run kafka']
+    return runProcess(process.execPath, args, {
+      timeoutMs: 60_000,
+      env: { PATH: path, JAVA_HOME: '', NO_COLOR: '1', ...environment },
+    })
+  }
+
+  test('tests against Kafka are skipped, saying why', async () => {
+    const { code, output } = await runWithoutJava({ CI: '' })
+    expect(output).toContain('SKIPPED: tests against Apache Kafka. Java 17 or newer is missing')
+    expect(code).toBe(0)
+  })
+
+  test('they fail in CI', async () => {
+    const { code, output } = await runWithoutJava({ CI: 'true' })
+    expect(output).toContain('Java 17 or newer is missing')
+    expect(code).toBe(1)
+  })
+})
