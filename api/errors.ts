@@ -23,6 +23,11 @@ export const apiCatalogue = {
     recovery: 'reject',
     status: 408,
   },
+  REQUEST_ABORTED: {
+    message: 'The client left before the answer was ready.',
+    recovery: 'reject',
+    status: 400,
+  },
   MEDIA_TYPE_REFUSED: {
     message: 'The body must be {expected}.',
     recovery: 'reject',

@@ -55,6 +55,9 @@ export interface Limits {
   /** How long requests that have begun may take when the server closes. */
   readonly drainMs: number
   readonly requestsPerMinuteMax: number
+  /** Queries of rows at a time, and how long one may look for rows before its page ends. */
+  readonly queriesMax: number
+  readonly queryMsMax: number
 }
 
 export const defaultLimits: Limits = {
@@ -89,6 +92,8 @@ export const defaultLimits: Limits = {
   closeGraceMs: 1_000,
   drainMs: 10_000,
   requestsPerMinuteMax: 1_200,
+  queriesMax: 64,
+  queryMsMax: 2_000,
 }
 
 /** Runs a callback once after a delay in ms; the result cancels it. */

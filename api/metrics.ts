@@ -6,6 +6,7 @@ export const openMetricsType = 'application/openmetrics-text; version=1.0.0; cha
 /** Gauges and counters of the server; whoever causes a change writes it here. */
 export interface ServerMetrics {
   requestsActive: number
+  queriesActive: number
   socketsOpen: number
   streamsOpen: number
   subscriptionsOpen: number
@@ -21,6 +22,7 @@ export interface ServerMetrics {
 export function createServerMetrics(): ServerMetrics {
   return {
     requestsActive: 0,
+    queriesActive: 0,
     socketsOpen: 0,
     streamsOpen: 0,
     subscriptionsOpen: 0,
@@ -41,6 +43,7 @@ export function countRequest(metrics: ServerMetrics, labels: readonly string[]):
 
 const described: readonly [keyof ServerMetrics, MetricSample['kind'], string, string][] = [
   ['requestsActive', 'gauge', 'http_server_active_requests', 'Requests being answered.'],
+  ['queriesActive', 'gauge', 'view_queries_active', 'Queries of rows being answered.'],
   ['socketsOpen', 'gauge', 'live_sockets', 'Open live sockets.'],
   ['streamsOpen', 'gauge', 'live_streams', 'Open event streams (SSE).'],
   ['subscriptionsOpen', 'gauge', 'live_subscriptions', 'Open subscriptions.'],

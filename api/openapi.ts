@@ -35,6 +35,9 @@ export function openApi(views: readonly ViewDeclaration[], version: string): Jso
 
 const tokenText = `A token of the identity provider, ${tokenAlgorithms.join(', ')}.`
 
+const nextText =
+  'Cursor of the next page, null on the last. A page that took long to fill ends early.'
+
 const problem = { $ref: '#/components/schemas/Problem' }
 const position = { type: 'string', description: 'Opaque consistency token.' }
 
@@ -128,7 +131,7 @@ function rowsOperation(view: ViewDeclaration): Json {
     properties: {
       rows: { type: 'array', items: { $ref: `#/components/schemas/${view.name}` } },
       position,
-      next: { type: ['string', 'null'], description: 'Cursor of the next page.' },
+      next: { type: ['string', 'null'], description: nextText },
     },
   }
   return operation(`${view.name}.rows`, view.description, {

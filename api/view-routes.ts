@@ -1,7 +1,7 @@
 /** `/v1/views`: declarations, rows, and one row. */
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { TSchema } from 'typebox'
-import type { ViewDeclaration } from '../streams/views.ts'
+import type { RowsQuery, ViewDeclaration } from '../streams/views.ts'
 import {
   awaitPosition,
   positionHeader,
@@ -31,7 +31,9 @@ export function registerViewRoutes(app: FastifyInstance, context: ServerContext)
     const view = viewNamed(context.views, (request.params as { name: string }).name)
     const { query, waitMs } = rowsRequestOf(view, parseSearch(searchOf(request)))
     await awaitPosition(context, request, waitMs)
-    const { rows, position, next } = await context.views.rows(view.name, query)
+    const { rows, position, next } = await bounded(context, reply, bounds =>
+      context.views.rows(view.name, { ...query, ...bounds }),
+    )
     return sendJson(reply, { rows, position, next }, position)
   })
 
@@ -49,6 +51,29 @@ export function registerViewRoutes(app: FastifyInstance, context: ServerContext)
     if (row === undefined) throw apiError('ROW_MISSING', { view: name, position })
     return sendJson(reply, { row, position })
   })
+}
+
+type Bounds = Required<Pick<RowsQuery, 'signal' | 'enough'>>
+
+/** Runs a query beside few others, for so long, and only while its client is there. */
+async function bounded<T>(
+  context: ServerContext,
+  reply: FastifyReply,
+  query: (bounds: Bounds) => Promise<T>,
+): Promise<T> {
+  const { metrics, limits, clock } = context
+  if (metrics.queriesActive >= limits.queriesMax) throw apiError('OVERLOADED', { what: 'queries' })
+  const abort = new AbortController()
+  const left = () => abort.abort(apiError('REQUEST_ABORTED'))
+  const endMs = clock() + limits.queryMsMax
+  reply.raw.once('close', left)
+  metrics.queriesActive++
+  try {
+    return await query({ signal: abort.signal, enough: () => clock() >= endMs })
+  } finally {
+    metrics.queriesActive--
+    reply.raw.off('close', left)
+  }
 }
 
 /** A declaration as clients see it; `schema` is that of a whole row. */

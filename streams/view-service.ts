@@ -20,6 +20,8 @@ import type {
   ViewUpdate,
 } from './views.ts'
 
+/** Rows looked at between two questions whether to go on. */
+const ROWS_A_LOOK = 256
 /** Rows of a subscription's snapshot handed over at once. */
 const SNAPSHOT_ROWS = 500
 
@@ -99,18 +101,24 @@ class EngineViews implements InstanceViews {
     const cut = this.#publisher.cut.retain()
     try {
       const found: FoundRow[] = []
+      let looked = 0
+      let last: RowKey | undefined
       for await (const next of this.#read(rows, { cut, query, after })) {
-        if (!rows.matches(next.row, query)) continue
-        found.push(next)
+        if (rows.matches(next.row, query)) found.push(next)
         if (found.length > query.limit) break
+        if (++looked % ROWS_A_LOOK > 0) continue
+        query.signal?.throwIfAborted()
+        if (!query.enough?.()) continue
+        last = next.key
+        break
       }
       const page = found.slice(0, query.limit)
-      const more = found.length > query.limit
+      if (found.length > query.limit) last = page.at(-1)!.key
       return {
         rows: page.map(({ row }) => row),
         position: cut.position,
         consistent: cut.consistent,
-        next: more ? encodeCursor(page.at(-1)!.key, filters) : null,
+        next: last === undefined ? null : encodeCursor(last, filters),
       }
     } finally {
       cut.release()

@@ -44,6 +44,14 @@ export interface RowsQuery extends RowsScope {
   /** 1 to 1000. */
   readonly limit: number
   readonly cursor?: string
+  /** Nobody waits for the rows any more: reading stops with the signal's reason. */
+  readonly signal?: AbortSignal
+  /**
+   * Asked now and then; true ends the page where it is, so that a filter that few of many rows
+   * satisfy takes several requests and not one long one. Pages may so be short, even empty:
+   * only `next` tells whether there is more.
+   */
+  readonly enough?: () => boolean
 }
 
 export interface RowsPage {

@@ -264,3 +264,64 @@ describe('consistency token', () => {
     expect((await reading).json().code).toBe('SHUTTING_DOWN')
   })
 })
+
+describe('a query over many rows', () => {
+  const rarely = '/v1/views/order-volume/rows?region=nowhere'
+
+  test('ends its page when it has looked for long enough, and says that there may be more', async () => {
+    let nowMs = 1_000_000
+    const made = await fakeServer({ clock: () => nowMs, limits: { queryMsMax: 500 } })
+    made.views.reading = async () => {
+      nowMs += 500
+    }
+    const response = await made.server.inject(rarely)
+    expect(response.json()).toMatchObject({ rows: [], next: 'more' })
+    made.views.reading = async () => {
+      nowMs += 499
+    }
+    expect((await made.server.inject(rarely)).json().next).toBeNull()
+    await made.server.close()
+  })
+
+  test('stops when its client leaves', async () => {
+    const made = await fakeServer()
+    let stopped: unknown
+    const begun = Promise.withResolvers<void>()
+    made.views.reading = signal =>
+      new Promise((_, reject) => {
+        begun.resolve()
+        signal!.addEventListener('abort', () => {
+          stopped = signal!.reason
+          reject(stopped)
+        })
+      })
+    const address = await made.server.listen({ host: '127.0.0.1', port: 0 })
+    const client = new AbortController()
+    const asked = fetch(address + rarely, { signal: client.signal })
+    await begun.promise
+    client.abort()
+    await expect(asked).rejects.toThrow()
+    await expect.poll(() => stopped).toMatchObject({ code: 'REQUEST_ABORTED' })
+    const { body } = await made.server.inject('/metrics')
+    expect(body).toContain('\nview_queries_active 0\n')
+    await made.server.close()
+  })
+
+  test('shares the server with so many others and no more', async () => {
+    const made = await fakeServer({ limits: { queriesMax: 2 } })
+    const go = Promise.withResolvers<void>()
+    made.views.reading = () => go.promise
+    const held = [made.server.inject(rarely), made.server.inject(rarely)]
+    await expect
+      .poll(async () => (await made.server.inject('/metrics')).body)
+      .toContain('\nview_queries_active 2\n')
+    const refused = await made.server.inject(rarely)
+    expect([refused.statusCode, refused.json().code]).toEqual([503, 'OVERLOADED'])
+    expect(refused.headers['retry-after']).toBeDefined()
+    expect((await made.server.inject('/v1/views')).statusCode).toBe(200)
+    go.resolve()
+    expect((await Promise.all(held)).map(({ statusCode }) => statusCode)).toEqual([200, 200])
+    expect((await made.server.inject(rarely)).statusCode).toBe(200)
+    await made.server.close()
+  })
+})

@@ -33,6 +33,9 @@ export class FakeViews implements ViewService {
   /** Set to make every read answer 503. */
   notReady: string | undefined
 
+  /** Awaited by every query, with its signal. */
+  reading: ((signal: AbortSignal | undefined) => Promise<void>) | undefined
+
   private epoch = 0
   private readonly declarations: readonly ViewDeclaration[]
   private readonly incarnation: string
@@ -106,7 +109,9 @@ export class FakeViews implements ViewService {
 
   async rows(name: string, query: RowsQuery): Promise<RowsPage> {
     const view = this.declared(name)
-    const { limit, cursor, ...filter } = query
+    const { limit, cursor, signal, enough, ...filter } = query
+    await this.reading?.(signal)
+    if (enough?.()) return { rows: [], position: this.position(), consistent: true, next: 'more' }
     const rows = this.tables.get(name)!.filter(row => matches(view, row, filter))
     const scope = `${name} ${JSON.stringify(filter)}`
     let start = 0

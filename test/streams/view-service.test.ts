@@ -1,0 +1,92 @@
+/** Queries over many rows: pages that end early, clients that leave, and what is let go of. */
+import { Type } from 'typebox'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { MemoryDatabase } from '../../state/memory-database.ts'
+import { json, Topology, textKey } from '../../streams/index.ts'
+import { TopologyTestDriver } from '../../streams/testing/index.ts'
+
+const rowCount = 3000
+let database: MemoryDatabase
+let driver: TopologyTestDriver
+
+/** One row a key, `colour` red for every thousandth. */
+beforeEach(async () => {
+  const topology = new Topology('things')
+  topology
+    .stream('things', { key: textKey(), value: json<string>() })
+    .groupByKey({ name: 'by-key', key: textKey('thing') })
+    .reduce({ name: 'colours', reduce: (_before, colour) => colour })
+    .view({
+      name: 'colours',
+      description: 'Colours',
+      value: { colour: Type.String() },
+      row: colour => ({ colour }),
+    })
+  database = new MemoryDatabase()
+  driver = await TopologyTestDriver.open(topology, { database, partitions: 3 })
+  const things = Array.from({ length: rowCount }, (_, index) => ({
+    key: `thing-${String(index).padStart(5, '0')}`,
+    value: index % 1000 === 0 ? 'red' : 'grey',
+    timeMs: index,
+  }))
+  await driver.pipe('things', ...things)
+})
+
+afterEach(() => driver.close())
+
+/** All pages of a query whose pages end after so many looks. */
+async function pages(prefix: string, looks: number) {
+  const pages: string[][] = []
+  let cursor: string | undefined
+  do {
+    let asked = 0
+    const page = await driver.views.rows('colours', {
+      key: {},
+      prefix,
+      limit: 1000,
+      ...(cursor === undefined ? {} : { cursor }),
+      enough: () => ++asked >= looks,
+    })
+    pages.push(page.rows.map(row => String(row.thing)))
+    cursor = page.next ?? undefined
+  } while (cursor !== undefined)
+  return pages
+}
+
+test('a page that ends early is gone on from, without gap or repetition', async () => {
+  const whole = (await pages('thing-', Number.POSITIVE_INFINITY)).flat()
+  expect(whole).toHaveLength(rowCount)
+  for (const looks of [1, 2, 3]) {
+    const cut = await pages('thing-', looks)
+    expect(cut.length).toBeGreaterThan(rowCount / 256 / looks - 1)
+    expect(cut.flat()).toEqual(whole)
+  }
+})
+
+test('pages of a rare row may be empty; the row is on one of them, once', async () => {
+  const cut = await pages('thing-02000', 1)
+  expect(cut.length).toBeGreaterThan(5)
+  expect(cut.flat()).toEqual(['thing-02000'])
+  expect(cut.filter(page => page.length === 0).length).toBe(cut.length - 1)
+})
+
+test('nobody waits: reading stops at once, and lets go of the cut and its iterators', async () => {
+  const open = database.openHandles
+  const abort = new AbortController()
+  let looks = 0
+  const query = driver.views.rows('colours', {
+    key: {},
+    prefix: 'none',
+    limit: 10,
+    signal: abort.signal,
+    enough: () => {
+      if (++looks === 2) abort.abort(new Error('left'))
+      return false
+    },
+  })
+  await expect(query).rejects.toThrow('left')
+  expect(looks).toBe(2)
+  expect(database.openHandles).toBe(open)
+  for (let index = 0; index < 5; index++) await pages('none', 1)
+  expect(database.openHandles).toBe(open)
+})
