@@ -50,6 +50,8 @@ export interface ServerOptions extends Operations {
   readonly version: string
   /** Folder with the built dashboard; without one `/` is 404. */
   readonly dashboardRoot?: string
+  /** False for a path below it that leads elsewhere, by a symbolic link. */
+  readonly dashboardHolds?: (path: string) => boolean
   readonly logger?: FastifyBaseLogger
 }
 
@@ -100,7 +102,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   const feeds = new Feeds(context)
   registerStreamRoute(app, context, feeds)
   serveLive(app.server, context, feeds)
-  await registerDashboard(app, options.dashboardRoot)
+  await registerDashboard(app, options)
   closeQuickly(app, context)
   await app.ready()
   return {
@@ -265,10 +267,12 @@ function positionNow(views: ViewService): string | undefined {
     : undefined
 }
 
-async function registerDashboard(app: FastifyInstance, root: string | undefined): Promise<void> {
+async function registerDashboard(app: FastifyInstance, options: ServerOptions): Promise<void> {
+  const { dashboardRoot: root, dashboardHolds } = options
   if (root === undefined) return
   await app.register(staticFiles, {
     root,
+    ...(dashboardHolds === undefined ? {} : { allowedPath: dashboardHolds }),
     dotfiles: 'ignore',
     index: 'index.html',
     cacheControl: false,

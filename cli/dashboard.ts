@@ -1,7 +1,7 @@
 /** The built dashboard, made when it is missing and can be made. */
 import { spawn } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, realpathSync } from 'node:fs'
+import { join, sep } from 'node:path'
 import { cliError } from './errors.ts'
 import { codeRoot } from './version.ts'
 
@@ -14,6 +14,19 @@ export async function dashboardRoot(tell: (text: string) => void): Promise<strin
   tell('building the dashboard, once')
   await run(build)
   return existsSync(join(root, 'index.html')) ? root : undefined
+}
+
+/** Whether a path below `root` is there and leads to nowhere outside of it. */
+export function holdsPath(root: string): (path: string) => boolean {
+  const base = realpathSync(root)
+  return path => {
+    try {
+      const real = realpathSync(join(base, path))
+      return real === base || real.startsWith(base + sep)
+    } catch {
+      return false
+    }
+  }
 }
 
 function run(script: string): Promise<void> {

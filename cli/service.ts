@@ -13,6 +13,7 @@ import { Engine } from '../streams/engine.ts'
 import { streamsError } from '../streams/errors.ts'
 import { viewService } from '../streams/view-service.ts'
 import type { ViewService } from '../streams/views.ts'
+import { holdsPath } from './dashboard.ts'
 import { deadLetterListing } from './dead-letter-listing.ts'
 import { bootId, effects } from './effects.ts'
 import { EventAppender } from './event-appender.ts'
@@ -102,7 +103,9 @@ function openServer(
     ids: randomUUID,
     auth,
     version: packageVersion(),
-    ...(dashboardRoot === undefined ? {} : { dashboardRoot }),
+    ...(dashboardRoot === undefined
+      ? {}
+      : { dashboardRoot, dashboardHolds: holdsPath(dashboardRoot) }),
     logger,
     readiness: () => readinessOf(engine),
     topology: async () => ({

@@ -1,9 +1,10 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, test } from 'vitest'
 import { assertBindable, noAuth, parseApiKeys, type Server } from '../../api/index.ts'
+import { holdsPath } from '../../cli/dashboard.ts'
 import { fakeServer } from '../support/fake-server.ts'
 
 const servers: Server[] = []
@@ -203,11 +204,17 @@ describe('browsers', () => {
     writeFileSync(join(root, 'dist/.hidden'), 'secret')
     writeFileSync(join(root, 'dist/index.html'), '<title>x</title>')
     writeFileSync(join(root, 'dist/assets/a.js'), '1')
-    const { server, get } = await setUp({ dashboardRoot: join(root, 'dist') })
+    symlinkSync('../secret.txt', join(root, 'dist/link.txt'))
+    symlinkSync('..', join(root, 'dist/up'))
+    symlinkSync('a.js', join(root, 'dist/assets/b.js'))
+    const dashboardRoot = join(root, 'dist')
+    const dashboardHolds = holdsPath(dashboardRoot)
+    const { server, get } = await setUp({ dashboardRoot, dashboardHolds })
     const page = await get('/')
     expect(page.headers['content-type']).toContain('text/html')
     expect(page.headers['cache-control']).toBe('no-cache')
     expect((await get('/assets/a.js')).headers['cache-control']).toContain('immutable')
+    expect((await get('/assets/b.js')).statusCode).toBe(200)
     const address = await server.listen({ host: '127.0.0.1', port: 0 })
     for (const path of [
       '/../secret.txt',
@@ -217,6 +224,8 @@ describe('browsers', () => {
       '/..\\secret.txt',
       '//secret.txt',
       '/.hidden',
+      '/link.txt',
+      '/up/secret.txt',
       '/assets/',
       '/%00',
     ]) {
