@@ -159,7 +159,7 @@ export function readBatchHeader(
     producerEpoch: bytes.readInt16BE(start + AT.producerEpoch),
     baseSequence: bytes.readInt32BE(start + AT.baseSequence),
     recordCount,
-    control: isControl ? readControlType(bytes, start, end) : undefined,
+    control: isControl ? controlTypeAt(bytes, start, end) : undefined,
   }
 }
 
@@ -196,10 +196,11 @@ export function offsetAfter(bytes: Buffer, otherwise: number): number {
 }
 
 /**
- * A control record is fixed in shape: length, attributes, two deltas of one byte, key length 4.
- * Control batches are never compressed.
+ * What a control batch says; one that compaction has emptied says nothing. A control record is
+ * fixed in shape: length, attributes, two deltas of one byte, key length 4. Control batches are
+ * never compressed.
  */
-function readControlType(bytes: Buffer, start: number, end: number): ControlType {
+export function controlTypeAt(bytes: Buffer, start: number, end: number): ControlType {
   const key = start + HEADER_BYTES + 5
   if (key + 4 > end || bytes[key - 1] !== 8) return 'other'
   const type = bytes.readInt16BE(key + 2)

@@ -20,13 +20,13 @@ import type {
   TopicPartition,
   Transaction,
 } from '../port.ts'
+import { checkTopic, topicConfig } from '../topics.ts'
 import { type FetchWait, fetchAll } from './fetch.ts'
 import { closeIncarnation, openIncarnation } from './incarnation.ts'
 import * as keys from './keys.ts'
 import { type MaintenanceReport, maintainTopic, trimTo } from './maintenance.ts'
 import { Partition, TailBudget } from './partition.ts'
 import { batchBefore, findTimestamp } from './reader.ts'
-import { checkTopic, topicConfig } from './topics.ts'
 import { EmbeddedTransaction } from './transaction.ts'
 import { Writer, type WriterHost } from './writer.ts'
 

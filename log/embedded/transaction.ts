@@ -2,7 +2,7 @@
 import { assert, logError, MillraceError } from '../errors.ts'
 import type { AppendReceipt, CommitRequest, TopicPartition, Transaction } from '../port.ts'
 import { type BatchHeader, readBatchHeaders } from '../record-batch.ts'
-import { checkGroup } from './topics.ts'
+import { checkGroup } from '../topics.ts'
 import type { PendingAppend, Writer } from './writer.ts'
 
 export class EmbeddedTransaction implements Transaction {

@@ -198,6 +198,16 @@ export class Cluster {
     return this.#topics.get(name)
   }
 
+  /** The topic of a partition. Rejects with TOPIC_MISSING or PARTITION_MISSING. */
+  async partitionTopic({ topic: name, partition }: TopicPartition): Promise<TopicMetadata> {
+    const topic = await this.topic(name)
+    if (topic === undefined) throw logError('TOPIC_MISSING', { topic: name })
+    if (topic.partitions[partition] === undefined) {
+      throw logError('PARTITION_MISSING', { topic: name, partition })
+    }
+    return topic
+  }
+
   /** Only what is remembered. */
   topicById(id: string): TopicMetadata | undefined {
     return this.#topics.byId(id)
@@ -222,10 +232,8 @@ export class Cluster {
     const untilMs = this.environment.clock() + this.requestTimeoutMs
     const backoff = new Backoff(this.environment)
     for (;;) {
-      const topic = await this.topic(target.topic)
-      if (topic === undefined) throw logError('TOPIC_MISSING', { topic: target.topic })
-      const partition = topic.partitions[target.partition]
-      if (partition === undefined) throw logError('PARTITION_MISSING', { ...target })
+      const topic = await this.partitionTopic(target)
+      const partition = topic.partitions[target.partition]!
       if (partition.leader >= 0 && this.#brokers.has(partition.leader)) return partition.leader
       if (this.environment.clock() >= untilMs) {
         const reason = `${target.topic}-${target.partition} has no leader`

@@ -98,6 +98,29 @@ export const kafkaCatalogue = {
     recovery: 'rejoin',
     status: 503,
   },
+  KAFKA_STATE_UNWRITTEN: {
+    message:
+      'The transaction is committed, but the local state of it could not be written: {reason}. The state is rebuilt from its changelogs.',
+    recovery: 'restore',
+    status: 503,
+  },
+  KAFKA_OFFSETS_LOST: {
+    message:
+      'Group {group} had committed an offset of {topic}-{partition}, and its coordinator has none any more. If it expired or was deleted, reset the application with `millrace reset`.',
+    recovery: 'stop',
+    status: 503,
+  },
+  KAFKA_OFFSETS_HELD: {
+    message:
+      'The offset of group {group} for {topic}-{partition} has been held by an open transaction for {waitedMs} ms. Find it with kafka-transactions.sh find-hanging, and abort it.',
+    recovery: 'retry',
+    status: 503,
+  },
+  KAFKA_MEMBER_STALE: {
+    message: 'Group {group} does not know member {memberId} at epoch {memberEpoch}: {reason}.',
+    recovery: 'retry',
+    status: 503,
+  },
 } as const satisfies Record<string, ErrorRow>
 
 export const kafkaError = errorsOf(kafkaCatalogue)

@@ -50,6 +50,10 @@ export interface ProduceAnswer {
 /** The offsets of a group, and the member that commits them (law 2). */
 export interface GroupOffsets {
   readonly id: string
+  /**
+   * Never empty: with epoch -1 that would be taken unchecked. Any other name with -1 is taken as
+   * long as the group has no members.
+   */
   readonly memberId: string
   readonly memberEpoch: number
   readonly offsets: readonly CommittedOffset[]

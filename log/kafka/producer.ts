@@ -121,7 +121,8 @@ export class TransactionalProducer {
    */
   transact(request: TransactionRequest): Promise<readonly ProducerReceipt[]> {
     const { group } = request
-    assert(!group?.offsets.length || group.memberId !== '', 'offsets are committed by a member')
+    const isNamed = !group?.offsets.length || group.memberId !== ''
+    assert(isNamed, 'offsets name a member (law 2), or a non-member by any name at epoch -1')
     return this.#inTurn(() => this.#transact(request))
   }
 
@@ -314,7 +315,10 @@ function requireIdentity(
   transactionalId: string,
   { answer, reason }: Outcome<IdentityAnswer>,
 ): ProducerIdentity {
-  if (answer?.errorCode === 0) return answer
+  if (answer?.errorCode === 0) {
+    const { producerId, epoch } = answer
+    return { producerId, epoch }
+  }
   const request = `InitProducerId for ${transactionalId}`
   if (answer === undefined) {
     throw kafkaError('KAFKA_UNREACHABLE', { broker: 'of the coordinator', request, reason })

@@ -1,9 +1,9 @@
 /** Fetching: from any offset or time, waiting where there is nothing yet. */
 import { expect, test } from 'vitest'
-import type { EventLog } from '../../log/port.ts'
+import type { AppendReceipt, EventLog } from '../../log/port.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
 import { batchOf, makeBatch, pairs } from '../log/batches.ts'
-import { append, codeOf, p0, p1, readAll } from './log.ts'
+import { append, codeOf, linesOf, p0, p1, readAll, settled } from './log.ts'
 
 export function fetchConformance(current: () => EventLog): void {
   readFacts(current)
@@ -13,41 +13,72 @@ export function fetchConformance(current: () => EventLog): void {
 
 function readFacts(current: () => EventLog): void {
   test('a fetch from inside a batch begins with that batch', async () => {
-    await append(current(), p0, 'a=1', 'b=2', 'c=3')
-    await append(current(), p0, 'd=4')
-    expect(await readAll(current(), p0, 1)).toEqual(['1 b=2', '2 c=3', '3 d=4'])
-    expect(await readAll(current(), p0, 3)).toEqual(['3 d=4'])
-    await append(current(), p0, 'e=5', 'f=6')
-    expect(await readAll(current(), p0, 5)).toEqual(['5 f=6'])
+    const first = await append(current(), p0, 'a=1', 'b=2', 'c=3')
+    const second = await append(current(), p0, 'd=4')
+    const [, b, c] = linesOf(first, 'a=1', 'b=2', 'c=3')
+    expect(await readAll(current(), p0, 1)).toEqual([b, c, ...linesOf(second, 'd=4')])
+    expect(await readAll(current(), p0, 3)).toEqual(linesOf(second, 'd=4'))
+    const third = await append(current(), p0, 'e=5', 'f=6')
+    const [, f] = linesOf(third, 'e=5', 'f=6')
+    expect(await readAll(current(), p0, third.baseOffset + 1)).toEqual([f])
   })
 
   test('at the end there is nothing, beyond it and before the start is an error', async () => {
     await append(current(), p0, 'a=1', 'b=2')
+    const [{ endOffset }] = await settled(current(), p0)
     const at = async (offset: number) =>
       (await current().fetch([{ ...p0, offset, bytesMax: 1000 }]))[0]
-    expect(await at(2)).toMatchObject({ endOffset: 2, startOffset: 0, bytes: Buffer.alloc(0) })
-    expect((await at(2)).error).toBeUndefined()
-    expect((await at(3)).error).toBe('offset-out-of-range')
+    const last = await at(endOffset)
+    const bytes = Buffer.alloc(0)
+    expect(last).toMatchObject({ endOffset, startOffset: 0, bytes, nextOffset: endOffset })
+    expect(last.error).toBeUndefined()
+    expect(await at(endOffset + 1)).toMatchObject({ error: 'offset-out-of-range', endOffset })
     expect((await at(-1)).error).toBe('offset-out-of-range')
     await current().deleteRecords(p0, 1)
-    expect((await at(0)).error).toBe('offset-out-of-range')
+    expect(await at(0)).toMatchObject({ error: 'offset-out-of-range', startOffset: 1, endOffset })
     expect((await at(1)).error).toBeUndefined()
   })
 
-  test('bytesMax bounds an answer to whole batches, at least one', async () => {
-    for (let i = 0; i < 10; i++) await append(current(), p0, `k=${i}`)
-    const size = batchOf('k=0').length
-    const count = async (bytesMax: number) => {
-      const [{ bytes }] = await current().fetch([{ ...p0, offset: 2, bytesMax }])
-      return decodeBatches(bytes).batches.length
+  test('an answer says where to read on, also from inside its last batch', async () => {
+    const { nextOffset } = await append(current(), p0, 'a=1', 'b=2')
+    const [{ endOffset }] = await settled(current(), p0)
+    for (const offset of [0, 1]) {
+      const [answer] = await current().fetch([{ ...p0, offset, bytesMax: 1 }])
+      expect(answer.nextOffset).toBeGreaterThanOrEqual(nextOffset)
+      expect(answer.nextOffset).toBeLessThanOrEqual(endOffset)
     }
-    expect([await count(1), await count(size), await count(3 * size)]).toEqual([1, 1, 3])
-    expect(await count(1e6)).toBe(8)
+    await append(current(), p0, 'c=3')
+    const texts: string[] = []
+    for (let offset = 0, end = (await settled(current(), p0))[0].endOffset; offset < end; ) {
+      const [answer] = await current().fetch([{ ...p0, offset, bytesMax: 1 }])
+      texts.push(...pairs(answer.bytes, { fromOffset: offset }).map(line => line.split(' ')[1]))
+      expect(answer.nextOffset).toBeGreaterThan(offset)
+      offset = answer.nextOffset
+    }
+    expect(texts).toEqual(['a=1', 'b=2', 'c=3'])
+  })
+
+  test('bytesMax bounds an answer to whole batches, at least one', async () => {
+    const receipts: AppendReceipt[] = []
+    for (let i = 0; i < 10; i++) receipts.push(await append(current(), p0, `k=${i}`))
+    await settled(current(), p0)
+    const size = batchOf('k=0').length
+    const third = { ...p0, offset: receipts[2].baseOffset }
+    for (const bytesMax of [1, size, 3 * size, 5 * size]) {
+      const [{ bytes }] = await current().fetch([{ ...third, bytesMax }])
+      const { batches, consumed } = decodeBatches(bytes)
+      expect(consumed).toBe(bytes.length)
+      expect(batches.length).toBeGreaterThan(0)
+      expect(batches.length).toBeLessThanOrEqual(Math.max(1, bytesMax / size))
+    }
+    const [whole] = await current().fetch([{ ...third, bytesMax: 1e6 }])
+    expect(decodeBatches(whole.bytes).batches).toHaveLength(8)
     expect(await readAll(current(), p0, 0, 2 * size)).toHaveLength(10)
   })
 
   test('several partitions and an unknown one are answered in order', async () => {
     await append(current(), p1, 'a=1')
+    await settled(current(), p1)
     const unknown = { topic: 'absent', partition: 0 }
     const requests = [p1, unknown, p0].map(target => ({ ...target, offset: 0, bytesMax: 1000 }))
     const [first, second, third] = await current().fetch(requests)
@@ -57,20 +88,24 @@ function readFacts(current: () => EventLog): void {
   })
 
   test('an offset is found by timestamp, also among records out of order', async () => {
+    const offsets: number[] = []
     const add = async (...times: number[]) => {
       const transaction = current().begin()
       transaction.append(p0, makeBatch(times.map(timestampMs => ({ timestampMs, key: 'k' }))))
-      await transaction.commit()
+      const [{ baseOffset }] = await transaction.commit()
+      offsets.push(...times.map((_, i) => baseOffset + i))
     }
     await add(100, 90, 300)
     await add(50)
     await add(200, 400)
     await add(350)
+    offsets.push((await settled(current(), p0))[0].endOffset)
     const at = (timestampMs: number) => current().offsetForTimestamp(p0, timestampMs)
     const wanted = [0, 100, 101, 300, 301, 400, 401]
-    expect(await Promise.all(wanted.map(at))).toEqual([0, 0, 2, 2, 5, 5, 7])
-    await current().deleteRecords(p0, 3)
-    expect(await Promise.all(wanted.map(at))).toEqual([3, 4, 4, 5, 5, 5, 7])
+    const found = async () => (await Promise.all(wanted.map(at))).map(each => offsets.indexOf(each))
+    expect(await found()).toEqual([0, 0, 2, 2, 5, 5, 7])
+    await current().deleteRecords(p0, offsets[3])
+    expect(await found()).toEqual([3, 4, 4, 5, 5, 5, 7])
     expect(await current().offsetForTimestamp(p1, 5)).toBe(0)
   })
 }
@@ -87,13 +122,19 @@ function waitFacts(current: () => EventLog): void {
   })
 
   test('data that comes while a fetch begins to wait is not slept over', async () => {
+    let offset = 0
     for (let turns = 0; turns < 40; turns++) {
       const written = append(current(), p0, `k=${turns}`)
       for (let turn = 0; turn < turns; turn++) await undefined
-      const wanted = { ...p0, offset: turns, bytesMax: 1000 }
-      const [answer] = await current().fetch([wanted], { waitMsMax: 30_000 })
-      expect(pairs(answer.bytes)).toEqual([`${turns} k=${turns}`])
-      await written
+      const lines: string[] = []
+      while (lines.length === 0) {
+        const wanted = { ...p0, offset, bytesMax: 1000 }
+        const [answer] = await current().fetch([wanted], { waitMsMax: 30_000 })
+        lines.push(...pairs(answer.bytes))
+        expect(answer.nextOffset).toBeGreaterThan(offset)
+        offset = answer.nextOffset
+      }
+      expect(lines).toEqual(linesOf(await written, `k=${turns}`))
     }
   })
 

@@ -4,6 +4,9 @@ import type { EventLog } from '../../log/port.ts'
 import { batchOf } from '../log/batches.ts'
 import { append, codeOf, p0, p1, readAll } from './log.ts'
 
+/** Kafka's coordinator learns of a topic's end after its leaders. */
+const eventually = { timeout: 30_000 }
+
 const at = (offset: number, metadata = '') => ({ topic: 'orders', partition: 0, offset, metadata })
 
 export function groupConformance(current: () => EventLog, reopen: () => Promise<void>): void {
@@ -70,8 +73,8 @@ function groupFacts(current: () => EventLog): void {
       .commit({ group: 'g', offsets: [at(1)] })
     await current().deleteTopic('orders')
     await current().createTopic('orders', 2)
-    expect(await current().committed('g', [p0])).toEqual([null])
-    expect(await current().listGroups()).toEqual([])
+    await expect.poll(() => current().committed('g', [p0]), eventually).toEqual([null])
+    await expect.poll(() => current().listGroups(), eventually).toEqual([])
   })
 
   test('the state of a transaction is written once, with the offsets it was given', async () => {
@@ -82,6 +85,8 @@ function groupFacts(current: () => EventLog): void {
     transaction.append(p1, batchOf('d=4'))
     const receipts = await transaction.commit({ state: given => seen.push(given) })
     expect(seen).toEqual([receipts])
-    expect(receipts.map(receipt => receipt.baseOffset)).toEqual([1, 0])
+    expect(receipts.map(({ topic, partition }) => ({ topic, partition }))).toEqual([p0, p1])
+    expect(receipts[0].baseOffset).toBeGreaterThan(0)
+    expect(receipts[1].baseOffset).toBe(0)
   })
 }

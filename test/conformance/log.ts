@@ -3,8 +3,7 @@
  * topics; the `log.*.ts` beside it hold the others.
  */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { EventLog, TopicPartition } from '../../log/port.ts'
-import { decodeBatches } from '../../log/record-columns.ts'
+import type { AppendReceipt, EventLog, OffsetRange, TopicPartition } from '../../log/port.ts'
 import { batchOf, pairs } from '../log/batches.ts'
 import { cleanupConformance } from './log.cleanup.ts'
 import { fetchConformance } from './log.fetch.ts'
@@ -16,8 +15,14 @@ export interface LogUnderTest {
   readonly log: EventLog
   /** The same data again, after `log` was closed. */
   reopen(): Promise<LogUnderTest>
-  /** Retention and compaction as of `nowMs`, everything that is due. */
-  maintain(nowMs: number): Promise<void>
+  /**
+   * What a log of one process can promise: no offset is left out, a commit is visible once it is
+   * acknowledged, and all partitions are read at one moment. Kafka spends offsets on markers and
+   * writes them after the acknowledgement, each partition for itself.
+   */
+  readonly isExact: boolean
+  /** Retention and compaction as of `nowMs`, where the caller's clock rules them. */
+  readonly maintain?: (nowMs: number) => Promise<void>
   /** Closes the log if it is open, and removes its data. */
   dispose(): Promise<void>
 }
@@ -31,16 +36,35 @@ export async function append(log: EventLog, target: TopicPartition, ...texts: st
   return (await transaction.commit())[0]
 }
 
-/** Everything from `offset` on, a fetch at a time. */
+/** The lines that `readAll` gives for an append. */
+export function linesOf({ baseOffset }: AppendReceipt, ...texts: readonly string[]): string[] {
+  return texts.map((text, i) => `${baseOffset + i} ${text}`)
+}
+
+/** Everything from `offset` to the high watermark, a fetch at a time. */
 export async function readAll(log: EventLog, target: TopicPartition, offset = 0, bytesMax = 1e6) {
   const lines: string[] = []
-  for (let from = offset; ; ) {
-    const [response] = await log.fetch([{ ...target, offset: from, bytesMax }])
+  const [{ highWatermark }] = await log.offsets([target])
+  for (let from = offset; from < highWatermark; ) {
+    const request = { ...target, offset: from, bytesMax }
+    const [response] = await log.fetch([request], { waitMsMax: 30_000 })
     expect(response.error).toBeUndefined()
-    const { nextOffset } = decodeBatches(response.bytes, { fromOffset: from })
     lines.push(...pairs(response.bytes, { fromOffset: from }))
-    if (nextOffset === from) return lines
-    from = nextOffset
+    expect(response.nextOffset).toBeGreaterThan(from)
+    from = response.nextOffset
+  }
+  return lines
+}
+
+/** The bounds of partitions once no transaction is open any more. */
+export async function settled(
+  log: EventLog,
+  ...targets: readonly TopicPartition[]
+): Promise<readonly OffsetRange[]> {
+  for (;;) {
+    const ranges = await log.offsets(targets)
+    if (ranges.every(({ endOffset, highWatermark }) => endOffset === highWatermark)) return ranges
+    await new Promise(resolve => setImmediate(resolve))
   }
 }
 
@@ -70,15 +94,12 @@ export function logConformance(name: string, openLog: () => Promise<LogUnderTest
     })
     afterEach(() => subject.dispose())
 
-    topicFacts(() => log, reopen)
-    transactionConformance(() => log, reopen)
-    fetchConformance(() => log)
-    groupConformance(() => log, reopen)
-    cleanupConformance(
-      () => log,
-      nowMs => subject.maintain(nowMs),
-      reopen,
-    )
+    const current = () => log
+    topicFacts(current, reopen)
+    transactionConformance(current, reopen, () => subject.isExact)
+    fetchConformance(current)
+    groupConformance(current, reopen)
+    cleanupConformance(current, reopen, () => subject.maintain)
   })
 }
 

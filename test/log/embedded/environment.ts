@@ -42,6 +42,7 @@ async function underTest(storage: Storage, extra: EmbeddedLogOptions): Promise<L
   }
   return {
     log,
+    isExact: true,
     maintain: async nowMs => {
       await log.maintain(nowMs)
     },

@@ -1,6 +1,6 @@
 /** Names and settings of topics and groups, as Kafka has them. */
-import { logError } from '../errors.ts'
-import type { TopicConfig } from '../port.ts'
+import { logError } from './errors.ts'
+import type { TopicConfig } from './port.ts'
 
 const TOPIC_NAME = /^[a-zA-Z0-9._-]+$/
 const TOPIC_NAME_CHARACTERS_MAX = 249

@@ -1,0 +1,15 @@
+import { afterAll, beforeAll, describe } from 'vitest'
+import { logConformance } from '../../conformance/log.ts'
+import { type KafkaUnderTest, startKafka } from '../../support/kafka/kafka.ts'
+import { kafkaIsMissing, START_MS_MAX } from '../../support/kafka/shared.ts'
+import { openConformanceLog } from './environment.ts'
+
+describe.skipIf(kafkaIsMissing !== undefined)('on a broker', () => {
+  let kafka: KafkaUnderTest
+  beforeAll(async () => {
+    kafka = await startKafka()
+  }, START_MS_MAX)
+  afterAll(() => kafka?.destroy())
+
+  logConformance('Kafka', () => openConformanceLog(kafka.bootstrap))
+})
