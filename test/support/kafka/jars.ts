@@ -28,9 +28,12 @@ interface Download {
   readonly mavenArgs: (target: string) => readonly string[]
 }
 
+/** Holds Kafka's jars. */
+export const kafkaFolder = join(cacheDir, `kafka-${kafkaVersion}`)
+
 const kafkaDownload: Download = {
   name: `Apache Kafka ${kafkaVersion}`,
-  folder: join(cacheDir, `kafka-${kafkaVersion}`),
+  folder: kafkaFolder,
   mavenArgs: target => [
     `${plugin}:copy-dependencies`,
     `--file=${join(here, 'pom.xml')}`,
@@ -72,7 +75,7 @@ export async function fetchAll(print: Print): Promise<void> {
 /** The class path of Kafka's broker and tools; fetches the jars the first time. */
 export async function kafkaClassPath(print: Print): Promise<string> {
   await fetchOnce(kafkaDownload, print)
-  return join(kafkaDownload.folder, '*')
+  return join(kafkaFolder, '*')
 }
 
 /** Path of the registry's jar; fetches it the first time. */

@@ -63,7 +63,7 @@ export class JavaProcess {
   }
 
   /** SIGTERM, and SIGKILL when that takes longer than `waitMsMax`. */
-  async stop(waitMsMax = 15_000): Promise<void> {
+  async stop(waitMsMax = 30_000): Promise<void> {
     this.signal('SIGTERM')
     const timer = setTimeout(() => this.signal('SIGKILL'), waitMsMax)
     await this.exited

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Admin } from '@platformatic/kafka'
+import { kafkaFolder } from './jars.ts'
 import { JavaProcess } from './java-process.ts'
 import { type NodeSettings, serverProperties } from './settings.ts'
 
@@ -10,8 +11,7 @@ export interface NodeOptions extends Omit<NodeSettings, 'dataDir'> {
   /** Holds the node's settings, data and logs. */
   readonly folder: string
   readonly folderOfOrphan: string | undefined
-  /** Flags of the Java machine, with the class path. */
-  readonly javaArgs: readonly string[]
+  readonly jvmFlags: readonly string[]
 }
 
 const READY_MS_MAX = 180_000
@@ -89,10 +89,10 @@ export class KafkaNode {
     throw this.#failure(`was not ready after ${READY_MS_MAX / 1000} s; it saw ${seen}`)
   }
 
-  async stop(): Promise<void> {
+  async stop(waitMsMax?: number): Promise<void> {
     // A paused process does not see SIGTERM before it goes on.
     this.signal('SIGCONT')
-    if (this.running) await this.#process?.stop()
+    if (this.running) await this.#process?.stop(waitMsMax)
   }
 
   async kill(): Promise<void> {
@@ -107,10 +107,11 @@ export class KafkaNode {
     const logging = join(import.meta.dirname, 'broker-log4j2.properties')
     return new JavaProcess({
       args: [
-        ...this.#options.javaArgs.slice(0, -2),
+        ...this.#options.jvmFlags,
         `-Dlog4j2.configurationFile=${logging}`,
         `-Dmillrace.log=${this.#files.log}`,
-        ...this.#options.javaArgs.slice(-2),
+        '-cp',
+        join(kafkaFolder, '*'),
         mainClass,
         ...args,
       ],

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { childEnvironment } from '../processes.ts'
+import { archiveFlags } from './class-archive.ts'
 import { javaPath, kafkaClassPath, type Print } from './jars.ts'
 
 export interface ToolResult {
@@ -35,13 +36,15 @@ export const toolClasses = {
 
 /** The Java arguments that run one of Kafka's classes. */
 export async function toolArguments(className: string, print: Print): Promise<readonly string[]> {
+  const classPath = await kafkaClassPath(print)
   return [
+    ...archiveFlags(),
     '-XX:TieredStopAtLevel=1',
     '-XX:+UseSerialGC',
     '-Xmx256m',
     `-Dlog4j2.configurationFile=${join(import.meta.dirname, 'tool-log4j2.properties')}`,
     '-cp',
-    await kafkaClassPath(print),
+    classPath,
     className,
   ]
 }
