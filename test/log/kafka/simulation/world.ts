@@ -29,7 +29,7 @@ export class World {
   readonly time: SimulatedTime
   readonly coordinator: SimulatedCoordinator
   readonly lostUpdates: string[] = []
-  /** Moments at which two instances could commit for one task. */
+  /** Moments at which two instances held one task, to run it or still in a transaction. */
   readonly shared: string[] = []
   instances: Instance[] = []
   lossShare: number
@@ -117,7 +117,7 @@ export class World {
   #look(): void {
     const owners = new Map<number, string>()
     for (const { member, engine } of this.instances) {
-      for (const partition of engine.running) {
+      for (const partition of engine.owned.active.s ?? []) {
         const other = owners.get(partition)
         if (other !== undefined) this.shared.push(`${partition}: ${other} and ${member.memberId}`)
         owners.set(partition, member.memberId)
