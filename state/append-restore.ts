@@ -23,8 +23,10 @@ export interface RestoreBlocksOptions extends ReplayOptions {
   readonly clear: () => readonly Segment[]
 }
 
-export function restoreBlocks(options: RestoreBlocksOptions): Promise<void> {
+/** Resolves with the changelog topic's id. */
+export function restoreBlocks(options: RestoreBlocksOptions): Promise<string> {
   return replayChangelog(options, {
+    compacted: false,
     clear(batch) {
       deleteSegments(batch, options.keys, options.clear())
     },

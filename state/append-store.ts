@@ -18,7 +18,7 @@ import { AppendKeys, hashKey } from './append-format.ts'
 import { AppendMemory, type BlockLog } from './append-memory.ts'
 import { restoreBlocks } from './append-restore.ts'
 import { type Block, type Chunk, Segment } from './append-segment.ts'
-import { appliedOffset, writeAppliedOffset } from './applied-offset.ts'
+import { readApplied, writeApplied } from './applied-offset.ts'
 import { assert } from './errors.ts'
 import type { AppendRow, AppendStore, Probe, SealedEpoch, StoredRow, StoreMetrics } from './port.ts'
 
@@ -29,6 +29,8 @@ export interface AppendStoreOptions {
   /** Absent: the store has no changelog. */
   readonly log?: EventLog & Partial<BatchReader>
   readonly changelog?: TopicPartition
+  /** Wall time, epoch ms. */
+  readonly clock?: () => number
   /** Length of a time segment: what expires at once, and what a lookup searches at a time. */
   readonly segmentMs: number
   /** Heap for durable blocks and indexes; what an epoch needs may pass it while it runs. */
@@ -53,15 +55,19 @@ interface Epoch {
   chunks: Map<Segment, readonly Chunk[]>
   /** What is applied once it is durable; 0 when it has no blocks. */
   next: number
+  /** Wall time at which it was sealed. */
+  timeMs: number
 }
 
-const emptyEpoch = (): Epoch => ({ blocks: [], expired: [], chunks: new Map(), next: 0 })
+const emptyEpoch = (): Epoch => {
+  return { blocks: [], expired: [], chunks: new Map(), next: 0, timeMs: 0 }
+}
 
 export async function openAppendStore(options: AppendStoreOptions): Promise<AppendStore> {
   assert(Number.isSafeInteger(options.segmentMs) && options.segmentMs > 0, 'a segment has a length')
   const keys = new AppendKeys(options.name, options.partition)
   const segments = await readSegments(options.database, keys, options.segmentMs)
-  const applied = await appliedOffset(options.database, options)
+  const { offset: applied } = await readApplied(options.database, options)
   return new BlockStore(options, { keys, segments, applied })
 }
 
@@ -93,6 +99,8 @@ class BlockStore implements AppendStore {
   #epochs = 0
   /** The changelog is applied up to here; without a changelog, the id of the next block. */
   #applied: number
+  /** Of the changelog, once restored. */
+  #topicId = ''
   #trimmed = 0
 
   constructor(options: AppendStoreOptions, { keys, segments, applied }: StoredState) {
@@ -258,12 +266,13 @@ class BlockStore implements AppendStore {
     block.builder = null
   }
 
-  seal(): SealedEpoch {
+  seal(wallTimeMs: number): SealedEpoch {
     assert(this.#sealed === null, 'one sealed epoch at a time awaits its commit')
     for (const segment of this.#open) this.#close(segment)
     this.#open.clear()
     const epoch = this.#epoch
     this.#sealed = epoch
+    epoch.timeMs = wallTimeMs
     this.#epoch = emptyEpoch()
     this.#epochs++
     this.#memory.trim(this.#order)
@@ -291,7 +300,8 @@ class BlockStore implements AppendStore {
       epoch.chunks.set(segment, writeChunks(batch, this.#keys, segment, range))
     }
     epoch.next = changelog ? receipts.at(-1)!.nextOffset : this.#applied + epoch.blocks.length
-    writeAppliedOffset(batch, this, epoch.next)
+    const { timeMs, next: offset } = epoch
+    writeApplied(batch, this, { offset, timeMs, topicId: this.#topicId })
   }
 
   applied(): void {
@@ -343,13 +353,14 @@ class BlockStore implements AppendStore {
   }
 
   async restore(onProgress?: (position: number, end: number) => void): Promise<void> {
-    const { log, changelog, database } = this.#options
+    const { log, changelog, database, clock } = this.#options
     if (log === undefined || changelog === undefined) return
-    await restoreBlocks({
+    this.#topicId = await restoreBlocks({
       store: this,
       log,
       changelog,
       database,
+      ...(clock && { clock }),
       onProgress,
       keys: this.#keys,
       keepBlocks: this.#blockLog === undefined,

@@ -5,7 +5,7 @@
  */
 import type { Database, WriteBatch } from '../log/database.ts'
 import type { EventLog, FetchResponse, TopicPartition } from '../log/port.ts'
-import { appliedOffset, writeAppliedOffset } from './applied-offset.ts'
+import { type Applied, readApplied, writeApplied } from './applied-offset.ts'
 import { stateError } from './errors.ts'
 
 export interface ReplayOptions {
@@ -13,12 +13,16 @@ export interface ReplayOptions {
   readonly log: EventLog
   readonly changelog: TopicPartition
   readonly database: Database
+  /** Wall time, epoch ms; without it the age of local rows is not checked. */
+  readonly clock?: () => number
   readonly onProgress?: (position: number, end: number) => void
 }
 
 /** What is different from one kind of store to the other. */
 export interface ReplaySteps {
-  /** Deletes the local rows: they are ahead of the log, so of one that is gone. */
+  /** The changelog holds the last record of each key: what is deleted below its start was state. */
+  readonly compacted: boolean
+  /** Deletes the local rows: they cannot be brought up to the log. */
   clear(batch: WriteBatch): void
   /** Adds what the bytes hold from `position` on; `committed` is called once it is durable. */
   read(bytes: Buffer, position: number, batch: WriteBatch): { next: number; committed?(): void }
@@ -28,25 +32,41 @@ const FETCH_BYTES = 4 * 1024 * 1024
 const WAIT_MS = 1000
 /** Waits for one transaction that is still open: five minutes, far beyond any of ours. */
 const WAITS_MAX = 300
+/** A standby that stays where it is says so now and then. */
+const CONFIRM_MS = 60_000
 
-/** Throws RESTORE_STUCK when the log gives nothing more before the end. */
-export async function replayChangelog(options: ReplayOptions, steps: ReplaySteps): Promise<void> {
-  const { store, log, changelog, database, onProgress } = options
+/**
+ * Resolves with the id of the changelog topic. Throws RESTORE_STUCK when the log gives nothing
+ * more before the end, CHANGELOG_RECREATED and CHANGELOG_TRUNCATED when it is not the log that
+ * the local rows, or the records needed, were in.
+ */
+export async function replayChangelog(options: ReplayOptions, steps: ReplaySteps): Promise<string> {
+  const { store, log, changelog, database, clock, onProgress } = options
+  const startedMs = clock?.() ?? 0
+  const topic = await log.describeTopic(changelog.topic)
+  if (topic === undefined) throw stateError('CHANGELOG_MISSING', { ...changelog })
   const [range] = await log.offsets([changelog])
   const { startOffset, highWatermark } = range!
-  const applied = await appliedOffset(database, store)
-  let position = Math.max(applied, startOffset)
-  if (applied > highWatermark) {
-    const batch = database.batch()
-    steps.clear(batch)
-    writeAppliedOffset(batch, store, 0)
-    await batch.commit()
+  const local = await readApplied(database, store)
+  checkSame(changelog, local, topic.id)
+  let position = Math.max(local.offset, startOffset)
+  const behindMs = clock === undefined || local.timeMs === 0 ? 0 : startedMs - local.timeMs
+  // Tombstones of what was deleted meanwhile may be gone: such rows would come back.
+  const isOld =
+    steps.compacted && local.offset < highWatermark && behindMs > topic.config.deleteRetentionMs
+  if (local.offset > 0 && (local.offset > highWatermark || isOld)) {
+    await clear(options, steps, topic.id)
     position = startOffset
+  } else if (steps.compacted && startOffset > local.offset) {
+    throw stateError('CHANGELOG_TRUNCATED', { ...changelog, startOffset, offset: local.offset })
   }
+  // Until the end is reached, the rows are as old as what they began with.
+  const timeMs = position > startOffset ? local.timeMs : startedMs
   for (let waits = 0; position < highWatermark; ) {
     const request = { ...changelog, offset: position, bytesMax: FETCH_BYTES }
     const [response] = await log.fetch([request], { waitMsMax: WAIT_MS })
-    const next = await replayResponse(options, steps, response!, position)
+    const applied = { offset: position, timeMs, topicId: topic.id }
+    const next = await replayResponse(options, steps, response!, applied)
     if (next > position) waits = 0
     else if (!mayGoOn(response!, highWatermark) || ++waits === WAITS_MAX) {
       throw stateError('RESTORE_STUCK', { ...changelog, position, endOffset: highWatermark })
@@ -54,6 +74,29 @@ export async function replayChangelog(options: ReplayOptions, steps: ReplaySteps
     position = next
     onProgress?.(position, highWatermark)
   }
+  await confirm(options, { offset: position, timeMs: startedMs, topicId: topic.id }, local)
+  return topic.id
+}
+
+function checkSame(changelog: TopicPartition, local: Applied, topicId: string): void {
+  if (local.topicId === '' || local.topicId === topicId) return
+  throw stateError('CHANGELOG_RECREATED', { ...changelog, was: local.topicId, is: topicId })
+}
+
+async function clear({ database, store }: ReplayOptions, steps: ReplaySteps, topicId: string) {
+  const batch = database.batch()
+  steps.clear(batch)
+  writeApplied(batch, store, { offset: 0, timeMs: 0, topicId })
+  await batch.commit()
+}
+
+/** Notes that the rows were all there was when the replay began. */
+async function confirm({ database, store }: ReplayOptions, now: Applied, before: Applied) {
+  const known = now.offset === before.offset && now.topicId === before.topicId
+  if (now.offset === 0 || (known && now.timeMs - before.timeMs < CONFIRM_MS)) return
+  const batch = database.batch()
+  writeApplied(batch, store, now)
+  await batch.commit()
 }
 
 /** Nothing came: is there something that a reader may get to see later? */
@@ -66,14 +109,15 @@ async function replayResponse(
   { store, database }: ReplayOptions,
   steps: ReplaySteps,
   response: FetchResponse,
-  position: number,
+  applied: Applied,
 ): Promise<number> {
+  const position = applied.offset
   if (response.bytes.length === 0 && response.nextOffset <= position) return position
   const batch = database.batch()
   try {
     const read = steps.read(response.bytes, position, batch)
     const next = Math.max(read.next, response.nextOffset)
-    writeAppliedOffset(batch, store, next)
+    writeApplied(batch, store, { ...applied, offset: next })
     await batch.commit()
     read.committed?.()
     return next

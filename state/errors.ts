@@ -42,6 +42,24 @@ export const stateCatalogue = {
     recovery: 'restore',
     status: 503,
   },
+  CHANGELOG_MISSING: {
+    message:
+      'The changelog topic {topic} does not exist, although its store is part of the topology. Start again to have it created, or reset the application with `millrace reset` if it was deleted.',
+    recovery: 'retry',
+    status: 503,
+  },
+  CHANGELOG_RECREATED: {
+    message:
+      'The changelog {topic} was deleted and created anew: local rows of partition {partition} belong to topic id {was}, and it is now {is}. State that is nowhere else is lost with it. Reset the application with `millrace reset` to rebuild its state from its input.',
+    recovery: 'stop',
+    status: 500,
+  },
+  CHANGELOG_TRUNCATED: {
+    message:
+      'The changelog {topic}-{partition} begins at offset {startOffset}, and local rows end at {offset}: records between them were deleted by somebody else, and state is lost with them. Reset the application with `millrace reset` to rebuild its state from its input.',
+    recovery: 'stop',
+    status: 500,
+  },
   BLOCK_MISSING: {
     message:
       'The block at offset {offset} of the changelog {topic}-{partition} is not there or is not whole, although live state refers to it. Reset the application with `millrace reset` to rebuild its state from its input.',

@@ -5,9 +5,11 @@ import { type ReplayOptions, replayChangelog } from './changelog-replay.ts'
 import { stateError } from './errors.ts'
 import { afterPrefix, rowsPrefix } from './keys.ts'
 
-export function restoreRows(options: ReplayOptions): Promise<void> {
+/** Resolves with the changelog topic's id. */
+export function restoreRows(options: ReplayOptions): Promise<string> {
   const { store } = options
   return replayChangelog(options, {
+    compacted: true,
     clear(batch) {
       const prefix = rowsPrefix(store.name, store.partition)
       batch.deleteRange(Buffer.from(prefix, 'latin1'), Buffer.from(afterPrefix(prefix)!, 'latin1'))

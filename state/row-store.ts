@@ -11,7 +11,7 @@ import type { Database, WriteBatch } from '../log/database.ts'
 import { assert } from '../log/errors.ts'
 import type { AppendReceipt, EventLog, TopicPartition } from '../log/port.ts'
 import { RecordBatchBuilder } from '../log/record-batch-builder.ts'
-import { writeAppliedOffset } from './applied-offset.ts'
+import { writeApplied } from './applied-offset.ts'
 import { databaseRange } from './committed-rows.ts'
 import { rowsPrefix } from './keys.ts'
 import type {
@@ -35,6 +35,8 @@ export interface RowStoreOptions<V> {
   /** Absent: the store has no changelog. */
   readonly log?: EventLog
   readonly changelog?: TopicPartition
+  /** Wall time, epoch ms: how old local rows are is looked at when they are restored. */
+  readonly clock?: () => number
   /** Heap for rows that are neither dirty nor sealed, bytes of their encoded form. */
   readonly cacheBytesMax: number
 }
@@ -70,6 +72,8 @@ class OverlaidRows<V> implements RowStore<V> {
   /** No row has a key below it. Expiry and closing ask below it again and again. */
   #floor: RowKey = ''
   #cachedBytes = 0
+  /** Of the changelog, once restored. */
+  #topicId = ''
   #reads = 0
   #keysRead = 0
 
@@ -232,7 +236,8 @@ class OverlaidRows<V> implements RowStore<V> {
     this.#sealedBytes = rows
     return {
       appends: this.#changelogBatches(rows, wallTimeMs),
-      write: (receipts, batch) => this.#write({ rows, ranges, receipts }, batch),
+      write: (receipts, batch) =>
+        this.#write({ rows, ranges, receipts, timeMs: wallTimeMs }, batch),
     }
   }
 
@@ -254,7 +259,7 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   #write(sealed: SealedRows, batch: WriteBatch): void {
-    const { rows, ranges, receipts } = sealed
+    const { rows, ranges, receipts, timeMs } = sealed
     for (const [gte, lt] of ranges) batch.deleteRange(this.#databaseKey(gte), this.#databaseKey(lt))
     const gone = (key: RowKey) => ranges.some(([gte, lt]) => key >= gte && key < lt)
     for (const [key, bytes] of rows) {
@@ -262,7 +267,8 @@ class OverlaidRows<V> implements RowStore<V> {
       else if (!gone(key)) batch.delete(this.#databaseKey(key))
     }
     const last = receipts.at(-1)
-    if (last !== undefined) writeAppliedOffset(batch, this, last.nextOffset)
+    if (last === undefined) return
+    writeApplied(batch, this, { offset: last.nextOffset, timeMs, topicId: this.#topicId })
   }
 
   /** Drops cached rows not used since the last round, until the rest fits. */
@@ -307,10 +313,11 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   async restore(onProgress?: (position: number, end: number) => void): Promise<void> {
-    const { log, changelog, database } = this.#options
+    const { log, changelog, database, clock } = this.#options
     if (log === undefined || changelog === undefined) return
     this.reset()
-    await restoreRows({ store: this, log, changelog, database, onProgress })
+    const replay = { store: this, log, changelog, database, ...(clock && { clock }), onProgress }
+    this.#topicId = await restoreRows(replay)
   }
 }
 
@@ -318,6 +325,7 @@ interface SealedRows {
   readonly rows: ReadonlyMap<RowKey, Buffer | null>
   readonly ranges: readonly [RowKey, RowKey][]
   readonly receipts: readonly AppendReceipt[]
+  readonly timeMs: number
 }
 
 const builder = new RecordBatchBuilder()

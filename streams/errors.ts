@@ -38,6 +38,12 @@ export const streamsCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  OFFSETS_MISSING: {
+    message:
+      'The group {group} has no committed offset for {topic}-{partition}, although its records are in the state already: the offsets expired or were deleted. Going on from the start would count them twice. Reset the application with `millrace reset`, or put the offset back with kafka-consumer-groups --reset-offsets; the log has {startOffset} to {endOffset}.',
+    recovery: 'stop',
+    status: 500,
+  },
   SOURCE_MISSING: {
     message: 'The input topic {topic} does not exist, and creating topics is turned off.',
     recovery: 'stop',

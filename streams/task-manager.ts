@@ -226,8 +226,11 @@ export class TaskManager {
   #follow(name: string, id: TaskId): void {
     const { plan, log, database, environment, settings } = this.#options
     const { storeCacheBytes } = settings
-    const { schedule } = environment
-    this.#standbys.set(name, new Standby({ plan, log, database, storeCacheBytes, schedule, id }))
+    const { schedule, clock } = environment
+    this.#standbys.set(
+      name,
+      new Standby({ plan, log, database, storeCacheBytes, schedule, clock, id }),
+    )
   }
 
   async #closeStandbys(isLeaving: (name: string) => boolean): Promise<void> {

@@ -4,12 +4,12 @@
  * changelogs to their high watermark, then event time.
  */
 import type { Database } from '../log/database.ts'
-import type { EventLog, TopicPartition } from '../log/port.ts'
+import type { EventLog, OffsetRange, TopicPartition } from '../log/port.ts'
 import { openAppendStore } from '../state/append-store.ts'
 import type { AppendStore, RowStore, Store } from '../state/port.ts'
 import { openRowStore } from '../state/row-store.ts'
 import type { CrashPoint } from './environment.ts'
-import { assert } from './errors.ts'
+import { assert, streamsError } from './errors.ts'
 import { EventTime, eventTimeStore, progressCodec } from './event-time.ts'
 import { ExchangePartition } from './exchange-partition.ts'
 import { repartitionTopic } from './exchange-router.ts'
@@ -55,10 +55,10 @@ export interface StoreOptions {
   readonly log: EventLog
   readonly database: Database
   readonly storeCacheBytes: number
+  readonly clock: () => number
 }
 
 export interface TaskOptions extends StoreOptions {
-  readonly clock: () => number
   readonly closeRowsMax: number
   /** Exchanges have repartition topics. */
   readonly remote: boolean
@@ -87,7 +87,7 @@ function cacheShare(plan: Plan, storeCacheBytes: number): number {
 
 /** The stores of a task, not restored. */
 export async function openStores(
-  { plan, log, database, storeCacheBytes }: StoreOptions,
+  { plan, log, database, clock, storeCacheBytes }: StoreOptions,
   { subTopology, partition }: TaskId,
 ): Promise<Map<string, Store>> {
   const share = cacheShare(plan, storeCacheBytes)
@@ -96,7 +96,7 @@ export async function openStores(
   for (const spec of storesOf(plan, subTopology)) {
     const topic = changelogTopic(application, spec.name)
     const name = storeInDatabase(application, spec.name)
-    const shared = { name, partition, database, log, changelog: { topic, partition } }
+    const shared = { name, partition, database, log, clock, changelog: { topic, partition } }
     const store: Store =
       spec.kind === 'rows'
         ? await openRowStore({ ...shared, codec: spec.codec, cacheBytesMax: share })
@@ -140,11 +140,7 @@ export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskPa
       inputs.push(new ExchangePartition(topic, partition, runtime))
     }
   }
-  for (const input of inputs) {
-    const { offset, endOffset } = starts.get(input.topic)!
-    input.seek(offset)
-    input.endOffset = endOffset
-  }
+  for (const input of inputs) begin(input, starts.get(input.topic)!, plan.topology.application)
   return { task, stores, eventTime, inputs }
 }
 
@@ -162,14 +158,37 @@ export function topicsRead({ plan, remote }: Pick<TaskOptions, 'plan' | 'remote'
   return topics
 }
 
-/** Where to go on: the committed offsets, or the start of the log where none was committed. */
-async function startOffsets(log: EventLog, group: string, targets: readonly TopicPartition[]) {
+interface Start extends OffsetRange {
+  /** Undefined when the group never committed one, or lost it. */
+  readonly committed: number | undefined
+}
+
+/** Goes on at the committed offset; at the start of the log only if nothing was ever taken. */
+function begin(input: InputPartition, start: Start, group: string): void {
+  const { topic, partition, runtime } = input
+  if (start.committed === undefined) {
+    const { watermark } = runtime
+    for (let i = 0; i < watermark.inputs; i++) {
+      const { timeMs, idle } = watermark.input(i)
+      if (timeMs === Number.NEGATIVE_INFINITY && !idle) continue
+      throw streamsError('OFFSETS_MISSING', { group, topic, partition, ...start })
+    }
+  }
+  input.seek(start.committed ?? start.startOffset)
+  input.endOffset = start.endOffset
+}
+
+/** The committed offsets once they are stable, and what the log holds. */
+async function startOffsets(
+  log: EventLog,
+  group: string,
+  targets: readonly TopicPartition[],
+): Promise<Map<string, Start>> {
   const committed = await log.committed(group, targets)
   const ranges = await log.offsets(targets)
   return new Map(
     targets.map(({ topic }, i) => {
-      const { startOffset, endOffset } = ranges[i]!
-      return [topic, { offset: committed[i]?.offset ?? startOffset, endOffset }]
+      return [topic, { ...ranges[i]!, committed: committed[i]?.offset }]
     }),
   )
 }

@@ -1,8 +1,8 @@
 /** The topics an application needs: inputs are checked or created, internal ones created. */
-import type { EventLog, TopicConfig } from '../log/port.ts'
+import type { EventLog, TopicConfig, TopicDescription } from '../log/port.ts'
 import { deadLetterTopic } from './assembly.ts'
 import type { EngineSettings } from './environment.ts'
-import { streamsError } from './errors.ts'
+import { MillraceError, streamsError } from './errors.ts'
 import { planTopology } from './plan.ts'
 import { changelogTopic, storesOf } from './task-parts.ts'
 import type { Topology } from './topology.ts'
@@ -30,7 +30,7 @@ export async function prepareTopics(options: TopicOptions): Promise<Map<string, 
     if (found === undefined && wanted === undefined) {
       throw streamsError('SOURCE_MISSING', { topic: missing })
     }
-    const topic = found ?? (await log.createTopic(name, wanted!, KEPT))
+    const topic = found ?? (await createdOnce(log, name, wanted!))
     partitions.set(name, topic.partitions)
   }
   for (const node of topology.nodes) {
@@ -48,6 +48,22 @@ export async function prepareTopics(options: TopicOptions): Promise<Map<string, 
     }
   }
   return partitions
+}
+
+/** Another instance may be creating it at the same moment. */
+async function createdOnce(
+  log: EventLog,
+  name: string,
+  partitions: number,
+): Promise<TopicDescription> {
+  try {
+    return await log.createTopic(name, partitions, KEPT)
+  } catch (error) {
+    const exists = error instanceof MillraceError && error.code === 'TOPIC_EXISTS'
+    const topic = exists ? await log.describeTopic(name) : undefined
+    if (topic === undefined) throw error
+    return topic
+  }
 }
 
 async function changelog(

@@ -1,6 +1,7 @@
 /** `millrace/testing`: run a topology without a broker, the clock in your hand. */
+export type { OutputRecord, ReadSerdes } from './read-topic.ts'
+export { readTopic } from './read-topic.ts'
 export {
-  type OutputRecord,
   type TestDriverOptions,
   type TestRecord,
   TopologyTestDriver,

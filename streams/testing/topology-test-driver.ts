@@ -9,17 +9,15 @@ import type { Database } from '../../log/database.ts'
 import { openEmbeddedLog } from '../../log/embedded/index.ts'
 import type { EventLog } from '../../log/port.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
-import { decodeBatches } from '../../log/record-columns.ts'
-import { readHeaders } from '../../log/record-headers.ts'
 import { MemoryDatabase } from '../../state/memory-database.ts'
 import { Engine } from '../engine.ts'
 import type { CrashPoint, EngineSettings } from '../environment.ts'
 import { assert } from '../errors.ts'
-import type { KeySerde, ValueSerde } from '../serde.ts'
 import { keyBytes, partitionOfKey } from '../sinks.ts'
 import type { SourceNode, Topology } from '../topology.ts'
 import { viewService } from '../view-service.ts'
 import type { ViewRow, ViewService } from '../views.ts'
+import { type OutputRecord, type ReadSerdes, readTopic } from './read-topic.ts'
 
 export interface TestDriverOptions {
   /** Partitions of topics that do not exist yet; 1 unless given. */
@@ -39,14 +37,6 @@ export interface TestRecord<K, V> {
   /** By key unless given. */
   readonly partition?: number
   readonly headers?: Readonly<Record<string, string>>
-}
-
-export interface OutputRecord<K, V> {
-  readonly key: K | null
-  readonly value: V | null
-  readonly timeMs: number
-  readonly partition: number
-  readonly headers: Readonly<Record<string, string>>
 }
 
 export class TopologyTestDriver {
@@ -90,6 +80,11 @@ export class TopologyTestDriver {
     const settings = { createPartitions: options.partitions ?? 1, ...options.settings }
     const engine = await Engine.open({ topology, log, database, environment, settings })
     return new TopologyTestDriver({ database, log, engine, clock })
+  }
+
+  /** Name of the topology's application. */
+  get application(): string {
+    return this.engine.topology.application
   }
 
   get nowMs(): number {
@@ -160,44 +155,8 @@ export class TopologyTestDriver {
   }
 
   /** Records written to a topic since the last call, partition by partition. */
-  async output<K, V>(
-    topic: string,
-    serdes: { key: KeySerde<K>; value: ValueSerde<V> },
-  ): Promise<OutputRecord<K, V>[]> {
-    const records: OutputRecord<K, V>[] = []
-    const description = await this.log.describeTopic(topic)
-    assert(description !== undefined, `the topic ${topic} exists`)
-    for (let partition = 0; partition < description.partitions; partition++) {
-      const id = `${topic}/${partition}`
-      for (;;) {
-        const offset = this.#read.get(id) ?? 0
-        const bytesMax = 1024 * 1024
-        const [response] = await this.log.fetch([{ topic, partition, offset, bytesMax }])
-        const { runs, nextOffset } = decodeBatches(response!.bytes, { fromOffset: offset })
-        if (nextOffset === offset) break
-        this.#read.set(id, nextOffset)
-        for (const columns of runs) {
-          for (let i = 0; i < columns.length; i++) {
-            const keyStart = columns.keyStart[i]!
-            const valueStart = columns.valueStart[i]!
-            const row =
-              keyStart < 0 ? null : columns.bytes.latin1Slice(keyStart, columns.keyEnd[i]!)
-            const headers = readHeaders(columns, i)
-            records.push({
-              key: row === null ? null : serdes.key.decode(row),
-              value:
-                valueStart < 0
-                  ? null
-                  : serdes.value.decode(columns.bytes, valueStart, columns.valueEnd[i]!),
-              timeMs: columns.timestamps[i]!,
-              partition,
-              headers: Object.fromEntries(headers.map(([n, v]) => [n, v?.toString() ?? ''])),
-            })
-          }
-        }
-      }
-    }
-    return records
+  output<K, V>(topic: string, serdes: ReadSerdes<K, V>): Promise<OutputRecord<K, V>[]> {
+    return readTopic({ log: this.log, topic, serdes, positions: this.#read })
   }
 
   /** All rows of a view. */

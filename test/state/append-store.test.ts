@@ -501,6 +501,7 @@ class SideBySide {
 const bound = (log: NonNullable<World['log']>) => ({
   ...log,
   offsets: log.offsets.bind(log),
+  describeTopic: log.describeTopic.bind(log),
   fetch: log.fetch.bind(log),
   incarnation: log.incarnation,
 })

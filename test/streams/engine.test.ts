@@ -173,9 +173,10 @@ test('a partition with unread records is not idle, however long the log withhold
   const fetch = log.fetch.bind(log)
   let paused = true
   log.fetch = async (requests, options) =>
-    (await fetch(requests, options)).map(response =>
-      paused && response.partition === 0 ? { ...response, bytes: Buffer.alloc(0) } : response,
-    )
+    (await fetch(requests, options)).map((response, i) => {
+      if (!paused || response.partition !== 0) return response
+      return { ...response, bytes: Buffer.alloc(0), nextOffset: requests[i]!.offset }
+    })
   await driver.append('events', [event(90_000, 1)])
   await driver.append(
     'events',
