@@ -4,7 +4,8 @@
  *
  * Sending again is safe: InitProducerId and TxnOffsetCommit have the same effect twice, and a
  * coordinator of transaction.version 2 knows a repeated EndTxn by its epoch, which the first one
- * has raised (KIP-890). But once an answer was lost, a refusal no longer says that nothing happened.
+ * has raised (KIP-890). But once an answer was lost, a refusal does not say any more that nothing
+ * was done.
  */
 import type { LogEnvironment } from '../port.ts'
 import { type Cluster, type CoordinatorKind, isUnreachable } from './cluster.ts'

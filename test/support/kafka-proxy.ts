@@ -265,6 +265,11 @@ export class KafkaProxy {
     return rule
   }
 
+  /** It is carried out no more; what it holds stays held. */
+  remove(rule: ProxyRule): void {
+    this.#rules.splice(this.#rules.indexOf(rule), 1)
+  }
+
   /** Removes all rules; what they hold goes on. */
   clear(): void {
     for (const rule of this.#rules.splice(0)) rule.release()

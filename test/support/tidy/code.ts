@@ -138,7 +138,7 @@ function isSuite(ancestors: readonly Node[]): boolean {
   if (parent?.type !== 'CallExpression') return false
   const callee = parent.callee as Node
   const names = [nameOf(callee), nameOf(callee.object), nameOf((callee.callee as Node)?.object)]
-  return names.includes('describe')
+  return names.some(name => name === 'describe' || name === 'describeOnKafka')
 }
 
 const isFunction =
