@@ -22,6 +22,32 @@ const identity = ({ region, windowStart }: Volume) => `${region} ${windowStart}`
 const text = (rows: Iterable<Volume>) =>
   [...rows].map(row => `${identity(row)}: ${row.orders}`).sort()
 
+/** Asks again and again, while the service starts and stops: whole, refused, or none. */
+function pollRows(url: string) {
+  const answers: string[] = []
+  let polling = true
+  const ask = async () => {
+    const response = await fetch(url)
+    const body = (await response.json()) as { rows?: Volume[]; code?: string }
+    if (response.ok) return text(body.rows!).join()
+    return `${response.status} ${response.headers.get('retry-after')} ${body.code}`
+  }
+  const run = async () => {
+    while (polling) {
+      answers.push(await ask().catch(() => 'none'))
+      await new Promise(resolve => setTimeout(resolve, 5))
+    }
+    return answers
+  }
+  const running = run()
+  return {
+    stop: () => {
+      polling = false
+      return running
+    },
+  }
+}
+
 test('after every kill a client has what the service has: no gap, nothing twice', async () => {
   const { path, remove } = await scratchFolder()
   closing.push(remove)
@@ -57,24 +83,7 @@ test('after every kill a client has what the service has: no gap, nothing twice'
       },
     },
   )
-  /** Answers while it starts and stops: whole, refused, or none. */
-  const answers: string[] = []
-  let polling = true
-  const poll = (async () => {
-    while (polling) {
-      const url = `http://127.0.0.1:${port}/v1/views/order-volume/rows?limit=1000`
-      const answer = await fetch(url).then(
-        async response => {
-          const body = (await response.json()) as { rows?: Volume[]; code?: string }
-          const retry = response.headers.get('retry-after')
-          return response.ok ? text(body.rows!).join() : `${response.status} ${retry} ${body.code}`
-        },
-        () => 'none',
-      )
-      answers.push(answer)
-      await new Promise(resolve => setTimeout(resolve, 5))
-    }
-  })()
+  const poll = pollRows(`http://127.0.0.1:${port}/v1/views/order-volume/rows?limit=1000`)
   const rounds = 5
   for (let round = 0; round < rounds; round++) {
     await service.post(eventLines(round * 100, round * 100 + 100, startMs))
@@ -86,8 +95,7 @@ test('after every kill a client has what the service has: no gap, nothing twice'
   const position = await service.post(eventLines(rounds * 100, rounds * 100 + 50, startMs))
   const rows = text((await service.rows('order-volume', position)) as unknown as Volume[])
   await expect.poll(() => text(subscription.rows.values()), { timeout: 10_000 }).toEqual(rows)
-  polling = false
-  await poll
+  const answers = await poll.stop()
   expect(lost).toEqual([])
   const orders = (answer: string) =>
     [...answer.matchAll(/: (\d+)/g)].reduce((sum, [, count]) => sum + Number(count), 0)
