@@ -1,4 +1,4 @@
-/** Puts validated events into the embedded log: one transaction a call, batches by partition. */
+/** Puts validated events into the log: one transaction a call, batches by partition. */
 
 import type { EventRecord } from '../contracts/event-record.ts'
 import { inputTopics } from '../contracts/topics.ts'
@@ -71,13 +71,13 @@ export class EventAppender {
     return batch
   }
 
-  /** Everything that the input topics hold now. */
+  /** Everything that the input topics hold now, what was acknowledged and is not visible yet too. */
   async position(): Promise<string> {
     const ranges = await this.#log.offsets(this.#targets)
     const offsets: Record<string, number[]> = {}
     this.#targets.forEach(({ topic }, i) => {
       offsets[topic] ??= []
-      offsets[topic].push(ranges[i].endOffset)
+      offsets[topic].push(ranges[i].highWatermark)
     })
     return encodePosition({ incarnation: this.#log.incarnation, offsets })
   }
