@@ -45,9 +45,9 @@ async function read(log: EventLog, topic: string, from: number, to: number): Pro
   const letters: Letter[] = []
   for (let offset = from; offset < to; ) {
     const request = { topic, partition: 0, offset, bytesMax: FETCH_BYTES }
-    const [{ bytes }] = await log.fetch([request])
-    const { runs, nextOffset } = decodeBatches(bytes, { fromOffset: offset })
-    if (nextOffset === offset) break
+    const [{ bytes, nextOffset }] = await log.fetch([request])
+    const { runs } = decodeBatches(bytes, { fromOffset: offset })
+    if (nextOffset <= offset) break
     for (const columns of runs) {
       for (let i = 0; i < columns.length && columns.offsets[i] < to; i++) {
         letters.push(letterOf(columns, i))
