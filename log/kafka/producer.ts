@@ -56,6 +56,11 @@ export interface TransactionRequest {
   /** Whole record batches, one or more an append. Owned by the producer from here on. */
   readonly appends: readonly { readonly target: TopicPartition; readonly batch: Buffer }[]
   readonly group?: GroupOffsets
+  /**
+   * Called when all is written, before the commit is asked for: with KAFKA_OUTCOME_UNKNOWN these
+   * are the receipts if `settle` says that it was committed.
+   */
+  readonly onWritten?: (receipts: readonly ProducerReceipt[]) => void
 }
 
 export interface ProducerReceipt extends AppendReceipt {
@@ -170,7 +175,8 @@ export class TransactionalProducer {
     return { untilMs: this.#options.environment.clock() + forMs, signal }
   }
 
-  async #transact({ appends, group }: TransactionRequest): Promise<readonly ProducerReceipt[]> {
+  async #transact(request: TransactionRequest): Promise<readonly ProducerReceipt[]> {
+    const { appends, group } = request
     const batches = appends.map(({ target, batch }, i) => {
       const own = splitBatches(target, i, batch)
       if (own.length === 0) throw corrupt(0, 0, 'it is empty')
@@ -183,6 +189,7 @@ export class TransactionalProducer {
     this.#current = current
     try {
       await this.#write(batches.flat(), hasOffsets ? group : undefined, current)
+      request.onWritten?.(batches.map(receiptOf))
       await this.#commit()
     } catch (error) {
       await this.#giveUp(error)
