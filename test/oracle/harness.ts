@@ -11,34 +11,13 @@ import { decodeBatches } from '../../log/record-columns.ts'
 import { afterPrefix, metadataKey, rowsPrefix } from '../../state/keys.ts'
 import { MemoryDatabase } from '../../state/memory-database.ts'
 import type { EngineSettings } from '../../streams/environment.ts'
-import { type Topology, text, textKey } from '../../streams/index.ts'
+import type { Topology } from '../../streams/index.ts'
 import { planTopology } from '../../streams/plan.ts'
 import { changelogTopic, storeInDatabase, storesOf } from '../../streams/task-parts.ts'
 import { TopologyTestDriver } from '../../streams/testing/index.ts'
 import { Random } from '../support/random.ts'
-import { finalWatermark, type Input, interleave, type Stamped, stamp } from './inputs.ts'
-
-export interface Proof<R> {
-  readonly topology: () => Topology
-  readonly partitions: number
-  /** The records of one run, in append order; the last of each partition drive the end. */
-  readonly inputs: (random: Random) => Input[]
-  /** What the engine gave. Only what must not depend on cuts: final rows, last values. */
-  readonly results: (driver: TopologyTestDriver) => Promise<R>
-  /** The same from the records in the order of their order keys, with plain loops. */
-  readonly oracle: (records: readonly Stamped[], watermarkMs: number) => R
-  /** Fails when a run does not reach what the proof is for. */
-  readonly reaches?: (results: R) => void
-  readonly settings?: Partial<EngineSettings>
-}
-
-export interface ProofRuns {
-  readonly oracles?: number
-  readonly cuts?: number
-  readonly kills?: number
-  /** Added to all seeds, so that many proofs of the same kind do not run the same cuts. */
-  readonly seed?: number
-}
+import { finalWatermark, type Input, interleave, stamp } from './inputs.ts'
+import type { Proof, ProofRuns } from './proof.ts'
 
 /** Registers the proofs of a step as tests. */
 export function proofSuite<R>(step: string, proof: Proof<R>, runs: ProofRuns = {}): void {
@@ -278,36 +257,4 @@ async function foldedChangelog(
     offset = nextOffset
   }
   return new Map([...rows].sort(([a], [b]) => (a < b ? -1 : 1)))
-}
-
-const LINES = { key: textKey(), value: text() }
-
-/** All records of a topic of texts as `key=value`, sorted. */
-export async function written(driver: TopologyTestDriver, topic: string): Promise<string[]> {
-  const records = await driver.output(topic, LINES)
-  return records.map(({ key, value }) => `${key}=${value}`).sort()
-}
-
-/** The last record of each key of a topic of texts as `key=value@time`, sorted; no deletions. */
-export async function latest(driver: TopologyTestDriver, topic: string): Promise<string[]> {
-  const last = new Map<string, string>()
-  for (const { key, value, timeMs } of await driver.output(topic, LINES)) {
-    if (value === null) last.delete(key!)
-    else last.set(key!, `${key}=${value}@${timeMs}`)
-  }
-  return [...last.values()].sort()
-}
-
-/** Dead letters as `reason topic/partition@offset`, sorted. */
-export async function deadLetters(driver: TopologyTestDriver): Promise<string[]> {
-  const topic = `${driver.engine.topology.application}-dead-letters`
-  const letters = await driver.output(topic, LINES)
-  return letters
-    .map(({ headers: h }) => `${h.dl_reason} ${h.dl_topic}/${h.dl_partition}@${h.dl_offset}`)
-    .sort()
-}
-
-/** How the oracle writes a dead letter. */
-export function deadLetter(reason: string, record: Stamped): string {
-  return `${reason} ${record.topic}/${record.partition}@${record.offset}`
 }

@@ -1,12 +1,12 @@
 import { afterEach, expect, test } from 'vitest'
 import { json, Topology, text, textKey } from '../../../streams/index.ts'
 import { TopologyTestDriver } from '../../../streams/testing/index.ts'
-import { deadLetters, proofSuite, written } from '../../oracle/harness.ts'
-import { disordered, type Input, type Stamped } from '../../oracle/inputs.ts'
+import { proofSuite } from '../../oracle/harness.ts'
+import { deadLetters, written } from '../../oracle/proof.ts'
+import { deduplicateProofs, header } from '../../oracle/proofs/deduplicate.ts'
 
 const TTL_MS = 100
 const LINES = { key: textKey(), value: text() }
-
 const open: TopologyTestDriver[] = []
 afterEach(async () => {
   for (const driver of open.splice(0)) await driver.close()
@@ -28,8 +28,6 @@ async function start(topology: Topology, partitions = 1): Promise<TopologyTestDr
   return driver
 }
 
-const header = (id: string | undefined): Record<string, string> =>
-  id === undefined ? {} : { ce_id: id }
 const record = (timeMs: number, id: string | undefined, value = `v${timeMs}`) => ({
   key: 'k',
   value,
@@ -123,60 +121,4 @@ test('a time to live that is no duration is refused', () => {
   expect(() => stream.deduplicate({ name: 'a', id: v => v, ttlMs: -1 })).toThrow(/ttlMs/)
 })
 
-const PROOF_TTL_MS = 300
-
-function proven(): Topology {
-  const topology = new Topology('proven')
-  const passed = topology
-    .stream('in', { key: textKey(), value: text() })
-    .repartition({ name: 'by-key', key: textKey() })
-    .deduplicate({ name: 'seen', id: { header: 'ce_id' }, ttlMs: PROOF_TTL_MS })
-  passed.to('out', LINES)
-  passed.side('duplicate').to('copies', LINES)
-  return topology
-}
-
-/** In the order of the log: an id passes unless one within the time to live has. */
-function oracle(records: readonly Stamped[]) {
-  const passed = new Map<string, number[]>()
-  const out: string[] = []
-  const copies: string[] = []
-  const byOffset = [...records].sort((a, b) => a.partition - b.partition || a.offset - b.offset)
-  for (const { key, value, headers, streamTimeMs } of byOffset) {
-    const id = headers?.ce_id
-    const seen = id === undefined ? [] : (passed.get(id) ?? [])
-    const isCopy = seen.some(timeMs => streamTimeMs - timeMs <= PROOF_TTL_MS)
-    ;(isCopy ? copies : out).push(`${key}=${value}`)
-    if (!isCopy && id !== undefined) passed.set(id, [...seen, streamTimeMs])
-  }
-  return { out: out.sort(), copies: copies.sort() }
-}
-
-proofSuite('deduplicate', {
-  topology: proven,
-  partitions: 3,
-  // Keys and ids of one source partition each, so that copies have an order.
-  inputs: (random): Input[] =>
-    disordered(random, {
-      topics: ['in'],
-      partitions: 3,
-      count: 400,
-      stepMs: 8,
-      delayMs: 60,
-      record: (r, { i, partition }) => {
-        const id = Math.floor(i / 20) * 10 + r.below(25)
-        const headers = header(r.below(20) === 0 ? undefined : `${partition}-${id}`)
-        return { key: `${partition}-${id}`, value: `v${i}`, headers }
-      },
-      end: { timeMs: 3_500, value: 'end' },
-    }),
-  results: async driver => ({
-    out: await written(driver, 'out'),
-    copies: await written(driver, 'copies'),
-  }),
-  oracle,
-  reaches: ({ out, copies }) => {
-    expect(copies.length).toBeGreaterThan(20)
-    expect(out.length).toBeGreaterThan(100)
-  },
-})
+for (const { name, proof } of deduplicateProofs) proofSuite(name, proof)

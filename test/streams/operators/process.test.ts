@@ -3,9 +3,11 @@ import { afterEach, expect, test } from 'vitest'
 import { MemoryDatabase } from '../../../state/memory-database.ts'
 import { json, Topology, text, textKey } from '../../../streams/index.ts'
 import { TopologyTestDriver } from '../../../streams/testing/index.ts'
-import { checkStores, deadLetter, deadLetters, proofSuite, written } from '../../oracle/harness.ts'
-import { disordered, type Stamped } from '../../oracle/inputs.ts'
+import { checkStores, proofSuite } from '../../oracle/harness.ts'
+import { deadLetters, written } from '../../oracle/proof.ts'
+import { processProofs } from '../../oracle/proofs/process.ts'
 
+const LINES = { key: textKey(), value: text() }
 const open: TopologyTestDriver[] = []
 afterEach(async () => {
   for (const driver of open.splice(0)) await driver.close()
@@ -20,7 +22,6 @@ async function start(
   return driver
 }
 
-const LINES = { key: textKey(), value: text() }
 const lines = async (driver: TopologyTestDriver, topic = 'out') =>
   (await driver.output(topic, LINES)).map(r => `${r.key}=${r.value}@${r.timeMs}`).join(' ')
 const at = (timeMs: number, key = 'a', value = 1) => ({ key, value, timeMs })
@@ -226,89 +227,6 @@ test('mistakes in the declaration are refused', () => {
   expect(() => stream.process({ ...base, name: 'b', stores: {}, holdsMs: -1 })).toThrow(/holdsMs/)
 })
 
-const WINDOW_MS = 200
-const GRACE_MS = 90
-
-/** A tumbling window made by hand: a row a (window, key), a timer at its end and grace. */
-function handmade(): Topology {
-  const topology = new Topology('handmade')
-  const stream = topology
-    .stream('in', { key: textKey(), value: json<{ group: string }>() })
-    .groupBy(({ group }) => group, { name: 'by-group', key: textKey() }).stream
-  const startOf = (timeMs: number) => timeMs - (timeMs % WINDOW_MS)
-  const row = (key: string, start: number) => `${key}@${start}`
-  stream
-    .process({
-      name: 'window',
-      key: textKey(),
-      stores: { counts: { key: textKey(), codec: json<number>() } },
-      results: LINES,
-      prefetch: ({ key, timeMs }, want) => want('counts', row(key, startOf(timeMs))),
-      prefetchTimer: ({ key, atMs }, want) =>
-        want('counts', row(key, startOf(atMs - GRACE_MS - 1))),
-      holdsMs: WINDOW_MS + GRACE_MS,
-      create: context => ({
-        process({ key, timeMs, streamTimeMs }) {
-          const start = startOf(timeMs)
-          const atMs = start + WINDOW_MS + GRACE_MS
-          if (atMs <= streamTimeMs) {
-            context.drop('late')
-            return
-          }
-          const counts = context.store('counts')
-          counts.put(row(key, start), (counts.get(row(key, start)) ?? 0) + 1)
-          context.schedule({ clock: 'event', atMs, key, name: 'close' })
-        },
-        onTimer({ key, atMs }) {
-          const start = startOf(atMs - GRACE_MS - 1)
-          const counts = context.store('counts')
-          context.forward(row(key, start), `${counts.get(row(key, start))}`, start)
-          counts.delete(row(key, start))
-        },
-      }),
-    })
-    .to('out', LINES)
-  return topology
-}
-
-function oracle(records: readonly Stamped[], watermarkMs: number) {
-  const counts = new Map<string, number>()
-  const dead: string[] = []
-  for (const record of records) {
-    const { group } = record.value as { group: string }
-    const start = record.timeMs - (record.timeMs % WINDOW_MS)
-    if (start + WINDOW_MS + GRACE_MS <= record.streamTimeMs) dead.push(deadLetter('late', record))
-    else if (start + WINDOW_MS + GRACE_MS <= watermarkMs) {
-      counts.set(`${group}@${start}`, (counts.get(`${group}@${start}`) ?? 0) + 1)
-    }
-  }
-  return { out: [...counts].map(([id, count]) => `${id}=${count}`).sort(), dead: dead.sort() }
-}
-
-proofSuite('a processor with rows and timers', {
-  topology: handmade,
-  partitions: 3,
-  inputs: random =>
-    disordered(random, {
-      topics: ['in'],
-      partitions: 3,
-      count: 300,
-      stepMs: 9,
-      delayMs: 260,
-      record: (r, { i }) => ({
-        key: `k${i}`,
-        value: { group: r.pick(['a', 'b', 'ccc', 'é']) },
-      }),
-      end: { timeMs: 2_900, value: { group: 'end' } },
-    }),
-  results: async driver => ({ out: await written(driver, 'out'), dead: await deadLetters(driver) }),
-  oracle,
-  reaches: ({ out, dead }) => {
-    expect(out.length).toBeGreaterThan(40)
-    expect(dead.length).toBeGreaterThan(0)
-  },
-})
-
 test('a view cannot be made of a processor, but of an aggregate below it', async () => {
   const topology = sums()
   const stream = topology.stream('more', { key: textKey(), value: json<number>() })
@@ -332,3 +250,5 @@ test('a view cannot be made of a processor, but of an aggregate below it', async
   await driver.pipe('more', at(1), at(2))
   expect(await driver.rows('passed')).toEqual([{ key: 'a', count: 2 }])
 })
+
+for (const { name, proof } of processProofs) proofSuite(name, proof)
