@@ -16,10 +16,8 @@
  * 4. `settling`: it lets the open transaction end, begins none, and says `settled()`.
  * 5. `alive` is false: it stops committing, and its views answer 503 (law 15).
  *
- * A transaction names `memberId` and the `epoch` at which it *began*, and holds no task but those
- * that `target` names at that very moment: the broker takes the current epoch for any partition,
- * and only an older one shows that a task has moved (law 2). After a rejoin a task can be gone,
- * and the epoch new, before the engine has given it up.
+ * A transaction names `memberId` and the `epoch` at which it *began*: the broker takes the
+ * current epoch for any partition, and only an older one shows that a task has moved (law 2).
  */
 import type { MillraceError } from './errors.ts'
 
@@ -114,7 +112,10 @@ export interface MembershipStatus {
 
 export interface Membership {
   readonly memberId: string
-  /** Epoch of the membership, named in offset commits; changes with good replies. */
+  /**
+   * Epoch of the membership, named in offset commits: read it as a transaction begins. It does not
+   * rise while the engine holds a task that is no longer the member's.
+   */
   readonly epoch: number
   /** What this member should hold, whole; undefined before the first and after fencing. */
   readonly target: Assignment | undefined
@@ -153,4 +154,9 @@ export interface Membership {
    * get the tasks at once. Resolves when the group has answered or cannot be reached.
    */
   leave(): Promise<void>
+  /**
+   * Ends without a word, to be said when all transactions are ended: until the session times out
+   * the group keeps the tasks for this member, and a restart takes them back with nothing moved.
+   */
+  end(): Promise<void>
 }

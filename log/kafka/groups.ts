@@ -5,10 +5,11 @@
  */
 import type { CommittedOffset, GroupMember, TopicPartition } from '../port.ts'
 import { checkGroup } from '../topics.ts'
-import { type Cluster, isUnreachable } from './cluster.ts'
+import type { Cluster } from './cluster.ts'
 import { ErrorCode, isTransient, kindOf, nameOf } from './error-codes.ts'
 import { kafkaError } from './errors.ts'
 import { type FetchedOffset, fetchOffsets, listGroups } from './group-apis.ts'
+import { askGroup } from './group-requests.ts'
 import { Backoff } from './pause.ts'
 
 /** The broker's default bound on transactions of others is 15 min; ours take 10 s. */
@@ -93,7 +94,7 @@ export class Groups {
     targets: readonly TopicPartition[] | null,
     member?: GroupMember,
   ): Promise<readonly FetchedOffset[]> {
-    const answer = await this.#askCoordinator(group, async node => {
+    const answer = await askGroup(this.#cluster, group, async node => {
       const fetched = await this.#cluster.call(
         node,
         'coordinator',
@@ -112,27 +113,6 @@ export class Groups {
     if (targets === null) return answer.offsets.filter(({ offset }) => offset >= 0)
     const byKey = new Map(answer.offsets.map(one => [`${one.topic}/${one.partition}`, one]))
     return targets.map(target => byKey.get(`${target.topic}/${target.partition}`) ?? none(target))
-  }
-
-  async #askCoordinator<Answer extends { readonly error: number }>(
-    group: string,
-    send: (node: number) => Promise<Answer>,
-  ): Promise<Answer> {
-    const { environment, requestTimeoutMs } = this.#cluster
-    const untilMs = environment.clock() + requestTimeoutMs
-    const backoff = new Backoff(environment)
-    for (;;) {
-      const isLate = environment.clock() >= untilMs
-      try {
-        const answer = await send(await this.#cluster.coordinator('group', group))
-        if (!isTransient(answer.error) || isLate) return answer
-        if (kindOf(answer.error) === 'refresh') this.#cluster.staleCoordinator('group', group)
-      } catch (error) {
-        if (!isUnreachable(error) || isLate) throw error
-        this.#cluster.staleCoordinator('group', group)
-      }
-      await backoff.wait()
-    }
   }
 
   async #listAt(node: number) {

@@ -8,6 +8,7 @@ const versions: readonly (readonly [key: number, version: number])[] = [
   [1, 17], // Fetch
   [2, 8], // ListOffsets
   [3, 12], // Metadata
+  [8, 9], // OffsetCommit
   [9, 9], // OffsetFetch
   [10, 4], // FindCoordinator
   [16, 5], // ListGroups
@@ -18,6 +19,8 @@ const versions: readonly (readonly [key: number, version: number])[] = [
   [26, 5], // EndTxn
   [28, 5], // TxnOffsetCommit
   [32, 4], // DescribeConfigs
+  [42, 2], // DeleteGroups
+  [44, 1], // IncrementalAlterConfigs
   [88, 0], // StreamsGroupHeartbeat
   [89, 0], // StreamsGroupDescribe
 ]

@@ -76,6 +76,7 @@ export class StreamsGroupMember implements Membership {
   #endpoints: readonly MemberEndpoint[] = []
   #endpointEpoch = 0
   #epoch = 0
+  #commitEpoch = 0
   /** False until a join was answered well, and after being fenced. */
   #isMember = false
   #joinNext = true
@@ -113,8 +114,12 @@ export class StreamsGroupMember implements Membership {
     this.#beatIn(0)
   }
 
+  /**
+   * Stays behind the group's while the engine holds tasks that a rejoin took away: so offsets of
+   * these are refused, whatever the engine's transaction holds, and those of the others are not.
+   */
   get epoch(): number {
-    return this.#epoch
+    return this.#commitEpoch
   }
 
   get target(): Assignment | undefined {
@@ -147,6 +152,7 @@ export class StreamsGroupMember implements Membership {
   own(owned: Assignment): void {
     const { dropping } = this.#tasks
     if (!this.#tasks.own(owned) || this.#ended) return
+    this.#raiseCommitEpoch()
     this.#changedMs = this.#options.environment.clock()
     if (dropping && this.#isMember) this.#describe()
     else if (dropping) {
@@ -178,6 +184,15 @@ export class StreamsGroupMember implements Membership {
     if (this.#goodMs !== undefined || this.#joinsLost > 0) await this.#sayLeave()
     this.#tasks.drop()
     this.#enter('left', `This instance has left group ${this.#options.group}.`)
+    this.#notify()
+  }
+
+  async end(): Promise<void> {
+    if (this.#ended) return
+    this.#end()
+    await this.#inFlight
+    this.#tasks.drop()
+    this.#enter('left', `This instance has ended; group ${this.#options.group} waits for it.`)
     this.#notify()
   }
 
@@ -266,6 +281,7 @@ export class StreamsGroupMember implements Membership {
     if (request.owned !== null) this.#tasks.reported(request.owned)
     const assignment = reply.assignment ?? (joined ? noTasks : null)
     if (assignment !== null) this.#tasks.assign(assignment)
+    this.#raiseCommitEpoch()
     if (reply.endpoints !== null) {
       const byTopic = subTopologiesByTopic(this.#options.joining.subTopologies)
       this.#endpoints = memberEndpoints(reply.endpoints, byTopic)
@@ -278,6 +294,10 @@ export class StreamsGroupMember implements Membership {
     if (calmMs < 2 * this.#intervalMs) return RECONCILING_MS
     this.#expulsions.reset()
     return this.#intervalMs
+  }
+
+  #raiseCommitEpoch(): void {
+    if (!this.#tasks.isLeaving) this.#commitEpoch = this.#epoch
   }
 
   /** What a join's assignment lists was never another's: see the head of the file. */

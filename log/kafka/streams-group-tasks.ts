@@ -28,6 +28,11 @@ export class MemberTasks {
     return this.#dropping
   }
 
+  /** The engine still holds tasks that are no longer assigned. */
+  get isLeaving(): boolean {
+    return this.#leaving.size > 0
+  }
+
   get isIdle(): boolean {
     return !hasTasks(this.#owned) && !hasTasks(this.#target ?? noTasks)
   }

@@ -102,7 +102,7 @@ export class SimulatedEngine {
   #sayDropped(life: number): void {
     const { process, membership } = this.#options
     void process.after(process.time.between(0, 200), () => {
-      if (life !== this.#life) return
+      if (life !== this.#life || membership.target !== undefined) return
       if (this.#transaction === undefined) membership.own(noTasks)
       else this.#sayDropped(life)
     })
@@ -148,9 +148,8 @@ export class SimulatedEngine {
     const { time } = process
     for (;;) {
       await process.after(time.between(10, 150), () => {})
-      const wanted = new Set(names(membership.target ?? noTasks))
-      const tasks = this.#runningTasks().filter(({ name }) => wanted.has(name) && time.chance(0.7))
-      const mayBegin = !membership.settling
+      const tasks = this.#runningTasks().filter(() => time.chance(0.7))
+      const mayBegin = membership.target !== undefined && !membership.settling
       if (tasks.length === 0 || !mayBegin || (heedsAlive && !membership.alive)) {
         this.#planReaction()
         continue
