@@ -17,6 +17,8 @@ export interface DemoFeedOptions {
   readonly environment: EngineEnvironment
   readonly ratePerSecond: number
   readonly seed: number
+  /** One instance of a group tells the story: false while it is another's turn. */
+  readonly mayFeed: () => boolean
   readonly onError: (error: unknown) => void
 }
 
@@ -33,33 +35,30 @@ const RETRY_MS = 1000
 
 export class DemoFeed {
   readonly #options: DemoFeedOptions
-  #world: DemoWorld
+  /** Undefined until it is this instance's turn: where the story stands is in the log. */
+  #world: DemoWorld | undefined
   #stopped = false
   #wake: () => void = () => {}
   #running: Promise<void> | undefined
 
-  private constructor(options: DemoFeedOptions, world: DemoWorld) {
+  constructor(options: DemoFeedOptions) {
     this.#options = options
-    this.#world = world
   }
 
-  static async open(options: DemoFeedOptions): Promise<DemoFeed> {
-    const { log, environment, ratePerSecond, seed } = options
+  async #load(): Promise<DemoWorld> {
+    const { log, environment, ratePerSecond, seed } = this.#options
     const [committed] = await log.committed(GROUP, [PLACE])
     const nowMs = environment.clock()
     const historyMs = Math.min(HISTORY_MS_MAX, (HISTORY_EVENTS_MAX / ratePerSecond) * 1000)
     const sinceMs = Math.floor(nowMs - historyMs)
-    if (committed === null) {
-      const world = new DemoWorld({ seed, ratePerSecond, startMs: sinceMs })
-      return new DemoFeed(options, world)
-    }
+    if (!committed) return new DemoWorld({ seed, ratePerSecond, startMs: sinceMs })
     const snapshot = JSON.parse(committed.metadata) as DemoSnapshot
     if (snapshot.seed !== seed || snapshot.ratePerSecond !== ratePerSecond) {
-      return new DemoFeed(options, new DemoWorld({ seed, ratePerSecond, startMs: nowMs }))
+      return new DemoWorld({ seed, ratePerSecond, startMs: nowMs })
     }
     // After a long pause the world goes on as if only so much had been missed.
     const resumeMs = Math.max(snapshot.resumeMs, sinceMs)
-    return new DemoFeed(options, DemoWorld.restore({ ...snapshot, resumeMs }))
+    return DemoWorld.restore({ ...snapshot, resumeMs })
   }
 
   start(): void {
@@ -81,10 +80,15 @@ export class DemoFeed {
     )
     while (!this.#stopped) {
       const nowMs = clock()
-      const before = this.#world.snapshot()
-      const untilMs = Math.min(nowMs, before.resumeMs + chunkMs)
       try {
-        const position = await this.#feed(untilMs)
+        if (!this.#options.mayFeed()) {
+          this.#world = undefined
+          await this.#pause(RETRY_MS)
+          continue
+        }
+        this.#world ??= await this.#load()
+        const untilMs = Math.min(nowMs, this.#world.snapshot().resumeMs + chunkMs)
+        const position = await this.#feed(this.#world, untilMs)
         if (untilMs >= nowMs) await this.#pause(LIVE_MS)
         // History comes no faster than it is processed, so that the views move with it.
         else if (taken !== undefined) await this.#processed(taken)
@@ -92,7 +96,7 @@ export class DemoFeed {
       } catch (error) {
         this.#options.onError(error)
         // What was not taken is told again.
-        this.#world = DemoWorld.restore(before)
+        this.#world = undefined
         await this.#pause(RETRY_MS)
       }
     }
@@ -104,13 +108,13 @@ export class DemoFeed {
     if (!covered) await this.#pause(CATCH_UP_MS_MAX)
   }
 
-  async #feed(untilMs: number): Promise<string | undefined> {
-    const events = this.#world.advance(untilMs)
+  async #feed(world: DemoWorld, untilMs: number): Promise<string | undefined> {
+    const events = world.advance(untilMs)
     if (events.length === 0) return undefined
     const records = events.map(({ event, ceId }) =>
       eventRecord(event, { id: ceId, source: 'millrace/demo' }),
     )
-    const metadata = JSON.stringify(this.#world.snapshot())
+    const metadata = JSON.stringify(world.snapshot())
     return this.#options.appender.append(records, {
       group: GROUP,
       offsets: [{ ...PLACE, offset: 0, metadata }],

@@ -1,28 +1,32 @@
 /** Everything that holds a data folder, put together: database, log, engine, views, server. */
 import { randomUUID } from 'node:crypto'
-import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { type AuthSettings, createServer, type Readiness, type Server } from '../api/index.ts'
 import { inputPartitions, inputTopics } from '../contracts/topics.ts'
-import { type EmbeddedLog, openEmbeddedLog } from '../log/embedded/index.ts'
 import type { EventLog } from '../log/port.ts'
 import { analyticsTopology } from '../processors/analytics/analytics.ts'
-import { openRocksDB, type RocksDBDatabase } from '../state/rocksdb.ts'
 import { deadLetterTopic } from '../streams/assembly.ts'
 import { Engine } from '../streams/engine.ts'
 import { streamsError } from '../streams/errors.ts'
 import { viewService } from '../streams/view-service.ts'
 import type { ViewService } from '../streams/views.ts'
+import { type Backing, openBacking } from './backing.ts'
 import { holdsPath } from './dashboard.ts'
 import { deadLetterListing } from './dead-letter-listing.ts'
-import { bootId, effects } from './effects.ts'
+import { effects } from './effects.ts'
 import { EventAppender } from './event-appender.ts'
 import { eventFlow } from './event-flow.ts'
+import type { KafkaSettings } from './kafka-settings.ts'
 import { describeTopology } from './topology-drawing.ts'
 import { packageVersion } from './version.ts'
 
+/** Name of the analytics application: its group, and the prefix of its internal topics. */
+export const APPLICATION = 'analytics'
+
 export interface ServiceOptions {
   readonly dataDir: string
+  /** Absent: the embedded log. */
+  readonly kafka?: KafkaSettings
   /** ms; Infinity for ever. */
   readonly viewRetentionMs: number
   /** ms; Infinity for never. */
@@ -35,8 +39,8 @@ export interface ServiceOptions {
 }
 
 export interface Service {
-  readonly database: RocksDBDatabase
-  readonly log: EmbeddedLog
+  readonly backing: Backing
+  readonly log: EventLog
   readonly engine: Engine
   readonly views: ViewService
   readonly appender: EventAppender
@@ -47,37 +51,43 @@ export interface Service {
 
 /** Opens a data folder. Nothing is processed and no port is open yet. */
 export async function openService(options: ServiceOptions): Promise<Service> {
-  const database = await openRocksDB(join(options.dataDir, 'db'), { ownerPid: process.pid })
-  const opened: (() => Promise<void>)[] = [() => database.close()]
+  const backing = await openBacking(options.dataDir, options.kafka, options.logger)
+  const { log } = backing
+  const opened: (() => Promise<void>)[] = [() => backing.close()]
   const close = async (): Promise<void> => {
     for (const step of opened.splice(0).reverse()) await step()
   }
   try {
-    const log = await openEmbeddedLog(database, effects, { bootId: bootId() })
-    opened.push(() => log.close())
     await prepareInputTopics(log, options.createTopics)
-    const engine = await Engine.open({
-      topology: analyticsTopology({ retentionMs: options.viewRetentionMs }),
-      log,
-      database,
-      environment: effects,
-      settings: {
-        idleAfterMs: options.idleAfterMs,
-        createPartitions: options.createTopics ? inputPartitions : undefined,
-      },
-      onError: error => options.logger.error({ err: error }, 'an epoch failed'),
-    })
+    const engine = await openEngine(options, backing)
     opened.push(() => engine.stop())
     const { schedule } = effects
     const views = viewService({ engine, schedule, incarnation: log.incarnation })
     const appender = await EventAppender.open(log)
     const server = await openServer(options, { log, engine, views, appender })
     opened.push(() => server.close())
-    return { database, log, engine, views, appender, server, close }
+    return { backing, log, engine, views, appender, server, close }
   } catch (error) {
     await close().catch(() => {})
     throw error
   }
+}
+
+function openEngine(options: ServiceOptions, backing: Backing): Promise<Engine> {
+  const { log, database, join, settings } = backing
+  return Engine.open({
+    topology: analyticsTopology({ retentionMs: options.viewRetentionMs }),
+    log,
+    database,
+    environment: effects,
+    settings: {
+      ...settings,
+      idleAfterMs: options.idleAfterMs,
+      createPartitions: options.createTopics ? inputPartitions : undefined,
+    },
+    ...(join === undefined ? {} : { join }),
+    onError: error => options.logger.error({ err: error }, 'an epoch failed'),
+  })
 }
 
 /** Input topics that no topology reads are there too: events are accepted for all of them. */

@@ -53,6 +53,28 @@ function isLocal(url: URL): boolean {
   return isLoopback(url.hostname)
 }
 
+function onOff(value: string): boolean {
+  if (value === 'on' || value === 'off') return value === 'on'
+  throw new Error('on or off')
+}
+
+function brokers(value: string): string[] | undefined {
+  if (value === '') return undefined
+  const list = value.split(',').map(broker => broker.trim())
+  const isBroker = (broker: string) => /^(\[[\da-f:.]+\]|[\w.-]+):\d{1,5}$/i.test(broker)
+  if (list.every(isBroker)) return list
+  throw new Error('host:port of one or more brokers, comma separated')
+}
+
+const saslMechanisms = ['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512', 'OAUTHBEARER'] as const
+
+function saslMechanism(value: string) {
+  if (value === '') return undefined
+  const mechanism = saslMechanisms.find(one => one === value.toUpperCase())
+  if (mechanism !== undefined) return mechanism
+  throw new Error(`one of ${saslMechanisms.join(', ')}`)
+}
+
 function unavailable(reason: string) {
   return (value: string): undefined => {
     if (value === '') return undefined
@@ -131,14 +153,39 @@ export const settingRows = {
     },
   }),
   millraceBrokers: setting('MILLRACE_BROKERS', 'HOSTS', {
-    meaning: 'Kafka instead of the embedded log; this version has the embedded log only',
+    meaning: 'Kafka instead of the embedded log: host:port of some brokers, comma separated',
     initial: '',
-    parse: unavailable('not set: this version runs on the embedded log only'),
+    parse: brokers,
+  }),
+  kafkaTls: setting('KAFKA_TLS', 'on|off', {
+    meaning: 'TLS to the brokers',
+    initial: 'off',
+    parse: onOff,
+  }),
+  kafkaCa: setting('KAFKA_CA', 'FILE', {
+    meaning: 'certificate (PEM) that signs the brokers’; unless given, those Node trusts',
+    initial: '',
+    parse: text,
+  }),
+  kafkaSasl: setting('KAFKA_SASL', 'MECHANISM', {
+    meaning: 'how to log in: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER',
+    initial: '',
+    parse: saslMechanism,
+  }),
+  kafkaUsername: setting('KAFKA_USERNAME', 'NAME', {
+    meaning: 'user of PLAIN and SCRAM',
+    initial: '',
+    parse: text,
+  }),
+  kafkaPassword: setting('KAFKA_PASSWORD', 'SECRET', {
+    meaning: 'its password, or the token of OAUTHBEARER',
+    initial: '',
+    parse: text,
   }),
   registryUrl: setting('REGISTRY_URL', 'URL', {
     meaning: 'schema registry, with Kafka',
     initial: '',
-    parse: unavailable('not set: a registry belongs to Kafka, which this version does not run on'),
+    parse: unavailable('not set: this version has its schemas built in'),
   }),
   jwksUrl: setting('JWKS_URL', 'URL', {
     meaning: 'where the identity provider publishes the keys of its tokens (JWK set)',
@@ -217,7 +264,7 @@ export function readSettings<N extends SettingName>(
       values[name] = parse(given ?? initial)
     } catch (error) {
       const where = flag === undefined ? env : `--${flagOf(name)}`
-      const shown = /key|jwks/i.test(name) ? '' : `, got ${JSON.stringify(given)}`
+      const shown = /key|jwks|password/i.test(name) ? '' : `, got ${JSON.stringify(given)}`
       problems.push(`  ${where}: expected ${(error as Error).message}${shown}`)
     }
   }

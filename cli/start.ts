@@ -1,14 +1,19 @@
 /** `millrace start`: the service, until a signal ends it. */
+import { once } from 'node:events'
 import { mkdir } from 'node:fs/promises'
+import { type AddressInfo, createServer as createNetServer } from 'node:net'
+import { hostname } from 'node:os'
 import { type Logger, pino } from 'pino'
 import { assertBindable } from '../api/index.ts'
+import { taskName } from '../streams/task-parts.ts'
 import type { Command, Invocation, Terminal } from './command.ts'
 import { credentials } from './credentials.ts'
 import { dashboardRoot } from './dashboard.ts'
 import { DemoFeed } from './demo-feed.ts'
 import { effects } from './effects.ts'
 import { removeInstance, writeInstance } from './instance-file.ts'
-import { openService, type Service } from './service.ts'
+import { kafkaSettingNames, readKafkaSettings } from './kafka-settings.ts'
+import { APPLICATION, openService, type Service } from './service.ts'
 import { readSettings, type Settings } from './settings.ts'
 import { watchSignals } from './signals.ts'
 
@@ -23,7 +28,7 @@ const startSettings = [
   'rate',
   'seed',
   'services',
-  'millraceBrokers',
+  ...kafkaSettingNames,
   'registryUrl',
   'jwksUrl',
   'jwtIssuer',
@@ -62,8 +67,11 @@ async function start({ flags, terminal }: Invocation): Promise<number> {
   const signals = watchSignals(signal => logger.info({ signal }, 'stopping'))
   const root = await builtDashboard(logger)
   await mkdir(settings.dataDir, { recursive: true })
+  const address = { host: settings.host, port: settings.port || (await freePort(settings.host)) }
+  const kafka = readKafkaSettings(settings, APPLICATION, endpointOf(address))
   const service = await openService({
     dataDir: settings.dataDir,
+    ...(kafka === undefined ? {} : { kafka }),
     viewRetentionMs: settings.viewRetention,
     idleAfterMs: settings.idleAfter,
     auth,
@@ -76,9 +84,9 @@ async function start({ flags, terminal }: Invocation): Promise<number> {
     // The engine answers for itself in /readyz; what serves stays up to say so.
     service.engine.run().catch(error => logger.fatal({ err: error }, 'the engine gave up'))
     stops.push(maintain(service, logger))
-    await announce(service, settings, terminal)
+    await announce(service, { ...settings, ...address }, terminal)
     stops.push(() => removeInstance(settings.dataDir))
-    if (flags['no-demo'] !== true) stops.push(await startDemo(service, settings, logger))
+    if (flags['no-demo'] !== true) stops.push(startDemo(service, settings, logger))
     await signals
   } finally {
     for (const stop of stops.reverse()) await stop()
@@ -107,23 +115,43 @@ async function announce(
   terminal.out(`millrace ready ${url}\n`)
 }
 
+/** The other instances are told the port before it is open. */
+async function freePort(host: string): Promise<number> {
+  const probe = createNetServer()
+  probe.listen({ port: 0, host })
+  await once(probe, 'listening')
+  const { port } = probe.address() as AddressInfo
+  probe.close()
+  await once(probe, 'close')
+  return port
+}
+
+/** An address that others can reach; listening on every one of them names none. */
+function endpointOf({ host, port }: { host: string; port: number }) {
+  return host === '0.0.0.0' || host === '::' ? { host: hostname(), port } : { host, port }
+}
+
 /** Listening on every address is no address to connect to. */
 function reachable(url: string): string {
   return url.replace(/\/\/0\.0\.0\.0(?=:|$)/, '//127.0.0.1').replace('//[::]', '//[::1]')
 }
 
-async function startDemo(
-  { log, appender, views }: Service,
+function startDemo(
+  { log, engine, appender, views }: Service,
   { rate, seed }: StartSettings,
   logger: Logger,
-): Promise<() => Promise<void>> {
-  const feed = await DemoFeed.open({
+): () => Promise<void> {
+  // Whoever has the first task tells the story.
+  const first = engine.plan.subTopologies[0]!
+  const feed = new DemoFeed({
     log,
     appender,
     views,
     environment: effects,
     ratePerSecond: rate,
     seed,
+    mayFeed: () =>
+      engine.assembly.task(taskName({ subTopology: first, partition: 0 })) !== undefined,
     onError: error => logger.error({ err: error }, 'the demo could not append'),
   })
   feed.start()
@@ -131,7 +159,7 @@ async function startDemo(
 }
 
 /** Retention and compaction of the log, one pass after the other. */
-function maintain({ log }: Service, logger: Logger): () => Promise<void> {
+function maintain({ backing }: Service, logger: Logger): () => Promise<void> {
   let cancel: () => void = () => {}
   let pass: Promise<void> = Promise.resolve()
   let stopped = false
@@ -139,7 +167,7 @@ function maintain({ log }: Service, logger: Logger): () => Promise<void> {
     if (!stopped) cancel = effects.schedule(run, MAINTENANCE_MS)
   }
   const run = () => {
-    pass = log.maintain(effects.clock()).then(
+    pass = backing.maintain!(effects.clock()).then(
       report => {
         logger.debug(report, 'log maintained')
         again()
@@ -150,7 +178,7 @@ function maintain({ log }: Service, logger: Logger): () => Promise<void> {
       },
     )
   }
-  again()
+  if (backing.maintain !== undefined) again()
   return async () => {
     stopped = true
     cancel()

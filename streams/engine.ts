@@ -330,8 +330,11 @@ export class Engine {
     return this.#runner.atEnd
   }
 
-  /** Finishes the epoch that runs, commits it and stops. Idempotent. */
-  async stop(): Promise<void> {
+  /**
+   * Finishes the epoch that runs, commits it and stops. Idempotent. The group keeps this
+   * instance's tasks for its return, until its session ends; with `leave` others get them at once.
+   */
+  async stop({ leave = false }: { leave?: boolean } = {}): Promise<void> {
     this.#state = 'draining'
     this.#detail = 'finishing the last epoch'
     this.#stopping.abort()
@@ -339,7 +342,7 @@ export class Engine {
       await this.#running
       await this.#finish()
     } finally {
-      await this.membership?.leave()
+      await (leave ? this.membership?.leave() : this.membership?.end())
       this.publisher.close()
       this.#state = 'stopped'
       this.#detail = 'stopped'

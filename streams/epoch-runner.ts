@@ -8,8 +8,10 @@ import type { Assembly } from './assembly.ts'
 import { Collector } from './collector.ts'
 import type { EngineEnvironment, EngineSettings } from './environment.ts'
 import { applyEpoch, sealEpoch } from './epoch.ts'
+import { assert } from './errors.ts'
 import { repartitionTopic } from './exchange-router.ts'
 import type { InputPartition } from './input-partition.ts'
+import { withDownstream } from './plan.ts'
 import type { Publisher } from './publisher.ts'
 import type { Task } from './task.ts'
 import type { ExchangeNode } from './topology.ts'
@@ -114,6 +116,8 @@ export class EpochRunner {
     }
     environment.reached?.('run')
     await this.settle()
+    const through = assembly.tasks.every(task => task.isThrough)
+    assert(through, 'an epoch commits no input whose records still wait in a task')
     const sealed = sealEpoch({ assembly, log, wallTimeMs: clock(), member })
     this.#sealedMs = startedMs
     this.#options.onEpoch()
@@ -217,9 +221,10 @@ export class EpochRunner {
     // All that tasks here have written is in the log, then its end is asked for.
     await this.settle()
     const ends = await log.offsets(inputs)
-    const tasks = assembly.tasks.filter(
-      task => task.has(node.id) && inputs.some(({ partition }) => partition === task.partition),
-    )
+    // What the targets pass on in memory belongs to the same epoch. Upstream tasks stand still.
+    const { plan } = assembly.options
+    const below = withDownstream(plan, plan.exchanges.get(node.id)!.to)
+    const tasks = assembly.tasks.filter(task => below.has(task.subTopology))
     const missing = () => inputs.some((input, i) => input.position < ends[i]!.highWatermark)
     while (missing()) {
       if (environment.clock() >= giveUpMs) return false

@@ -57,7 +57,8 @@ export function sealEpoch({ assembly, log, wallTimeMs, member }: SealOptions): S
   for (const { eventTime } of assembly.parts) eventTime.save()
   const sealed = assembly.stores.map(store => store.seal(wallTimeMs))
   const written = assembly.sinks.take()
-  const offsets = committedOffsets(assembly)
+  const isQuiet = written.length === 0 && sealed.every(({ appends }) => appends.length === 0)
+  const offsets = committedOffsets(assembly, isQuiet)
   const parts = { assembly, log, member, sealed, written, offsets }
   return { ...describeCut(assembly, log), commit: () => commit(parts) }
 }
@@ -95,8 +96,17 @@ async function commit(parts: CommitParts): Promise<void> {
   })
 }
 
-/** An offset of every partition read, moved or not: so every task that wrote has one (law 2). */
-function committedOffsets(assembly: Assembly): CommittedOffset[] {
+/**
+ * An offset of every partition read, moved or not, so that every task that wrote has one (law 2);
+ * none where nothing was written and none has moved: an idle application commits nothing.
+ */
+function committedOffsets(assembly: Assembly, isQuiet: boolean): CommittedOffset[] {
+  let moved = false
+  for (const input of assembly.inputs) {
+    if (input.position !== input.committedOffset) moved = true
+    input.committedOffset = input.position
+  }
+  if (isQuiet && !moved) return []
   return assembly.inputs.map(({ topic, partition, position }) => {
     return { topic, partition, offset: position, metadata: '' }
   })

@@ -44,6 +44,8 @@ export abstract class InputPartition {
   readonly runtime: NodeRuntime
   /** Offset of the next record to process: what an epoch commits. */
   position = 0
+  /** What the last sealed epoch committed; undefined before the first. */
+  committedOffset: number | undefined
   /** Offset of the next record to fetch. */
   fetchOffset = 0
   endOffset = 0

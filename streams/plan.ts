@@ -175,6 +175,18 @@ function exchangeEnds(
   return ends
 }
 
+/** A sub-topology and all that exchanges lead to from it. */
+export function withDownstream(
+  { exchanges }: Pick<Plan, 'exchanges'>,
+  first: SubTopology,
+): ReadonlySet<SubTopology> {
+  const found = new Set([first])
+  for (const sub of found) {
+    for (const { from, to } of exchanges.values()) if (from === sub) found.add(to)
+  }
+  return found
+}
+
 /** Exchanges between a sub-topology and the sources; a cycle of exchanges cannot be built. */
 function depth(topology: Topology, component: readonly number[], root: number): number {
   const memo = new Map<number, number>()

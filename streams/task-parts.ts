@@ -175,6 +175,7 @@ function begin(input: InputPartition, start: Start, group: string): void {
     }
   }
   input.seek(start.committed ?? start.startOffset)
+  input.committedOffset = start.committed
   input.endOffset = start.endOffset
 }
 

@@ -153,6 +153,11 @@ export class Task {
     return this.#punctuatesAgain || this.runtimes.some(({ closing }) => closing !== undefined)
   }
 
+  /** No record waits before any of its steps. */
+  get isThrough(): boolean {
+    return this.runtimes.every(({ inbox }) => inbox.length === 0)
+  }
+
   get hasWallClock(): boolean {
     return this.runtimes.some(runtime => runtime.operator?.onWallClock !== undefined)
   }

@@ -201,7 +201,7 @@ export class SimulatedCluster {
 
   /** Stops in good order: everything is committed and given up, then it leaves the group. */
   async stop(instance: Instance): Promise<void> {
-    await instance.engine.stop()
+    await instance.engine.stop({ leave: true })
     this.instances.splice(this.instances.indexOf(instance), 1)
   }
 

@@ -234,6 +234,8 @@ export class SimulatedMember implements Membership {
   confirm(): void {}
   requestShutdown(): void {}
 
+  async end(): Promise<void> {}
+
   async leave(): Promise<void> {
     if (!this.removed) this.#group.leave(this.memberId)
   }

@@ -1,0 +1,59 @@
+/** How to reach Kafka, from the settings. */
+import { readFileSync } from 'node:fs'
+import type { ClusterOptions } from '../log/kafka/index.ts'
+import { cliError } from './errors.ts'
+import type { Settings } from './settings.ts'
+
+export interface KafkaSettings {
+  readonly connection: Pick<ClusterOptions, 'bootstrap' | 'tls' | 'sasl'>
+  /** Consumer group, and prefix of internal topics. */
+  readonly application: string
+  /** Where the other instances ask this one. */
+  readonly endpoint?: { readonly host: string; readonly port: number }
+}
+
+export const kafkaSettingNames = [
+  'millraceBrokers',
+  'kafkaTls',
+  'kafkaCa',
+  'kafkaSasl',
+  'kafkaUsername',
+  'kafkaPassword',
+] as const
+type KafkaSettingValues = Pick<Settings, (typeof kafkaSettingNames)[number]>
+
+/** Undefined without brokers: the embedded log. Throws SETTINGS_INVALID on half a credential. */
+export function readKafkaSettings(
+  values: KafkaSettingValues,
+  application: string,
+  endpoint?: KafkaSettings['endpoint'],
+): KafkaSettings | undefined {
+  const { millraceBrokers: bootstrap, kafkaTls, kafkaCa, kafkaSasl } = values
+  if (bootstrap === undefined) return undefined
+  const tls = kafkaTls ? { tls: kafkaCa === '' ? {} : { ca: readCertificate(kafkaCa) } } : {}
+  const sasl = kafkaSasl === undefined ? {} : { sasl: credentials(values) }
+  const connection = { bootstrap, ...tls, ...sasl }
+  return { connection, application, ...(endpoint === undefined ? {} : { endpoint }) }
+}
+
+function readCertificate(path: string): Buffer {
+  try {
+    return readFileSync(path)
+  } catch (error) {
+    const problems = `KAFKA_CA: ${(error as Error).message}`
+    throw cliError('SETTINGS_INVALID', { problems }, { cause: error })
+  }
+}
+
+function credentials({ kafkaSasl, kafkaUsername, kafkaPassword }: KafkaSettingValues) {
+  const mechanism = kafkaSasl!
+  if (mechanism === 'OAUTHBEARER') {
+    if (kafkaPassword !== '') return { mechanism, token: kafkaPassword }
+    throw cliError('SETTINGS_INVALID', { problems: 'KAFKA_PASSWORD: the token of OAUTHBEARER' })
+  }
+  if (kafkaUsername !== '' && kafkaPassword !== '') {
+    return { mechanism, username: kafkaUsername, password: kafkaPassword }
+  }
+  const problems = `KAFKA_USERNAME and KAFKA_PASSWORD: both are needed for ${mechanism}`
+  throw cliError('SETTINGS_INVALID', { problems })
+}
