@@ -4,7 +4,7 @@ import { ErrorCode } from '../../../log/kafka/error-codes.ts'
 import { NotSent, StreamsGroupMember } from '../../../log/kafka/streams-group-member.ts'
 import type { HeartbeatReply, HeartbeatRequest } from '../../../log/kafka/streams-group-wire.ts'
 import { type Assignment, noTasks } from '../../../log/membership.ts'
-import { SimulatedProcess, SimulatedTime } from './simulation/time.ts'
+import { SimulatedProcess, SimulatedTime } from '../../support/streams-group/time.ts'
 
 const SESSION_MS = 45_000
 const INTERVAL_MS = 5_000

@@ -3,7 +3,7 @@
  * the test's name: the run repeats exactly.
  */
 import { expect, test } from 'vitest'
-import { World } from './simulation/world.ts'
+import { World } from '../../support/streams-group/world.ts'
 
 const seeds = Array.from({ length: 25 }, (_, i) => i + 1)
 

@@ -1,7 +1,7 @@
 /** Instances, a coordinator and the network between them, under faults drawn from a seed. */
-import { ErrorCode } from '../../../../log/kafka/error-codes.ts'
-import { NotSent, StreamsGroupMember } from '../../../../log/kafka/streams-group-member.ts'
-import type { HeartbeatReply, HeartbeatRequest } from '../../../../log/kafka/streams-group-wire.ts'
+import { ErrorCode } from '../../../log/kafka/error-codes.ts'
+import { NotSent, StreamsGroupMember } from '../../../log/kafka/streams-group-member.ts'
+import type { HeartbeatReply, HeartbeatRequest } from '../../../log/kafka/streams-group-wire.ts'
 import { SimulatedCoordinator } from './coordinator.ts'
 import { SimulatedEngine } from './engine.ts'
 import { SimulatedProcess, SimulatedTime } from './time.ts'

@@ -3,12 +3,7 @@
  * tasks, and its transactions raise the version of each task they touch. What it knows of a task
  * is the version it read when it took it; a commit on top of another version is a lost update.
  */
-import {
-  type Assignment,
-  type Membership,
-  noTasks,
-  type TaskIds,
-} from '../../../../log/membership.ts'
+import { type Assignment, type Membership, noTasks, type TaskIds } from '../../../log/membership.ts'
 import type { SimulatedCoordinator } from './coordinator.ts'
 import type { SimulatedProcess } from './time.ts'
 

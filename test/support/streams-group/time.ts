@@ -1,5 +1,5 @@
 /** Simulated time: a clock and timers that run as fast as they can, in an order set by a seed. */
-import type { LogEnvironment } from '../../../../log/port.ts'
+import type { LogEnvironment } from '../../../log/port.ts'
 
 interface Timer {
   readonly atMs: number

@@ -4,9 +4,9 @@
  * `s` alone. The log's offsets are one version a task, raised by each accepted commit.
  */
 
-import { ErrorCode } from '../../../../log/kafka/error-codes.ts'
-import type { HeartbeatReply, HeartbeatRequest } from '../../../../log/kafka/streams-group-wire.ts'
-import type { Assignment, TaskIds } from '../../../../log/membership.ts'
+import { ErrorCode } from '../../../log/kafka/error-codes.ts'
+import type { HeartbeatReply, HeartbeatRequest } from '../../../log/kafka/streams-group-wire.ts'
+import type { Assignment, TaskIds } from '../../../log/membership.ts'
 import type { SimulatedTime } from './time.ts'
 
 type State = 'stable' | 'unrevoked' | 'unreleased'
