@@ -98,6 +98,12 @@ export const kafkaCatalogue = {
     recovery: 'rejoin',
     status: 503,
   },
+  KAFKA_FETCH_EMPTY: {
+    message:
+      'The leader of {topic}-{partition} gives nothing at offset {offset}, though it has records up to {endOffset}.',
+    recovery: 'retry',
+    status: 503,
+  },
   KAFKA_STATE_UNWRITTEN: {
     message:
       'The transaction is committed, but the local state of it could not be written: {reason}. The state is rebuilt from its changelogs.',

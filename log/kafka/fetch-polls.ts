@@ -188,10 +188,10 @@ export class FetchPolls {
     this.#heard.set(key, { startOffset, endOffset })
     const { bytes, nextOffset } = keepCommitted(fetched.records, fetched.aborted, offset)
     if (nextOffset === offset && endOffset > offset) {
-      // Alone it would have been given the next batch, whatever its size: there is none.
       if (!alone) return { kind: 'crowded' }
-      const response = { topic, partition, bytes, nextOffset: endOffset, startOffset, endOffset }
-      return { kind: 'answer', response }
+      // Alone it gets the next batch, whatever its size. Skipping ahead could lose records.
+      const details = { topic, partition, offset, endOffset }
+      return { kind: 'failed', error: kafkaError('KAFKA_FETCH_EMPTY', details), transient: true }
     }
     if (nextOffset > offset) this.#served.set(key, ++this.#serving)
     return {

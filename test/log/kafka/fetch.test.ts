@@ -1,0 +1,147 @@
+/** Reading committed records from a broker, beside transactions of an independent client. */
+import { Kafka, logLevel, type Producer } from 'kafkajs'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { KafkaLog } from '../../../log/kafka/index.ts'
+import type { TopicPartition } from '../../../log/port.ts'
+import { MemoryDatabase } from '../../../state/memory-database.ts'
+import { restoreRows } from '../../../state/restore.ts'
+import { append, readAll, settled } from '../../conformance/log.ts'
+import { describeOnKafka, ownName } from '../../support/kafka/shared.ts'
+import { pairs } from '../batches.ts'
+import { openLog } from './environment.ts'
+
+const valueIn = (line: string) => line.slice(line.indexOf('=') + 1)
+
+describeOnKafka('fetch from Kafka', kafka => {
+  let log: KafkaLog
+  let other: Producer
+  let place: TopicPartition
+
+  beforeEach(async () => {
+    log = await openLog(kafka.bootstrap)
+    place = { topic: ownName('fetch'), partition: 0 }
+    await log.createTopic(place.topic, 2)
+    const client = new Kafka({ brokers: [kafka.bootstrap], logLevel: logLevel.NOTHING })
+    other = client.producer({
+      transactionalId: ownName('other'),
+      idempotent: true,
+      maxInFlightRequests: 1,
+      retry: { initialRetryTime: 10 },
+    })
+    await other.connect()
+  })
+  afterEach(async () => {
+    await other.disconnect()
+    await log.close()
+  })
+
+  const message = (value: string) => ({ key: 'k', value, partition: 0 })
+  const send = async (values: readonly string[], end: 'commit' | 'abort') => {
+    const transaction = await other.transaction()
+    for (const value of values) {
+      await transaction.send({ topic: place.topic, messages: [message(value)] })
+    }
+    await transaction[end]()
+  }
+
+  test('of several transactions of one producer only the committed ones are read', async () => {
+    await send(['a1'], 'abort')
+    await send(['a2'], 'abort')
+    await send(['c1'], 'commit')
+    await send(['a3', 'a4'], 'abort')
+    await send(['c2'], 'commit')
+    await send(['a5'], 'abort')
+    for (const bytesMax of [1, 100, 1e6]) {
+      expect((await readAll(log, place, 0, bytesMax)).map(valueIn)).toEqual(['c1', 'c2'])
+    }
+  })
+
+  test('an aborted transaction larger than an answer is passed without a record of it', async () => {
+    const large = 'x'.repeat(10_000)
+    await send(
+      Array.from({ length: 12 }, (_, i) => `a${i}${large}`),
+      'abort',
+    )
+    await send(['c'], 'commit')
+    const [{ endOffset }] = await settled(log, place)
+    let answers = 0
+    const seen: string[] = []
+    for (let offset = 0; offset < endOffset; answers++) {
+      const [response] = await log.fetch([{ ...place, offset, bytesMax: 30_000 }])
+      seen.push(...pairs(response.bytes, { fromOffset: offset }))
+      offset = response.nextOffset
+    }
+    expect(answers).toBeGreaterThan(3)
+    expect(seen.map(valueIn)).toEqual(['c'])
+  })
+
+  test('a log that holds nothing but an aborted transaction is read to its end', async () => {
+    await send(['a1', 'a2'], 'abort')
+    const [{ endOffset }] = await settled(log, place)
+    const [response] = await log.fetch([{ ...place, offset: 0, bytesMax: 1000 }])
+    const bytes = Buffer.alloc(0)
+    expect(response).toMatchObject({ bytes, nextOffset: endOffset, endOffset })
+    expect(endOffset).toBe(3)
+  })
+
+  test('an open transaction holds readers of its partition, and nobody else', async () => {
+    await append(log, place, 'k=before')
+    const [{ endOffset }] = await settled(log, place)
+    const transaction = await other.transaction()
+    await transaction.send({ topic: place.topic, messages: [message('open')] })
+    await append(log, place, 'k=after')
+    const beside = { ...place, partition: 1 }
+    await append(log, beside, 'k=beside')
+    expect((await readAll(log, beside)).map(valueIn)).toEqual(['beside'])
+    const [range] = await log.offsets([place])
+    expect(range.endOffset).toBe(endOffset)
+    expect(range.highWatermark).toBeGreaterThan(endOffset + 1)
+    const request = { ...place, offset: endOffset, bytesMax: 1000 }
+    const [held] = await log.fetch([request], { waitMsMax: 50 })
+    expect(held).toMatchObject({ bytes: Buffer.alloc(0), nextOffset: endOffset, endOffset })
+    const waiting = log.fetch([request], { waitMsMax: 30_000 })
+    await transaction.commit()
+    expect(pairs((await waiting)[0].bytes).map(valueIn)).toContain('open')
+    expect((await readAll(log, place)).map(valueIn)).toEqual(['before', 'open', 'after'])
+  })
+
+  test('a restore waits for what was in the log when it began and is committed later', async () => {
+    await append(log, place, 'a=1')
+    await settled(log, place)
+    const transaction = await other.transaction()
+    await transaction.send({ topic: place.topic, messages: [{ ...message('2'), key: 'b' }] })
+    const database = new MemoryDatabase()
+    const store = { name: 's', partition: 0 }
+    const positions: number[] = []
+    const restored = restoreRows({
+      store,
+      log,
+      changelog: place,
+      database,
+      onProgress: position => positions.push(position),
+    })
+    await expect.poll(() => positions.length, { timeout: 30_000 }).toBeGreaterThan(1)
+    await transaction.commit()
+    await restored
+    const rows: string[] = []
+    for await (const entries of database.scan({ gte: Buffer.alloc(0), lt: Buffer.from([255]) })) {
+      rows.push(...entries.map(({ value }) => value.toString()))
+    }
+    expect(rows).toContain('1')
+    expect(rows).toContain('2')
+  })
+
+  test('a batch larger than its share is given when it is asked for alone', async () => {
+    const large = 'x'.repeat(200_000)
+    const targets = [place, { ...place, partition: 1 }]
+    for (const target of targets) await append(log, target, `k=${large}`, 'k=end')
+    await settled(log, ...targets)
+    const requests = targets.map(target => ({ ...target, offset: 0, bytesMax: 1000 }))
+    for (const options of [{}, { waitMsMax: 5000 }]) {
+      const answers = await log.fetch(requests, options)
+      // A waiting call returns with the first that has something.
+      const whole = answers.filter(({ bytes }) => pairs(bytes).length === 2)
+      expect(whole.length).toBeGreaterThanOrEqual('waitMsMax' in options ? 1 : 2)
+    }
+  })
+})
