@@ -49,8 +49,8 @@ export class RecentChanges {
       this.entries.delete(identity)
       this.floor = entry.sequence
     }
-    this.sequences.delete(position)
-    this.sequences.set(position, this.sequence)
+    // Of several publications at one position, a client may have missed all but the first.
+    if (!this.sequences.has(position)) this.sequences.set(position, this.sequence)
     for (const oldest of this.sequences.keys()) {
       if (this.sequences.size <= this.positionsMax) break
       this.sequences.delete(oldest)

@@ -8,6 +8,7 @@ import { assert } from './errors.ts'
 import { ExchangeRouter } from './exchange-router.ts'
 import type { InputPartition } from './input-partition.ts'
 import type { Plan } from './plan.ts'
+import { type Offsets, UNHEARD } from './position.ts'
 import { Sinks } from './sinks.ts'
 import { SourcePartition } from './source-partition.ts'
 import type { DroppedRecord, Task, TaskSurroundings } from './task.ts'
@@ -38,6 +39,9 @@ export class Assembly {
   #inputs: readonly InputPartition[] = []
   #sources: readonly SourcePartition[] = []
   #stores: readonly Store[] = []
+  /** What the tasks have covered, and said of it, when nothing was left to close. */
+  covered: Offsets | undefined
+  readonly #closed = new WeakMap<Task, Positions>()
 
   constructor(options: AssemblyOptions) {
     this.options = options
@@ -107,6 +111,7 @@ export class Assembly {
 
   #set(parts: readonly TaskParts[]): void {
     this.#parts = parts
+    this.covered = undefined
     this.#tasks = parts.map(({ task }) => task)
     this.#inputs = parts.flatMap(({ inputs }) => inputs)
     this.#sources = this.#inputs.filter(input => input instanceof SourcePartition)
@@ -126,11 +131,21 @@ export class Assembly {
 
   /**
    * How far each source partition is processed, task by task (law 18): the task's own sources,
-   * and along each exchange the least of what its upstream tasks say.
+   * and along each exchange the least of what its upstream tasks say. While a close goes on it is
+   * what was covered before it: results of the input since then are missing.
    */
   positions(): ReadonlyMap<Task, Positions> {
     const all = new Map<Task, Positions>()
-    for (const part of this.#parts) all.set(part.task, this.#positionsOf(part, all))
+    const { closing } = this
+    for (const part of this.#parts) {
+      const positions = this.#positionsOf(part, all)
+      const unheard = () => new Map([...positions.keys()].map(source => [source, UNHEARD]))
+      if (closing) all.set(part.task, this.#closed.get(part.task) ?? unheard())
+      else {
+        all.set(part.task, positions)
+        this.#closed.set(part.task, positions)
+      }
+    }
     return all
   }
 

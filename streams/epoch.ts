@@ -13,7 +13,7 @@ import type { SealedEpoch, Store } from '../state/port.ts'
 import type { Assembly } from './assembly.ts'
 import { assert } from './errors.ts'
 import type { Plan, SubTopology } from './plan.ts'
-import { encodePosition, type Offsets } from './position.ts'
+import { encodePosition, type Offsets, UNHEARD } from './position.ts'
 
 /** What the state after an epoch stands for. */
 export interface CutDescription {
@@ -112,21 +112,21 @@ function committedOffsets(assembly: Assembly, isQuiet: boolean): CommittedOffset
   })
 }
 
-/** What no task here has heard of yet covers nothing. */
-const UNHEARD = -1
-
 /**
  * Next offset of each source partition that is in all of the tasks' state; null where no task
- * here depends on it.
+ * here depends on it. What an unfinished close still has to give is in nobody's (law 13).
  */
 function coveredOffsets(assembly: Assembly): Offsets {
+  if (assembly.closing && assembly.covered !== undefined) return assembly.covered
   const { plan } = assembly.options
   const least: (number | null)[] = plan.origins.map(() => null)
   const take = (index: number, offset: number) => {
     least[index] = Math.min(least[index] ?? offset, offset)
   }
   if (assembly.whole) {
-    for (const { index, position } of assembly.sources) take(index, position)
+    for (const { index, position } of assembly.sources) {
+      take(index, assembly.closing ? UNHEARD : position)
+    }
   } else {
     for (const [task, positions] of assembly.positions()) {
       const remote = exchangedTopics(plan, task.subTopology)
@@ -144,6 +144,7 @@ function coveredOffsets(assembly: Assembly): Offsets {
     while (list.length < partition) list.push(null)
     list[partition] = least[index]!
   })
+  assembly.covered = offsets
   return offsets
 }
 

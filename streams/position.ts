@@ -5,6 +5,9 @@
 import { streamsError } from './errors.ts'
 
 /** Next offset of each partition of a topic; null where the answer does not depend on it. */
+/** Offset of what has not been heard of yet: it covers nothing. */
+export const UNHEARD = -1
+
 export type Offsets = Readonly<Record<string, readonly (number | null)[]>>
 
 export interface Position {

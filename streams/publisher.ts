@@ -13,7 +13,11 @@ import { storeInDatabase } from './task-parts.ts'
 import { ViewRows } from './view-rows.ts'
 import type { ViewChange, ViewUpdate } from './views.ts'
 
-type Listener = (update: ViewUpdate) => void
+/** Is told the cut that the update leads to: several cuts may have one position. */
+type Listener = (update: ViewUpdate, cut: Cut) => void
+
+/** Followers get more changes than that as a new snapshot, which is read in parts. */
+const CHANGES_MAX = 50_000
 
 export interface PublisherOptions {
   readonly plan: Plan
@@ -65,7 +69,7 @@ export class Publisher {
   #deliver(view: string, update: ViewUpdate): void {
     for (const listener of [...(this.#listeners.get(view) ?? [])]) {
       try {
-        listener(update)
+        listener(update, this.cut)
       } catch (error) {
         this.#options.onError(error)
       }
@@ -80,8 +84,12 @@ export class Publisher {
     this.#replace(sealed)
     try {
       for (const [view, list] of changes) {
-        list.push(...(await this.#closedWindows(view, before)))
-        this.#deliver(view, { position: sealed.position, changes: list })
+        const { position } = sealed
+        const whole = await this.#addClosedWindows(view, before, list)
+        this.#deliver(
+          view,
+          whole ? { position, changes: list } : { position, changes: [], reset: true },
+        )
       }
     } finally {
       before.release()
@@ -113,11 +121,13 @@ export class Publisher {
     return changes
   }
 
-  /** Rows of windows that became final with this epoch and may not have changed in it. */
-  async #closedWindows(view: string, before: Cut): Promise<ViewChange[]> {
+  /**
+   * Adds rows of windows that became final with this epoch and may not have changed in it. False
+   * when there are too many.
+   */
+  async #addClosedWindows(view: string, before: Cut, list: ViewChange[]): Promise<boolean> {
     const rows = this.#rows.get(view)!
     const cut = this.cut
-    const list: ViewChange[] = []
     for (const [partition, watermarkMs] of cut.watermarks.get(view)!) {
       const beforeMs = before.watermarks.get(view)?.get(partition) ?? Number.NEGATIVE_INFINITY
       const range = rows.closedRange(beforeMs, watermarkMs)
@@ -128,9 +138,10 @@ export class Publisher {
           const row = rows.row(key, value, watermarkMs)
           if (row !== undefined) list.push({ op: 'upsert', row })
         }
+        if (list.length > CHANGES_MAX) return false
       }
     }
-    return list
+    return true
   }
 
   /** The committed rows of one partition of a view. */

@@ -183,9 +183,9 @@ class EngineViews implements InstanceViews {
       if (!released) cut.release()
       released = true
     }
-    const stop = this.#publisher.subscribe(view, update => {
+    const stop = this.#publisher.subscribe(view, (update, next) => {
       // An update that was being delivered when the cut was taken is in it already.
-      if (update.position !== cut.position || update.reset) onUpdate(update)
+      if (next !== cut || update.reset) onUpdate(update)
     })
     const read = () => this.#read(rows, { cut, query: scope })
     async function* snapshot(): AsyncGenerator<readonly ViewRow[]> {

@@ -19,6 +19,7 @@ const tables = 'test/streams/operators/tables.test.ts'
 const join = 'test/streams/operators/stream-join.test.ts'
 const chains = 'test/streams/chains.test.ts'
 const engine = 'test/streams/engine.test.ts'
+const closing = 'test/streams/closing.test.ts'
 
 export const plantedBugs: readonly PlantedBug[] = [
   {
@@ -98,8 +99,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     law: '9: a side drops a row when the watermark is greater than time + reach + grace, not at it',
     file: 'streams/operators/stream-join.ts',
-    find: 'const end = encodeTime(Math.max(watermarkMs, 0))',
-    replace: 'const end = encodeTime(Math.max(watermarkMs, 0) + 1)',
+    find: 'const end = encodeTime(watermarkMs)',
+    replace: 'const end = encodeTime(watermarkMs + 1)',
     tests: [join],
   },
   {
@@ -115,6 +116,28 @@ export const plantedBugs: readonly PlantedBug[] = [
     find: '    const waiting = this.#pending!.get(row)\n    if (waiting === undefined) return',
     replace: '    const waiting = this.#pending!.get(row)\n    if (waiting !== null) return',
     tests: [shop],
+  },
+  {
+    law: '13: how far a large close has come is committed',
+    file: 'streams/event-time.ts',
+    find: '        runtime.closing = own.closing\n',
+    replace: '',
+    tests: [closing],
+  },
+  {
+    law: '13: what is still to be closed is not overtaken by the forwarded watermark',
+    file: 'streams/task.ts',
+    find: 'const closedMs = closing?.closedMs ?? watermark.timeMs',
+    replace: 'const closedMs = watermark.timeMs',
+    tests: [closing],
+  },
+  {
+    law: '13: an epoch closes no more than a step',
+    file: 'streams/closing.ts',
+    find: 'limit: rowsMax + 1',
+    replace: 'limit: rowsMax * 100',
+    and: { find: 'rows.length > rowsMax ? rows.pop()', replace: 'rows.length < 0 ? rows.pop()' },
+    tests: [closing],
   },
   {
     law: '14: an epoch whose commit failed is dropped with the one that ran over it',
