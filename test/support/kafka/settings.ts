@@ -30,7 +30,11 @@ function defaults(nodes: number): BrokerSettings {
     'broker.session.timeout.ms': 4000,
     'default.replication.factor': nodes,
     'group.initial.rebalance.delay.ms': 0,
+    'group.streams.assignment.interval.ms': 0,
     'group.streams.initial.rebalance.delay.ms': 0,
+    // Groups may be set to notice a dead member within seconds.
+    'group.streams.min.heartbeat.interval.ms': 100,
+    'group.streams.min.session.timeout.ms': 1000,
     'min.insync.replicas': inSync,
     'offsets.topic.num.partitions': 6,
     'offsets.topic.replication.factor': nodes,
