@@ -3,7 +3,7 @@
  * everything; on Kafka the data folder holds a copy of the state, and tasks are spread by a group.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { openEmbeddedLog } from '../log/embedded/index.ts'
@@ -12,6 +12,7 @@ import type { Membership } from '../log/membership.ts'
 import type { EventLog } from '../log/port.ts'
 import { openRocksDB, type RocksDBDatabase } from '../state/rocksdb.ts'
 import type { EngineSettings } from '../streams/environment.ts'
+import { MillraceError } from '../streams/errors.ts'
 import { groupTopology } from '../streams/group-topology.ts'
 import type { Plan } from '../streams/plan.ts'
 import { bootId, effects } from './effects.ts'
@@ -36,7 +37,9 @@ export async function openBacking(
   kafka: KafkaSettings | undefined,
   logger: Logger,
 ): Promise<Backing> {
-  const database = await openRocksDB(join(dataDir, 'db'), { ownerPid: process.pid })
+  const path = join(dataDir, 'db')
+  const open = () => openRocksDB(path, { ownerPid: process.pid })
+  const database = await (kafka === undefined ? open() : openCopy(path, open, logger))
   try {
     return kafka === undefined
       ? await embedded(database)
@@ -45,6 +48,37 @@ export async function openBacking(
     await database.close()
     throw error
   }
+}
+
+/** Beside a database that was found damaged while it was in use. */
+const damagedMark = (path: string) => `${path}.damaged`
+
+/** Has the next start set the database aside. */
+export async function markDamaged(dataDir: string, reason: string): Promise<void> {
+  await writeFile(damagedMark(join(dataDir, 'db')), `${reason}\n`)
+}
+
+/** On Kafka the database is a copy: a damaged one is set aside, and the changelogs give it anew. */
+async function openCopy(
+  path: string,
+  open: () => Promise<RocksDBDatabase>,
+  logger: Logger,
+): Promise<RocksDBDatabase> {
+  const mark = damagedMark(path)
+  let reason = await readFile(mark, 'utf8').catch(() => undefined)
+  if (reason === undefined) {
+    try {
+      return await open()
+    } catch (error) {
+      if (!(error instanceof MillraceError && error.code === 'DATABASE_CORRUPT')) throw error
+      reason = error.message
+    }
+  }
+  const aside = `${path}-damaged-${new Date(effects.clock()).toISOString().replace(/[:.]/g, '-')}`
+  await rename(path, aside)
+  await rm(mark, { force: true })
+  logger.warn({ aside, reason: reason.trim() }, 'a damaged database: rebuilding from changelogs')
+  return open()
 }
 
 async function embedded(database: RocksDBDatabase): Promise<Backing> {
@@ -70,7 +104,7 @@ interface KafkaParts {
 
 async function onKafka({ dataDir, database, kafka, logger }: KafkaParts): Promise<Backing> {
   const memberId = await ownMemberId(dataDir)
-  const { connection, application, endpoint } = kafka
+  const { connection, application, endpoint, standbyReplicas } = kafka
   const log = await openKafkaLog({
     ...connection,
     environment: effects,
@@ -91,6 +125,7 @@ async function onKafka({ dataDir, database, kafka, logger }: KafkaParts): Promis
         processId: memberId,
         topology: groupTopology(plan),
         ...(endpoint === undefined ? {} : { endpoint }),
+        settings: { standbyReplicas },
       }),
     settings: { epochMsMin: KAFKA_EPOCH_MS_MIN },
     async close() {

@@ -9,7 +9,13 @@ import { findInstance } from './instance-file.ts'
 import { openService } from './service.ts'
 import type { Settings } from './settings.ts'
 
-export const connectionSettings = ['dataDir', 'url', 'apiKey', 'viewRetention'] as const
+export const connectionSettings = [
+  'dataDir',
+  'url',
+  'apiKey',
+  'viewRetention',
+  'millraceBrokers',
+] as const
 export type ConnectionSettings = Pick<Settings, (typeof connectionSettings)[number]>
 
 export interface Answer {
@@ -27,7 +33,9 @@ export interface Connection {
 export async function connect(settings: ConnectionSettings): Promise<Connection> {
   if (settings.url !== '') return remote(settings.url, settings.apiKey)
   const instance = await findInstance(settings.dataDir)
-  return instance === undefined ? local(settings) : remote(instance.url, settings.apiKey)
+  if (instance !== undefined) return remote(instance.url, settings.apiKey)
+  if (settings.millraceBrokers === undefined) return local(settings)
+  throw cliError('INSTANCE_NEEDED', { dataDir: settings.dataDir })
 }
 
 function remote(url: string, apiKey: string): Connection {

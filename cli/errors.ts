@@ -13,6 +13,12 @@ export const cliCatalogue = {
     recovery: 'retry',
     status: 503,
   },
+  INSTANCE_NEEDED: {
+    message:
+      'No instance runs on {dataDir}, and on Kafka commands ask one: start it with `millrace start`, or name one with --url.',
+    recovery: 'stop',
+    status: 500,
+  },
   INSTANCE_REFUSED: {
     message: 'The instance at {url} answered {status}: {reason}.',
     recovery: 'stop',

@@ -71,7 +71,7 @@ export class EventAppender {
     return batch
   }
 
-  /** Everything that the input topics hold now, what was acknowledged and is not visible yet too. */
+  /** All that the input topics hold now, acknowledged and not visible yet included. */
   async position(): Promise<string> {
     const ranges = await this.#log.offsets(this.#targets)
     const offsets: Record<string, number[]> = {}

@@ -10,6 +10,8 @@ export interface KafkaSettings {
   readonly application: string
   /** Where the other instances ask this one. */
   readonly endpoint?: { readonly host: string; readonly port: number }
+  /** Copies of each task's state on other instances. */
+  readonly standbyReplicas: number
 }
 
 export const kafkaSettingNames = [
@@ -19,6 +21,7 @@ export const kafkaSettingNames = [
   'kafkaSasl',
   'kafkaUsername',
   'kafkaPassword',
+  'standbyReplicas',
 ] as const
 type KafkaSettingValues = Pick<Settings, (typeof kafkaSettingNames)[number]>
 
@@ -33,7 +36,13 @@ export function readKafkaSettings(
   const tls = kafkaTls ? { tls: kafkaCa === '' ? {} : { ca: readCertificate(kafkaCa) } } : {}
   const sasl = kafkaSasl === undefined ? {} : { sasl: credentials(values) }
   const connection = { bootstrap, ...tls, ...sasl }
-  return { connection, application, ...(endpoint === undefined ? {} : { endpoint }) }
+  const { standbyReplicas } = values
+  return {
+    connection,
+    application,
+    standbyReplicas,
+    ...(endpoint === undefined ? {} : { endpoint }),
+  }
 }
 
 function readCertificate(path: string): Buffer {

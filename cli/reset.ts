@@ -1,14 +1,14 @@
 /** `millrace reset`: rebuild all views from the input. */
-import { join } from 'node:path'
+import { pino } from 'pino'
 import { inputTopics } from '../contracts/topics.ts'
-import { openEmbeddedLog } from '../log/embedded/index.ts'
-import { openRocksDB } from '../state/rocksdb.ts'
 import { resetApplication } from '../streams/reset.ts'
+import { openBacking } from './backing.ts'
 import type { Command } from './command.ts'
-import { bootId, effects } from './effects.ts'
+import { kafkaSettingNames, readKafkaSettings } from './kafka-settings.ts'
+import { APPLICATION } from './service.ts'
 import { readSettings } from './settings.ts'
 
-const settingNames = ['dataDir'] as const
+const settingNames = ['dataDir', ...kafkaSettingNames] as const
 
 export const resetCommand: Command = {
   name: 'reset',
@@ -20,26 +20,28 @@ export const resetCommand: Command = {
   switches: [{ name: 'dry-run', meaning: 'says what would be deleted, and deletes nothing' }],
   examples: ['millrace reset --dry-run', 'millrace reset --data-dir ./data'],
   async run({ flags, terminal }) {
-    const { dataDir } = readSettings(settingNames, flags, terminal.environment)
+    const settings = readSettings(settingNames, flags, terminal.environment)
+    const kafka = readKafkaSettings(settings, APPLICATION)
     const dryRun = flags['dry-run'] === true
-    const database = await openRocksDB(join(dataDir, 'db'), { ownerPid: process.pid })
+    const backing = await openBacking(settings.dataDir, kafka, pino({ level: 'silent' }))
     try {
-      const log = await openEmbeddedLog(database, effects, { bootId: bootId() })
       const { topics, partitions } = await resetApplication({
-        application: 'analytics',
+        application: APPLICATION,
         inputs: inputTopics,
-        database,
-        log,
+        database: backing.database,
+        log: backing.log,
         dryRun,
       })
-      await log.close()
       const verb = dryRun ? 'Would delete' : 'Deleted'
       terminal.out(
         `${verb} the state and ${topics.length} internal topics; ${partitions} input partitions are read from their start.\n`,
       )
+      if (kafka !== undefined && !dryRun) {
+        terminal.out('Reset the data folders of the other instances, too, before any is started.\n')
+      }
       return 0
     } finally {
-      await database.close()
+      await backing.close()
     }
   },
 }

@@ -27,6 +27,8 @@ export interface ServiceOptions {
   readonly dataDir: string
   /** Absent: the embedded log. */
   readonly kafka?: KafkaSettings
+  /** `close` gives this instance's tasks to others at once, instead of keeping them. */
+  readonly leaveOnStop?: boolean
   /** ms; Infinity for ever. */
   readonly viewRetentionMs: number
   /** ms; Infinity for never. */
@@ -60,7 +62,7 @@ export async function openService(options: ServiceOptions): Promise<Service> {
   try {
     await prepareInputTopics(log, options.createTopics)
     const engine = await openEngine(options, backing)
-    opened.push(() => engine.stop())
+    opened.push(() => engine.stop({ leave: options.leaveOnStop ?? false }))
     const { schedule } = effects
     const views = viewService({ engine, schedule, incarnation: log.incarnation })
     const appender = await EventAppender.open(log)

@@ -182,6 +182,16 @@ export const settingRows = {
     initial: '',
     parse: text,
   }),
+  standbyReplicas: setting('STANDBY_REPLICAS', 'NUMBER', {
+    meaning: 'copies of the state of each task on other instances, on Kafka: 0, 1 or 2',
+    initial: '0',
+    parse: integer(0, 2),
+  }),
+  leaveOnStop: setting('LEAVE_ON_STOP', 'on|off', {
+    meaning: 'a stop gives the tasks to others at once, on Kafka; off keeps them for a restart',
+    initial: 'off',
+    parse: onOff,
+  }),
   registryUrl: setting('REGISTRY_URL', 'URL', {
     meaning: 'schema registry, with Kafka',
     initial: '',

@@ -6,6 +6,7 @@ import { hostname } from 'node:os'
 import { type Logger, pino } from 'pino'
 import { assertBindable } from '../api/index.ts'
 import { taskName } from '../streams/task-parts.ts'
+import { markDamaged } from './backing.ts'
 import type { Command, Invocation, Terminal } from './command.ts'
 import { credentials } from './credentials.ts'
 import { dashboardRoot } from './dashboard.ts'
@@ -29,6 +30,7 @@ const startSettings = [
   'seed',
   'services',
   ...kafkaSettingNames,
+  'leaveOnStop',
   'registryUrl',
   'jwksUrl',
   'jwtIssuer',
@@ -72,6 +74,7 @@ async function start({ flags, terminal }: Invocation): Promise<number> {
   const service = await openService({
     dataDir: settings.dataDir,
     ...(kafka === undefined ? {} : { kafka }),
+    leaveOnStop: settings.leaveOnStop,
     viewRetentionMs: settings.viewRetention,
     idleAfterMs: settings.idleAfter,
     auth,
@@ -82,17 +85,34 @@ async function start({ flags, terminal }: Invocation): Promise<number> {
   const stops: (() => Promise<void>)[] = [() => service.close()]
   try {
     // The engine answers for itself in /readyz; what serves stays up to say so.
-    service.engine.run().catch(error => logger.fatal({ err: error }, 'the engine gave up'))
+    const damage = damageOf(service, settings.dataDir, logger)
     stops.push(maintain(service, logger))
     await announce(service, { ...settings, ...address }, terminal)
     stops.push(() => removeInstance(settings.dataDir))
     if (flags['no-demo'] !== true) stops.push(startDemo(service, settings, logger))
-    await signals
+    const ended = await Promise.race([signals, damage])
+    if (ended === 'damaged') return 1
   } finally {
     for (const stop of stops.reverse()) await stop()
   }
   logger.info('stopped')
   return 0
+}
+
+/**
+ * Runs the engine. Resolves when its database was found damaged and is only a copy of what is on
+ * Kafka: the next start sets it aside and builds it anew.
+ */
+function damageOf({ engine, backing }: Service, dataDir: string, logger: Logger) {
+  return new Promise<'damaged'>(resolve => {
+    engine.run().catch(async error => {
+      logger.fatal({ err: error }, 'the engine gave up')
+      if (backing.join === undefined || error.code !== 'DATABASE_CORRUPT') return
+      await markDamaged(dataDir, error.message)
+      logger.fatal('the database is damaged: start again to have it rebuilt from the changelogs')
+      resolve('damaged')
+    })
+  })
 }
 
 async function builtDashboard(logger: Logger): Promise<string | undefined> {

@@ -59,10 +59,23 @@ test('secrets are not repeated in the message', () => {
   expect(told).not.toContain('hunter2')
 })
 
+test('brokers are a list of host:port, and a log-in names its mechanism', () => {
+  const names = ['millraceBrokers', 'kafkaSasl', 'kafkaTls'] as const
+  const given = { MILLRACE_BROKERS: 'a:9092, [::1]:9093', KAFKA_SASL: 'plain', KAFKA_TLS: 'on' }
+  expect(readSettings(names, {}, given)).toEqual({
+    millraceBrokers: ['a:9092', '[::1]:9093'],
+    kafkaSasl: 'PLAIN',
+    kafkaTls: true,
+  })
+  const told = message(() => {
+    readSettings(names, {}, { MILLRACE_BROKERS: 'kafka', KAFKA_SASL: 'MD5', KAFKA_TLS: 'yes' })
+  })
+  for (const name of Object.keys(given)) expect(told).toContain(name)
+})
+
 test('settings this version cannot honour are refused, not ignored', () => {
-  const names = ['millraceBrokers', 'registryUrl', 'services'] as const
+  const names = ['registryUrl', 'services'] as const
   expect(readSettings(names, {}, {})).toEqual({
-    millraceBrokers: undefined,
     registryUrl: undefined,
     services: undefined,
   })
@@ -71,13 +84,12 @@ test('settings this version cannot honour are refused, not ignored', () => {
       names,
       {},
       {
-        MILLRACE_BROKERS: 'b:9092',
         REGISTRY_URL: 'http://r',
         SERVICES: 'on',
       },
     ),
   )
-  expect(told.split('\n').length).toBe(4)
+  expect(told.split('\n').length).toBe(3)
 })
 
 test.each([
