@@ -121,7 +121,9 @@ export class ProducerCalls {
     for (let failures = 0; ; failures++) {
       let wasSent = false
       try {
-        const node = await cluster.coordinator(call.kind, call.key)
+        const coordinator = cluster.coordinator(call.kind, call.key)
+        const node = await this.#within(patience.untilMs, coordinator)
+        if (node === undefined) return { answer: undefined, isUnsure, reason }
         wasSent = true
         const answer = await this.#within(patience.untilMs, call.send(node))
         if (answer === undefined) return { answer, isUnsure: true, reason }

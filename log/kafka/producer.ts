@@ -132,9 +132,10 @@ export class TransactionalProducer {
   }
 
   /**
-   * Fixes how the last transaction ended, if that is open. Rejects with KAFKA_OUTCOME_UNKNOWN when
-   * the coordinator did not answer within the timeout, to be called again, and with
-   * KAFKA_PRODUCER_FENCED: the end is fixed then, but this producer cannot know it.
+   * Fixes how the last transaction ended, if that is open. Rejects with
+   * - KAFKA_OUTCOME_UNKNOWN, or KAFKA_TRANSACTION_ABORTED where that much is known: the coordinator
+   *   did not answer within the timeout; to be called again;
+   * - KAFKA_PRODUCER_FENCED: the end is fixed, but this producer cannot know it.
    */
   settle(): Promise<Settlement> {
     return this.#inTurn(() => this.#settle(this.#patience(this.#options.timeoutMs)))
@@ -206,7 +207,7 @@ export class TransactionalProducer {
       await this.#settle(this.#patience(timeoutMs))
     } catch (cause) {
       if (cause === this.#fenced) throw cause
-      const reason = `nothing was sent, the one before it is not settled: ${messageOf(cause)}`
+      const reason = `nothing was sent, the one before it is not settled. ${messageOf(cause)}`
       throw kafkaError('KAFKA_TRANSACTION_ABORTED', { transactionalId, reason }, { cause })
     }
   }
@@ -302,7 +303,11 @@ export class TransactionalProducer {
   /** Takes the identity that an answer has, or throws what the answer means. */
   #adoptFrom({ answer, reason }: Outcome<IdentityAnswer>): void {
     const { transactionalId } = this.#options
-    if (answer === undefined) throw kafkaError('KAFKA_OUTCOME_UNKNOWN', { transactionalId, reason })
+    if (answer === undefined) {
+      const isKnown = this.#unsettled === 'abort'
+      const code = isKnown ? 'KAFKA_TRANSACTION_ABORTED' : 'KAFKA_OUTCOME_UNKNOWN'
+      throw kafkaError(code, { transactionalId, reason })
+    }
     if (kindOf(answer.errorCode) === 'fenced') this.#fence(reason)
     if (answer.errorCode !== 0) {
       const request = `the end of the transaction of ${transactionalId}`

@@ -228,7 +228,7 @@ const NAMING_BROKERS: ReadonlySet<number> = new Set([
 export class KafkaProxy {
   /** Where clients connect, as `bootstrap` of the brokers. */
   readonly bootstrap: string
-  readonly #targets: readonly string[]
+  #targets: readonly string[]
   readonly #servers: readonly Server[]
   readonly #rules: ProxyRule[] = []
   readonly #connections = new Set<ProxiedConnection>()
@@ -257,6 +257,11 @@ export class KafkaProxy {
 
   get isFrozen(): boolean {
     return this.#isFrozen
+  }
+
+  /** Stands before other brokers from here on; connections that there are stay. */
+  retarget(bootstrap: string): void {
+    this.#targets = bootstrap.split(',')
   }
 
   rule(options: RuleOptions): ProxyRule {

@@ -1,39 +1,44 @@
 /** The transactional producer while its broker dies, is slow to end transactions, or gives up. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { LogEnvironment } from '../../../log/port.ts'
-import type { KafkaUnderTest } from '../../support/kafka/kafka.ts'
 import { kafkaIsMissing, ownName, START_MS_MAX } from '../../support/kafka/shared.ts'
-import type { KafkaProxy } from '../../support/kafka-proxy.ts'
-import { appendOf, codeOf, environment, startBehindProxy, Workplace } from './producing.ts'
+import {
+  appendOf,
+  codeOf,
+  environment,
+  type ProxiedKafka,
+  startBehindProxies,
+  Workplace,
+} from './producing.ts'
 
+const lateMarkers = { api: 'writeTxnMarkers', on: 'request', fault: 'hold' } as const
 const pauseMs = (delayMs: number) => new Promise(resolve => setTimeout(resolve, delayMs))
 
 describe.skipIf(kafkaIsMissing !== undefined)('transactions on a failing broker', () => {
-  let kafka: KafkaUnderTest
-  let proxy: KafkaProxy
+  let proxied: ProxiedKafka
+  let kafka: ProxiedKafka['kafka']
+  let proxy: ProxiedKafka['proxy']
   let place: Workplace
   let topic: string
 
   beforeAll(async () => {
-    const started = await startBehindProxy()
-    kafka = started.kafka
-    proxy = started.proxy
+    proxied = await startBehindProxies()
+    kafka = proxied.kafka
+    proxy = proxied.proxy
   }, START_MS_MAX)
-  afterAll(async () => {
-    await kafka?.destroy()
-    await proxy?.close()
-  })
+  afterAll(() => proxied?.stop())
   beforeEach(async () => {
-    place = new Workplace(proxy.bootstrap)
+    place = new Workplace(kafka.bootstrap)
     topic = await place.topic()
   })
   afterEach(async () => {
     proxy.clear()
+    proxied.amongBrokers.clear()
     await place.close()
   })
 
   const producerOn = async (options: Parameters<Workplace['producer']>[1] = {}) =>
-    place.producer(await place.cluster(), { timeoutMs: 30_000, ...options })
+    place.producer(await place.cluster(proxy.bootstrap), { timeoutMs: 30_000, ...options })
 
   test('a broker killed while batches are under way gets them again, once', async () => {
     const producer = await producerOn()
@@ -107,7 +112,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('transactions on a failing broker'
     const producer = await producerOn()
     await producer.transact({ appends: [appendOf(topic, 0, 'before')] })
     await place.read(topic)
-    const rule = proxy.rule({ api: 'writeTxnMarkers', on: 'request', fault: 'hold' })
+    const rule = proxied.amongBrokers.rule(lateMarkers)
     await producer.transact({ appends: [appendOf(topic, 0, 'a')] })
     await rule.hit()
     const next = producer.transact({ appends: [appendOf(topic, 0, 'b'), appendOf(topic, 0, 'c')] })
@@ -124,7 +129,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('transactions on a failing broker'
     const producer = await producerOn({ transactionalId })
     await producer.transact({ appends: [appendOf(topic, 0, 'before')] })
     await place.read(topic)
-    const rule = proxy.rule({ api: 'writeTxnMarkers', on: 'request', fault: 'hold' })
+    const rule = proxied.amongBrokers.rule(lateMarkers)
     await producer.transact({ appends: [appendOf(topic, 0, 'a')] })
     await rule.hit()
     const opening = producerOn({ transactionalId })

@@ -1,6 +1,6 @@
 /** What tests of the transactional producer share: batches, topics, an independent reader. */
 import { randomBytes } from 'node:crypto'
-import { Kafka, logLevel } from 'kafkajs'
+import { type EachMessagePayload, Kafka, logLevel } from 'kafkajs'
 import { Cluster } from '../../../log/kafka/cluster.ts'
 import { ErrorCode } from '../../../log/kafka/error-codes.ts'
 import { TransactionalProducer } from '../../../log/kafka/producer.ts'
@@ -25,21 +25,34 @@ function ownName(stem: string): string {
   return `${stem}-${randomBytes(4).toString('hex')}`
 }
 
-/**
- * A broker that is reached through a proxy alone, by clients and by itself: the requests among
- * brokers, such as the markers of a transaction, go through it too. Of the caller's to kill.
- */
-export async function startBehindProxy(): Promise<{ kafka: KafkaUnderTest; proxy: KafkaProxy }> {
+export interface ProxiedKafka {
+  readonly kafka: KafkaUnderTest
+  /** Before the listener for clients. */
+  readonly proxy: KafkaProxy
+  /** Before what the broker asks of itself: markers of transactions, enrolments. */
+  readonly amongBrokers: KafkaProxy
+  stop(): Promise<void>
+}
+
+/** A broker of the caller's own, to kill, that others and itself reach through proxies alone. */
+export async function startBehindProxies(): Promise<ProxiedKafka> {
   const port = await keepablePort()
-  const proxy = await KafkaProxy.start(`127.0.0.1:${port}`)
+  const amongBrokers = await KafkaProxy.start(`127.0.0.1:${port}`)
+  const proxy = await KafkaProxy.start('127.0.0.1:0')
   const kafka = await startKafka({
     port,
+    listeners: { CLIENT: 'PLAINTEXT' },
     config: {
-      'advertised.listeners': `PLAINTEXT://${proxy.bootstrap}`,
+      'advertised.listeners': `PLAINTEXT://${amongBrokers.bootstrap},CLIENT://${proxy.bootstrap}`,
       'transaction.abort.timed.out.transaction.cleanup.interval.ms': 500,
     },
   })
-  return { kafka, proxy }
+  proxy.retarget(kafka.address('CLIENT'))
+  const stop = async () => {
+    await kafka.destroy()
+    await Promise.all([proxy.close(), amongBrokers.close()])
+  }
+  return { kafka, proxy, amongBrokers, stop }
 }
 
 /** One batch with a record for each value. */
@@ -102,6 +115,11 @@ export async function fetchStable(
   const node = await cluster.coordinator('group', group)
   const [code, offset, metadata] = await cluster.call(node, 'fetch', stableOffset, group, target)
   return code === 0 ? `${offset} ${metadata}` : `error ${code}`
+}
+
+export interface ReadRecord {
+  readonly offset: number
+  readonly value: string
 }
 
 /** What is open at the end of a test is closed after it. */
@@ -178,36 +196,40 @@ export class Workplace {
     }
   }
 
-  /**
-   * The values that a read_committed consumer of kafkajs sees, by partition. It reads to a record
-   * written for this, so it returns only when no transaction is open.
-   */
+  /** The values of `records`, by partition. */
   async read(topic: string, partitions = 1): Promise<readonly (readonly string[])[]> {
+    const records = await this.records(topic, partitions)
+    return records.map(ofPartition => ofPartition.map(({ value }) => value))
+  }
+
+  /**
+   * What a read_committed consumer of kafkajs sees, by partition. It reads to a record written for
+   * this, so it returns only when no transaction is open.
+   */
+  async records(topic: string, partitions = 1): Promise<readonly (readonly ReadRecord[])[]> {
     const end = ownName('end')
     const writer = this.#kafkajs.producer()
     await writer.connect()
     const all = Array.from({ length: partitions }, (_, partition) => partition)
     await writer.send({ topic, messages: all.map(partition => ({ partition, value: end })) })
     await writer.disconnect()
-    const values: string[][] = all.map(() => [])
+    const records: ReadRecord[][] = all.map(() => [])
     let left = partitions
     const consumer = this.#kafkajs.consumer({ groupId: ownName('reader'), maxWaitTimeInMs: 50 })
     await consumer.connect()
     await consumer.subscribe({ topic, fromBeginning: true })
     await new Promise<void>((resolve, reject) => {
-      const eachMessage = async (payload: {
-        partition: number
-        message: { value: Buffer | null }
-      }) => {
-        const value = String(payload.message.value)
-        if (value !== end) values[payload.partition]!.push(value)
-        else if (--left === 0) resolve()
+      const eachMessage = async ({ partition, message }: EachMessagePayload) => {
+        const value = String(message.value)
+        // Ends of earlier calls are no records of the test.
+        if (!/^end-[0-9a-f]{8}$/.test(value)) {
+          records[partition]!.push({ offset: Number(message.offset), value })
+        } else if (value === end && --left === 0) resolve()
       }
       consumer.run({ eachMessage }).catch(reject)
     })
     await consumer.disconnect()
-    // Of earlier calls.
-    return values.map(ofPartition => ofPartition.filter(value => !/^end-[0-9a-f]{8}$/.test(value)))
+    return records
   }
 
   async close(): Promise<void> {
