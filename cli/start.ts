@@ -90,13 +90,24 @@ async function start({ flags, terminal }: Invocation): Promise<number> {
     await announce(service, { ...settings, ...address }, terminal)
     stops.push(() => removeInstance(settings.dataDir))
     if (flags['no-demo'] !== true) stops.push(startDemo(service, settings, logger))
-    const ended = await Promise.race([signals, damage])
+    const ended = await Promise.race([signals, damage, shutdownOf(service, logger)])
     if (ended === 'damaged') return 1
   } finally {
     for (const stop of stops.reverse()) await stop()
   }
   logger.info('stopped')
   return 0
+}
+
+/** Resolves when an instance of the group has asked all of them to shut down. */
+function shutdownOf({ engine: { membership } }: Service, logger: Logger): Promise<void> {
+  return new Promise(resolve => {
+    membership?.onChange(() => {
+      if (!membership.status.shutdownRequested) return
+      logger.info(membership.status.detail)
+      resolve()
+    })
+  })
 }
 
 /**

@@ -99,6 +99,7 @@ export class ExchangeRouter {
   /** Edges with both ends here that still go through their topics, upstream exchanges first. */
   undrained(): { readonly node: ExchangeNode; readonly targets: readonly number[] }[] {
     const waiting: { node: ExchangeNode; targets: number[] }[] = []
+    if (!this.#options.remote) return waiting
     const { subTopologies } = this.#options.plan
     const rank = ({ ends }: ExchangeState) => subTopologies.indexOf(ends.from)
     const ranked = [...this.#exchanges.values()].sort((a, b) => rank(a) - rank(b))
