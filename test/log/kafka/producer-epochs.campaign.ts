@@ -1,7 +1,7 @@
 /**
- * Fault 8: a producer id has 32,767 epochs, and every transaction takes one, so at ten a second they
- * last for 55 minutes. This takes them up to the last ones, then commits across the end, the answer
- * to each commit lost once.
+ * Fault 8: a producer id has 32,767 epochs, and every transaction takes one, so at ten a second
+ * they last for 55 minutes. This takes them up to the last ones, then commits across the end, the
+ * answer to each commit lost once.
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { Cluster } from '../../../log/kafka/cluster.ts'
