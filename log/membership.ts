@@ -150,13 +150,10 @@ export interface Membership {
   /** Asks all instances of the application, this one included, to shut down. */
   requestShutdown(): void
   /**
-   * Gives up everything, to be said when all transactions are ended and tasks are closed: others
-   * get the tasks at once. Resolves when the group has answered or cannot be reached.
+   * The end of this membership, to be said when all transactions are ended and tasks are closed.
+   * `give-up` (default): others get the tasks at once. `remain`: says nothing, so the tasks wait
+   * for a restart with the same member id, which moves nothing, for up to the session timeout.
+   * Resolves when the group has answered or cannot be reached.
    */
-  leave(): Promise<void>
-  /**
-   * Ends without a word, to be said when all transactions are ended: until the session times out
-   * the group keeps the tasks for this member, and a restart takes them back with nothing moved.
-   */
-  end(): Promise<void>
+  leave(tasks?: 'give-up' | 'remain'): Promise<void>
 }

@@ -177,13 +177,16 @@ export class StreamsGroupMember implements Membership {
     this.#beatSoon()
   }
 
-  async leave(): Promise<void> {
+  async leave(tasks: 'give-up' | 'remain' = 'give-up'): Promise<void> {
     if (this.#ended) return
     this.#end()
     await this.#inFlight
-    if (this.#goodMs !== undefined || this.#joinsLost > 0) await this.#sayLeave()
+    const isKnown = this.#goodMs !== undefined || this.#joinsLost > 0
+    if (isKnown && tasks === 'give-up') await this.#sayLeave()
     this.#tasks.drop()
-    this.#enter('left', `This instance has left group ${this.#options.group}.`)
+    const { group } = this.#options
+    const remains = `This instance is away; its tasks in group ${group} wait for its restart.`
+    this.#enter('left', tasks === 'remain' ? remains : `This instance has left group ${group}.`)
     this.#notify()
   }
 
