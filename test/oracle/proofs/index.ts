@@ -1,0 +1,23 @@
+/** All proofs of single steps. Those of chains of two are in `chains.ts`. */
+import type { NamedProof } from '../proof.ts'
+import { aggregateProofs } from './aggregate.ts'
+import { deduplicateProofs } from './deduplicate.ts'
+import { sequenceProofs } from './match-sequence.ts'
+import { processProofs } from './process.ts'
+import { sessionProofs } from './session-aggregate.ts'
+import { sketchProofs } from './sketch-aggregate.ts'
+import { slidingProofs } from './sliding-aggregate.ts'
+import { topKProofs } from './top-k.ts'
+import { windowProofs } from './window-aggregate.ts'
+
+export const stepProofs: readonly NamedProof[] = [
+  ...aggregateProofs,
+  ...deduplicateProofs,
+  ...processProofs,
+  ...sequenceProofs,
+  ...sessionProofs,
+  ...sketchProofs,
+  ...slidingProofs,
+  ...topKProofs,
+  ...windowProofs,
+]

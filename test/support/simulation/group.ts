@@ -1,0 +1,166 @@
+/**
+ * The group of a simulated cluster: real members against the model of the coordinator. The model
+ * knows partitions of one sub-topology only, so each task of the plan is one of them.
+ */
+import { ErrorCode } from '../../../log/kafka/error-codes.ts'
+import { NotSent, StreamsGroupMember } from '../../../log/kafka/streams-group-member.ts'
+import type { HeartbeatReply, HeartbeatRequest } from '../../../log/kafka/streams-group-wire.ts'
+import type { Assignment, TaskIds } from '../../../log/membership.ts'
+import type { CommitRequest } from '../../../log/port.ts'
+import type { Plan } from '../../../streams/plan.ts'
+import { type TaskId, taskName, topicsRead } from '../../../streams/task-parts.ts'
+import { SimulatedCoordinator } from '../streams-group/coordinator.ts'
+import type { SimulatedProcess, SimulatedTime } from '../streams-group/time.ts'
+import { placeOf } from './broker.ts'
+
+export interface GroupOptions {
+  readonly time: SimulatedTime
+  readonly plan: Plan
+  readonly standbys: number
+}
+
+const SESSION_TIMEOUT_MS = 6_000
+const HEARTBEAT_INTERVAL_MS = 1_000
+const REQUEST_TIMEOUT_MS = 1_000
+const REBALANCE_TIMEOUT_MS = 5_000
+const MODEL = 's'
+
+export class SimulatedGroup {
+  readonly coordinator: SimulatedCoordinator
+  /** Of every heartbeat, there and back. */
+  lossShare = 0
+  readonly #options: GroupOptions
+  readonly #tasks: readonly TaskId[]
+  /** Place of the task that reads a partition. */
+  readonly #readers = new Map<string, number>()
+  /** Until when nothing of a member gets through. */
+  readonly #cutOff = new Map<string, number>()
+
+  constructor(options: GroupOptions) {
+    this.#options = options
+    const { plan, time, standbys } = options
+    this.#tasks = plan.subTopologies.flatMap(subTopology =>
+      Array.from({ length: subTopology.partitions }, (_, partition) => ({
+        subTopology,
+        partition,
+      })),
+    )
+    this.#tasks.forEach((task, place) => {
+      for (const read of topicsRead({ plan, remote: true }, task)) {
+        this.#readers.set(placeOf(read), place)
+      }
+    })
+    this.coordinator = new SimulatedCoordinator({
+      time,
+      standbys,
+      partitions: this.#tasks.length,
+      sessionTimeoutMs: SESSION_TIMEOUT_MS,
+      heartbeatIntervalMs: HEARTBEAT_INTERVAL_MS,
+    })
+  }
+
+  join(memberId: string, process: SimulatedProcess): StreamsGroupMember {
+    return new StreamsGroupMember({
+      group: this.#options.plan.topology.application,
+      memberId,
+      environment: process.environment,
+      sessionTimeoutMs: SESSION_TIMEOUT_MS,
+      joining: {
+        rackId: null,
+        rebalanceTimeoutMs: REBALANCE_TIMEOUT_MS,
+        subTopologies: [],
+        processId: memberId,
+        endpoint: null,
+        clientTags: {},
+      },
+      send: request => this.#deliver(process, request),
+    })
+  }
+
+  /** Nothing of the member reaches the group meanwhile. */
+  cutOff(memberId: string, forMs: number): void {
+    this.#cutOff.set(memberId, this.#options.time.nowMs + forMs)
+  }
+
+  heal(): void {
+    this.lossShare = 0
+    this.#cutOff.clear()
+  }
+
+  /** Throws what a broker answers to offsets that a member may not commit. */
+  check({ member, offsets = [] }: CommitRequest): void {
+    if (member === undefined) throw new Error('a member of a group says who it is')
+    const places = new Set(offsets.map(offset => this.#readers.get(placeOf(offset))!))
+    if (!this.coordinator.commit(member.id, member.epoch, [...places])) {
+      throw new Error(`${member.id} may not commit at epoch ${member.epoch}`)
+    }
+  }
+
+  taskOf(place: string): string | undefined {
+    const found = this.#readers.get(place)
+    return found === undefined ? undefined : taskName(this.#tasks[found]!)
+  }
+
+  async #deliver(process: SimulatedProcess, request: HeartbeatRequest): Promise<HeartbeatReply> {
+    const { time } = this.#options
+    const fault = time.random() / Math.max(this.lossShare, 1e-9)
+    const isCut = (this.#cutOff.get(request.memberId) ?? 0) > time.nowMs
+    const lost = () => process.after(REQUEST_TIMEOUT_MS, () => timedOut())
+    if (isCut) return lost()
+    if (fault < 0.2) return process.after(5, () => notSent())
+    if (fault < 0.4) return lost()
+    const arrived = time.after(time.between(1, fault < 0.6 ? 3_000 : 20), () =>
+      this.coordinator.heartbeat(this.#toModel(request)),
+    )
+    if (fault < 0.6) return lost()
+    const reply = await arrived
+    if (fault < 0.7) return process.after(5, () => refused(ErrorCode.COORDINATOR_NOT_AVAILABLE))
+    if (fault < 1) return lost()
+    return process.after(time.between(1, 20), () => this.#fromModel(reply))
+  }
+
+  #toModel(request: HeartbeatRequest): HeartbeatRequest {
+    const { owned } = request
+    if (owned === null) return request
+    const places = (ids: TaskIds): TaskIds => {
+      const found = this.#tasks.flatMap(({ subTopology, partition }, place) =>
+        ids[subTopology.name]?.includes(partition) ? [place] : [],
+      )
+      return found.length === 0 ? {} : { [MODEL]: found }
+    }
+    const { active, standby, warmup } = owned
+    return {
+      ...request,
+      owned: { active: places(active), standby: places(standby), warmup: places(warmup) },
+    }
+  }
+
+  #fromModel(reply: HeartbeatReply): HeartbeatReply {
+    const { assignment } = reply
+    if (assignment === null) return reply
+    const ids = (places: TaskIds): TaskIds => {
+      const found: Record<string, number[]> = {}
+      for (const place of places[MODEL] ?? []) {
+        const { subTopology, partition } = this.#tasks[place]!
+        ;(found[subTopology.name] ??= []).push(partition)
+      }
+      return found
+    }
+    const { active, standby, warmup } = assignment
+    const named: Assignment = { active: ids(active), standby: ids(standby), warmup: ids(warmup) }
+    return { ...reply, assignment: named }
+  }
+}
+
+function timedOut(): never {
+  throw new Error('the request timed out')
+}
+
+function notSent(): never {
+  throw new NotSent('connection refused')
+}
+
+function refused(error: number): HeartbeatReply {
+  const interval = { heartbeatIntervalMs: 0, endpointEpoch: 0, endpoints: null }
+  return { error, message: null, memberEpoch: 0, statuses: [], assignment: null, ...interval }
+}
