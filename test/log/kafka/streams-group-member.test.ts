@@ -353,6 +353,17 @@ test('leaving says epoch -1, tries again after a lost reply, and is the end', as
   expect(sent).toHaveLength(3)
 })
 
+test('a member that remains says nothing, and is silent from then on', async () => {
+  const { time, member, sent } = memberWith({ assignment: active(0) })
+  await time.run(50)
+  member.own(active(0))
+  await member.leave('remain')
+  await time.run(60_000)
+  expect(sent).toHaveLength(1)
+  expect(member.status.state).toBe('left')
+  expect(member.alive).toBe(false)
+})
+
 test('a member that nobody ever answered leaves without a word', async () => {
   const { time, member, sent } = memberWith(new NotSent('refused'))
   await time.run(1)

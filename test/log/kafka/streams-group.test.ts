@@ -118,6 +118,25 @@ describeOnKafka('a streams group', kafka => {
     ])
   })
 
+  test('a rolling restart of three instances that remain moves no task', async () => {
+    const group = await begin()
+    const ids = ['one', 'two', 'three']
+    const instances: Instance[] = []
+    for (const id of ids) instances.push(await group.join(id))
+    const counts = () => instances.map(each => activeTasks(each).length).sort()
+    await expect.poll(counts).toEqual([2, 3, 3])
+    const calm = () => instances.every(({ member }) => member.status.state === 'stable')
+    await expect.poll(calm).toBe(true)
+    const before = instances.map(activeTasks)
+    const epochs = instances.map(({ member }) => member.epoch)
+    for (const [i, id] of ids.entries()) {
+      await group.leave(instances[i]!, 'remain')
+      instances[i] = await group.join(id)
+      await expect.poll(() => instances.map(activeTasks)).toEqual(before)
+    }
+    expect(instances.map(({ member }) => member.epoch)).toEqual(epochs)
+  })
+
   test('a member that the group has removed gives everything up and joins again', async () => {
     const group = await begin()
     const one = await group.join('one')

@@ -138,11 +138,11 @@ export class GroupUnderTest {
     await instance.member.leave()
   }
 
-  async leave(instance: Instance): Promise<void> {
+  async leave(instance: Instance, tasks?: 'give-up' | 'remain'): Promise<void> {
     this.#instances = this.#instances.filter(other => other !== instance)
     this.ledger.set(instance.id, noTasks)
     instance.member.own(noTasks)
-    await instance.member.leave()
+    await instance.member.leave(tasks)
     await instance.cluster.close()
   }
 
