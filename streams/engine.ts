@@ -342,7 +342,7 @@ export class Engine {
       await this.#running
       await this.#finish()
     } finally {
-      await (leave ? this.membership?.leave() : this.membership?.end())
+      await this.membership?.leave(leave ? 'give-up' : 'remain')
       this.publisher.close()
       this.#state = 'stopped'
       this.#detail = 'stopped'

@@ -190,15 +190,6 @@ export class StreamsGroupMember implements Membership {
     this.#notify()
   }
 
-  async end(): Promise<void> {
-    if (this.#ended) return
-    this.#end()
-    await this.#inFlight
-    this.#tasks.drop()
-    this.#enter('left', `This instance has ended; group ${this.#options.group} waits for it.`)
-    this.#notify()
-  }
-
   async #sayLeave(): Promise<void> {
     const { environment, group, send } = this.#options
     for (let tries = 1; tries <= LEAVE_ATTEMPTS; tries++) {
