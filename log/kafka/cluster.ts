@@ -69,39 +69,48 @@ const REQUEST_TIMEOUT_MS = 15_000
 const HEARTBEAT_TIMEOUT_MS = 5_000
 const METADATA_MAX_AGE_MS = 60_000
 
+/** What all views of a cluster share. */
+interface Knowledge {
+  readonly connections: Connections
+  readonly bootstrap: readonly BrokerAddress[]
+  readonly coordinators: Map<string, number>
+  brokers: ReadonlyMap<number, BrokerAddress>
+  versions: ApiVersions | undefined
+  clusterId: string
+  controller: number
+  /** Where the next request to any broker begins. */
+  turn: number
+}
+
 export class Cluster {
   readonly environment: LogEnvironment
   readonly requestTimeoutMs: number
-  readonly #connections: Connections
-  readonly #bootstrap: readonly BrokerAddress[]
+  readonly #known: Knowledge
   readonly #topics: TopicCache
-  readonly #coordinators = new Map<string, number>()
-  #brokers: ReadonlyMap<number, BrokerAddress> = new Map()
-  #versions: ApiVersions | undefined
-  #clusterId = ''
-  #controller = -1
-  /** Where the next request to any broker begins. */
-  #turn = 0
+  readonly #suffix: string
 
-  private constructor(options: ClusterOptions) {
+  private constructor(options: ClusterOptions, view?: { of: Cluster; suffix: string }) {
     const { environment, requestTimeoutMs = REQUEST_TIMEOUT_MS } = options
-    const { heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_MS } = options
     this.environment = environment
     this.requestTimeoutMs = requestTimeoutMs
-    this.#bootstrap = options.bootstrap.map(parseAddress)
-    this.#connections = new Connections({
-      clientId: options.clientId ?? 'millrace',
-      environment,
-      tls: options.tls,
-      sasl: options.sasl,
-      connectTimeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
-      requestTimeoutMs: lane => (lane === 'heartbeat' ? heartbeatTimeoutMs : requestTimeoutMs),
-    })
-    this.#topics = new TopicCache({
-      clock: environment.clock,
-      maxAgeMs: options.metadataMaxAgeMs ?? METADATA_MAX_AGE_MS,
+    this.#suffix = view?.suffix ?? ''
+    this.#known = view ? view.of.#known : nothingKnown(options)
+    this.#topics = view ? view.of.#topics : this.#topicCache(options)
+  }
+
+  #topicCache({ metadataMaxAgeMs = METADATA_MAX_AGE_MS }: ClusterOptions): TopicCache {
+    return new TopicCache({
+      clock: this.environment.clock,
+      maxAgeMs: metadataMaxAgeMs,
       load: names => this.#loadMetadata(names),
     })
+  }
+
+  /** The same cluster by connections of its own, so that neither waits behind the other. */
+  beside(name: string): Cluster {
+    const { environment, requestTimeoutMs } = this
+    const options = { bootstrap: [], environment, requestTimeoutMs }
+    return new Cluster(options, { of: this, suffix: `/${name}` })
   }
 
   /**
@@ -112,7 +121,7 @@ export class Cluster {
     const cluster = new Cluster(options)
     try {
       let failure: unknown = new TypeError('No bootstrap broker was given')
-      for (const address of cluster.#bootstrap) {
+      for (const address of cluster.#known.bootstrap) {
         try {
           await cluster.#open(address)
           return cluster
@@ -129,20 +138,20 @@ export class Cluster {
   }
 
   async #open(address: BrokerAddress): Promise<void> {
-    const found = await this.#connections.call(address, 'metadata', apiVersions, SOFTWARE)
+    const found = await this.#known.connections.call(address, 'metadata', apiVersions, SOFTWARE)
     const missing = missingFrom(found)
     if (missing !== '') throw kafkaError('KAFKA_UNSUPPORTED', { broker: nameOf(address), missing })
-    this.#versions = found
+    this.#known.versions = found
     await this.#loadMetadata([])
   }
 
   get clusterId(): string {
-    return this.#clusterId
+    return this.#known.clusterId
   }
 
   /** Brokers that the cluster had when it was last asked. */
   get nodes(): readonly number[] {
-    return [...this.#brokers.keys()]
+    return [...this.#known.brokers.keys()]
   }
 
   /**
@@ -156,7 +165,7 @@ export class Cluster {
     api: KafkaApi<Args, Result>,
     ...args: Args
   ): Promise<Result> {
-    const address = this.#brokers.get(node)
+    const address = this.#known.brokers.get(node)
     if (address === undefined) {
       this.#forgetNode(node)
       const reason = 'it is not in the cluster (any more)'
@@ -164,7 +173,7 @@ export class Cluster {
       throw kafkaError('KAFKA_UNREACHABLE', details)
     }
     try {
-      return await this.#connections.call(address, purpose, api, args)
+      return await this.#known.connections.call(address, purpose + this.#suffix, api, args)
     } catch (error) {
       if (isUnreachable(error)) this.#forgetNode(node)
       throw error
@@ -177,17 +186,17 @@ export class Cluster {
     api: KafkaApi<Args, Result>,
     ...args: Args
   ): Promise<Result> {
-    const known = [...this.#brokers.values()]
-    const turn = this.#turn
+    const known = [...this.#known.brokers.values()]
+    const turn = this.#known.turn
     const inTurn = known.map((_, i) => known[(i + turn) % known.length]!)
     let failure: unknown
-    for (const address of [...inTurn, ...this.#bootstrap]) {
+    for (const address of [...inTurn, ...this.#known.bootstrap]) {
       try {
-        return await this.#connections.call(address, purpose, api, args)
+        return await this.#known.connections.call(address, purpose + this.#suffix, api, args)
       } catch (error) {
         if (!isUnreachable(error)) throw error
         failure = error
-        this.#turn++
+        this.#known.turn++
       }
     }
     throw failure
@@ -234,7 +243,8 @@ export class Cluster {
     for (;;) {
       const topic = await this.partitionTopic(target)
       const partition = topic.partitions[target.partition]!
-      if (partition.leader >= 0 && this.#brokers.has(partition.leader)) return partition.leader
+      if (partition.leader >= 0 && this.#known.brokers.has(partition.leader))
+        return partition.leader
       if (this.environment.clock() >= untilMs) {
         const reason = `${target.topic}-${target.partition} has no leader`
         const details = { broker: partition.leader, request: 'Metadata', reason, sent: false }
@@ -247,8 +257,8 @@ export class Cluster {
 
   /** Where administrative requests go. With KRaft any broker passes them on. */
   async controller(): Promise<number> {
-    if (!this.#brokers.has(this.#controller)) await this.#loadMetadata([])
-    return this.#controller
+    if (!this.#known.brokers.has(this.#known.controller)) await this.#loadMetadata([])
+    return this.#known.controller
   }
 
   /** The broker that keeps a group or a transactional id. Waits while there is none. */
@@ -257,12 +267,12 @@ export class Cluster {
     const untilMs = this.environment.clock() + this.requestTimeoutMs
     const backoff = new Backoff(this.environment)
     for (;;) {
-      const known = this.#coordinators.get(id)
+      const known = this.#known.coordinators.get(id)
       if (known !== undefined) return known
       const { node, error } = await this.callAny('metadata', findCoordinator, kind, key)
       if (error === 0) {
-        if (!this.#brokers.has(node)) await this.#loadMetadata([])
-        this.#coordinators.set(id, node)
+        if (!this.#known.brokers.has(node)) await this.#loadMetadata([])
+        this.#known.coordinators.set(id, node)
         return node
       }
       if (!isTransient(error) || this.environment.clock() >= untilMs) {
@@ -275,28 +285,30 @@ export class Cluster {
 
   /** The next `coordinator` asks the cluster. */
   staleCoordinator(kind: CoordinatorKind, key: string): void {
-    this.#coordinators.delete(`${kind}/${key}`)
+    this.#known.coordinators.delete(`${kind}/${key}`)
   }
 
   supports(apiKey: number, version: number): boolean {
-    return this.#versions !== undefined && supportsVersion(this.#versions, apiKey, version)
+    return (
+      this.#known.versions !== undefined && supportsVersion(this.#known.versions, apiKey, version)
+    )
   }
 
   /** The finalized level of a feature; 0 when the cluster does not have it. */
   feature(name: string): number {
-    return this.#versions?.features.get(name) ?? 0
+    return this.#known.versions?.features.get(name) ?? 0
   }
 
   /** Requests under way are rejected. Idempotent. */
   close(): Promise<void> {
-    return this.#connections.close()
+    return this.#known.connections.close()
   }
 
   /** What a lost broker led or kept has moved, or will. */
   #forgetNode(node: number): void {
     this.#topics.staleLeader(node)
-    for (const [id, coordinator] of this.#coordinators) {
-      if (coordinator === node) this.#coordinators.delete(id)
+    for (const [id, coordinator] of this.#known.coordinators) {
+      if (coordinator === node) this.#known.coordinators.delete(id)
     }
   }
 
@@ -304,10 +316,12 @@ export class Cluster {
     names: readonly string[] | null,
   ): Promise<readonly (TopicMetadata | undefined)[]> {
     const answer = await this.callAny('metadata', metadata, names)
-    this.#clusterId = answer.clusterId
-    this.#controller = answer.controller
+    this.#known.clusterId = answer.clusterId
+    this.#known.controller = answer.controller
     if (answer.brokers.length > 0) {
-      this.#brokers = new Map(answer.brokers.map(({ node, host, port }) => [node, { host, port }]))
+      this.#known.brokers = new Map(
+        answer.brokers.map(({ node, host, port }) => [node, { host, port }]),
+      )
     }
     return answer.topics.map(({ error, ...topic }) => {
       if (error === 0) return topic
@@ -316,6 +330,32 @@ export class Cluster {
       throw kafkaError('KAFKA_REFUSED', { request, error: errorName(error), detail: '' })
     })
   }
+}
+
+function nothingKnown(options: ClusterOptions): Knowledge {
+  return {
+    connections: connectionsOf(options),
+    bootstrap: options.bootstrap.map(parseAddress),
+    coordinators: new Map(),
+    brokers: new Map(),
+    versions: undefined,
+    clusterId: '',
+    controller: -1,
+    turn: 0,
+  }
+}
+
+function connectionsOf(options: ClusterOptions): Connections {
+  const { environment, requestTimeoutMs = REQUEST_TIMEOUT_MS } = options
+  const { heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_MS } = options
+  return new Connections({
+    clientId: options.clientId ?? 'millrace',
+    environment,
+    tls: options.tls,
+    sasl: options.sasl,
+    connectTimeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+    requestTimeoutMs: lane => (lane === 'heartbeat' ? heartbeatTimeoutMs : requestTimeoutMs),
+  })
 }
 
 export function isUnreachable(error: unknown): boolean {

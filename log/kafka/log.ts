@@ -87,8 +87,12 @@ export class KafkaLog implements EventLog {
       ...(transactionTimeoutMs !== undefined && { timeoutMs: transactionTimeoutMs }),
     }
     this.#engine = new ProducerSeat({ ...seat, transactionalId })
-    this.#appending = new ProducerSeat({ ...seat, transactionalId: `${transactionalId}-appends` })
-    this.#commits = new EpochCommits(this.#engine, database)
+    this.#appending = new ProducerSeat({
+      ...seat,
+      cluster: cluster.beside('appends'),
+      transactionalId: `${transactionalId}-appends`,
+    })
+    this.#commits = new EpochCommits(this.#engine, database, environment.reached)
     this.#appender = new Appender(this.#appending)
   }
 
