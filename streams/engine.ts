@@ -95,7 +95,14 @@ export class Engine {
   }
 
   get state(): TaskState {
+    // Others may have the tasks: known by the clock, before the loop comes to it (law 15).
+    if (this.#state === 'running' && !this.#mayServe) return 'restoring'
     return this.#state
+  }
+
+  get #mayServe(): boolean {
+    const { membership } = this
+    return membership === undefined || (membership.alive && membership.target !== undefined)
   }
 
   /** A sentence about `state`. */
@@ -134,6 +141,7 @@ export class Engine {
       settings: this.settings,
       environment,
       publisher: this.publisher,
+      mayBegin: () => !this.membership?.settling && !this.#manager.due,
       member: () => this.#member(),
       onEpoch: () => {
         this.epochs++

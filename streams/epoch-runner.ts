@@ -30,6 +30,8 @@ export interface EpochRunnerOptions {
   readonly settings: EngineSettings
   readonly environment: EngineEnvironment
   readonly publisher: Publisher
+  /** False while the group has to be followed first: no transaction begins before. */
+  readonly mayBegin: () => boolean
   /** Who the instance is to its group now; throws when it is nobody. */
   readonly member: () => GroupMember | undefined
   readonly onEpoch: () => void
@@ -96,11 +98,13 @@ export class EpochRunner {
 
   /**
    * Runs one epoch over what is buffered. Its commit goes on in the background; the one before
-   * has been committed and published when this seals. False when there was nothing to commit.
+   * has been committed and published when this seals. False when there was nothing to commit, or
+   * none may begin.
    */
   async epoch(scope?: Scope): Promise<boolean> {
-    const { assembly, environment, log, publisher } = this.#options
+    const { assembly, environment, log, publisher, mayBegin } = this.#options
     const { clock } = environment
+    if (!mayBegin()) return false
     const startedMs = clock()
     const member = this.#options.member()
     let changed = false
@@ -116,6 +120,8 @@ export class EpochRunner {
     }
     environment.reached?.('run')
     await this.settle()
+    // It may have run out while the epoch ran.
+    this.#options.member()
     const through = assembly.tasks.every(task => task.isThrough)
     assert(through, 'an epoch commits no input whose records still wait in a task')
     const sealed = sealEpoch({ assembly, log, wallTimeMs: clock(), member })
@@ -216,7 +222,7 @@ export class EpochRunner {
   }
 
   async #drain(node: ExchangeNode, inputs: readonly InputPartition[]): Promise<boolean> {
-    const { assembly, environment, log } = this.#options
+    const { assembly, environment, log, mayBegin } = this.#options
     const giveUpMs = environment.clock() + DRAIN_MS_MAX
     // All that tasks here have written is in the log, then its end is asked for.
     await this.settle()
@@ -227,7 +233,7 @@ export class EpochRunner {
     const tasks = assembly.tasks.filter(task => below.has(task.subTopology))
     const missing = () => inputs.some((input, i) => input.position < ends[i]!.highWatermark)
     while (missing()) {
-      if (environment.clock() >= giveUpMs) return false
+      if (environment.clock() >= giveUpMs || !mayBegin()) return false
       await this.#finishFetch()
       if (!inputs.some(input => input.hasRecords)) await this.#collector.fetch(FETCH_WAIT_MS / 4)
       await this.epoch({ inputs, tasks })

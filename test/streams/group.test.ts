@@ -1,0 +1,239 @@
+/** What an engine owes to its group, with the group in the test's hand. */
+import { Type } from 'typebox'
+import { afterEach, expect, test } from 'vitest'
+import { type EmbeddedLog, openEmbeddedLog } from '../../log/embedded/index.ts'
+import { noTasks } from '../../log/membership.ts'
+import type { CommitRequest, EventLog } from '../../log/port.ts'
+import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
+import { MemoryDatabase } from '../../state/memory-database.ts'
+import { Engine } from '../../streams/engine.ts'
+import type { CrashPoint } from '../../streams/environment.ts'
+import { json, Topology, textKey, viewService } from '../../streams/index.ts'
+import { changelogTopic, storesOf } from '../../streams/task-parts.ts'
+import { environment } from '../log/embedded/environment.ts'
+import { HandMembership } from '../support/hand-membership.ts'
+
+function counts(): Topology {
+  const topology = new Topology('counts')
+  topology
+    .stream('events', { key: textKey(), value: json<number>() })
+    .groupByKey({ name: 'by-key', key: textKey() })
+    .count({ name: 'counts' })
+    .view({
+      name: 'counts',
+      description: 'Counts',
+      value: { count: Type.Integer() },
+      row: count => ({ count }),
+    })
+  return topology
+}
+
+/** An engine with tasks 0 and 1, and hooks into its log. */
+class Grouped {
+  readonly membership: HandMembership
+  readonly commits: CommitRequest[] = []
+  beforeFetch = () => {}
+  reached: (point: CrashPoint) => void = () => {}
+  beforeCommit: (request: CommitRequest) => void | Promise<void> = () => {}
+  engine!: Engine
+  readonly #database = new MemoryDatabase()
+  #log!: EmbeddedLog
+
+  constructor(partitions: readonly number[] = [0, 1]) {
+    this.membership = new HandMembership({ events: partitions })
+  }
+
+  async open(): Promise<void> {
+    this.#log = await openEmbeddedLog(this.#database, environment)
+    this.engine = await Engine.open({
+      topology: counts(),
+      log: this.#hooked(),
+      database: this.#database,
+      environment: {
+        ...environment,
+        yieldNow: () => Promise.resolve(),
+        reached: point => this.reached(point),
+      },
+      settings: { createPartitions: 2 },
+      join: async plan => {
+        for (const sub of plan.subTopologies) {
+          for (const { name } of storesOf(plan, sub)) {
+            await this.#log.createTopic(changelogTopic('counts', name), sub.partitions)
+          }
+        }
+        return this.membership
+      },
+    })
+  }
+
+  #hooked(): EventLog {
+    const log = this.#log
+    return new Proxy(log, {
+      get: (target, name) => {
+        if (name === 'fetch') {
+          return (...args: Parameters<EventLog['fetch']>) => {
+            this.beforeFetch()
+            return log.fetch(...args)
+          }
+        }
+        if (name === 'begin') return () => this.#transaction()
+        const value: unknown = Reflect.get(target, name, target)
+        return typeof value === 'function' ? value.bind(target) : value
+      },
+    })
+  }
+
+  #transaction() {
+    const transaction = this.#log.begin()
+    return {
+      append: transaction.append.bind(transaction),
+      abort: () => transaction.abort(),
+      commit: async (request: CommitRequest = {}) => {
+        this.commits.push(request)
+        await this.beforeCommit(request)
+        return transaction.commit(request)
+      },
+    }
+  }
+
+  async append(partition: number, ...keys: string[]): Promise<void> {
+    const builder = new RecordBatchBuilder()
+    for (const key of keys) {
+      const bytes = Buffer.from(key)
+      const value = Buffer.from('1')
+      builder.append(1, { bytes, start: 0, end: bytes.length }, { bytes: value, start: 0, end: 1 })
+    }
+    const transaction = this.#log.begin()
+    transaction.append({ topic: 'events', partition }, builder.finish())
+    await transaction.commit()
+  }
+
+  /** Turns until all tasks that the group wants are open. */
+  async openTasks(): Promise<void> {
+    for (let turns = 0; turns < 100 && !this.#isComplete; turns++) {
+      await this.engine.step()
+      await new Promise(resolve => setImmediate(resolve))
+    }
+    expect(this.#isComplete).toBe(true)
+  }
+
+  get #isComplete(): boolean {
+    const { target } = this.membership
+    return this.engine.assembly.tasks.length === (target?.active.events ?? []).length
+  }
+
+  get views() {
+    const { schedule } = environment
+    return viewService({ engine: this.engine, schedule, incarnation: this.#log.incarnation })
+  }
+}
+
+const open: Grouped[] = []
+afterEach(async () => {
+  for (const { engine } of open.splice(0)) await engine.stop()
+})
+
+async function start(partitions?: readonly number[]): Promise<Grouped> {
+  const grouped = new Grouped(partitions)
+  await grouped.open()
+  open.push(grouped)
+  await grouped.openTasks()
+  return grouped
+}
+
+test('a commit names the member with the epoch at which it began, and an offset of every input', async () => {
+  const grouped = await start()
+  await grouped.append(0, 'a')
+  grouped.membership.change({ epoch: 7 })
+  grouped.beforeCommit = () => grouped.membership.change({ epoch: 8 })
+  await grouped.engine.step()
+  await grouped.engine.settle()
+  const { member, offsets } = grouped.commits.at(-1)!
+  expect(member).toEqual({ id: 'by-hand', epoch: 7 })
+  expect(offsets).toMatchObject([
+    { topic: 'events', partition: 0, offset: 1 },
+    { topic: 'events', partition: 1, offset: 0 },
+  ])
+})
+
+test('no transaction begins while the member settles, and it is told that none is open', async () => {
+  const grouped = await start()
+  await grouped.append(0, 'a')
+  // Between the look at the group and the epoch.
+  grouped.beforeFetch = () => grouped.membership.change({ settling: true })
+  expect(await grouped.engine.step()).toBe(false)
+  expect(grouped.commits).toEqual([])
+  grouped.beforeFetch = () => {}
+  expect(grouped.membership.settledCalls).toBe(0)
+  await grouped.engine.step()
+  expect(grouped.membership.settledCalls).toBe(1)
+  grouped.membership.change({ settling: false })
+  await grouped.engine.step()
+  await grouped.engine.settle()
+  expect(grouped.commits).toHaveLength(1)
+})
+
+test('a task that went while records were fetched is in no transaction that begins after', async () => {
+  const grouped = await start()
+  await grouped.append(0, 'a')
+  await grouped.append(1, 'b')
+  grouped.beforeFetch = () => {
+    const target = { ...noTasks, active: { events: [1] } }
+    grouped.membership.change({ target, epoch: 5 })
+  }
+  await grouped.engine.step()
+  grouped.beforeFetch = () => {}
+  await grouped.engine.step()
+  await grouped.engine.settle()
+  expect(grouped.commits.length).toBeGreaterThan(0)
+  for (const { offsets } of grouped.commits) {
+    expect(offsets).toMatchObject([{ topic: 'events', partition: 1 }])
+  }
+})
+
+test('a session that ran out while the epoch ran: it is not committed', async () => {
+  const grouped = await start()
+  await grouped.append(0, 'a')
+  grouped.reached = point => {
+    if (point === 'run') grouped.membership.alive = false
+  }
+  await expect(grouped.engine.step()).rejects.toThrow(/no longer a live member/)
+  expect(grouped.commits).toEqual([])
+})
+
+test('a task is given up only when its last epoch is committed and applied', async () => {
+  const grouped = await start()
+  await grouped.append(0, 'a')
+  let committed = () => {}
+  const wait = new Promise<void>(resolve => {
+    committed = resolve
+  })
+  let isCommitted = false
+  grouped.beforeCommit = async () => {
+    await wait
+    isCommitted = true
+  }
+  await grouped.engine.step()
+  const before = grouped.membership.owned.length
+  grouped.membership.change({ target: { ...noTasks, active: { events: [1] } } })
+  const following = grouped.engine.step()
+  for (let i = 0; i < 5; i++) await new Promise(resolve => setImmediate(resolve))
+  expect(grouped.membership.owned.length).toBe(before)
+  committed()
+  await following
+  expect(isCommitted).toBe(true)
+  expect(grouped.membership.owned.at(-1)?.active).toEqual({ events: [1] })
+  expect(grouped.engine.assembly.tasks.map(({ name }) => name)).toEqual(['events/1'])
+})
+
+test('views answer 503 from the moment the session is over, and once the member is fenced', async () => {
+  const grouped = await start()
+  const rows = () => grouped.views.rows('counts', { key: {}, limit: 10 })
+  expect((await rows()).rows).toEqual([])
+  grouped.membership.alive = false
+  expect(rows).toThrow(expect.objectContaining({ code: 'VIEW_NOT_READY', status: 503 }))
+  grouped.membership.alive = true
+  expect((await rows()).rows).toEqual([])
+  grouped.membership.target = undefined
+  expect(rows).toThrow(expect.objectContaining({ code: 'VIEW_NOT_READY' }))
+})
