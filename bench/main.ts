@@ -4,8 +4,14 @@ import { job } from './job.ts'
 import { logBench } from './log.ts'
 import { type Figure, report } from './report.ts'
 import { storeBench } from './store.ts'
+import { viewsBench } from './views.ts'
 
-const benches: Record<string, () => Promise<Figure[]>> = { log: logBench, store: storeBench, job }
+const benches: Record<string, () => Promise<Figure[]>> = {
+  log: logBench,
+  store: storeBench,
+  job,
+  views: viewsBench,
+}
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
