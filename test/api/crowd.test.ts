@@ -2,7 +2,7 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { LiveSocket } from '../support/live-socket.ts'
 import { frame, type RawSocket, upgraded } from '../support/raw-socket.ts'
 
@@ -27,6 +27,7 @@ async function deaf(address: string): Promise<RawSocket> {
 
 test('1,000 clients that never read cost bounded memory, and others miss nothing', async () => {
   const child = fork(join(import.meta.dirname, '../support/crowd-server.ts'))
+  onTestFinished(() => void child.kill('SIGKILL'))
   const next = async <T>() => (await once(child, 'message'))[0] as T
   const { address } = await next<{ address: string }>()
   const churn = async (rounds: number) => {

@@ -32,4 +32,6 @@ process.on('message', async (message: { churn?: number; stop?: true }) => {
     process.disconnect()
   }
 })
+// A test that failed does not stop it.
+process.on('disconnect', () => process.exit())
 process.send!({ address })
