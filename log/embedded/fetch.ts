@@ -93,5 +93,8 @@ function fetchOne(host: FetchHost, request: FetchRequest): FetchResponse | Promi
   const parts = partition.fromMemory(offset, bytesMax)
   if (parts) return answer(parts.length === 1 ? parts[0] : Buffer.concat(parts))
   const read = readBytes(host.database, partition, { offset, endOffset, bytesMax })
-  return read.then(bytes => answer(bytes))
+  // No bytes: compaction or damage has left nothing before the end.
+  return read.then(bytes => {
+    return bytes.length > 0 ? answer(bytes) : { ...answer(bytes), nextOffset: endOffset }
+  })
 }

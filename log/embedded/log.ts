@@ -26,7 +26,7 @@ import { closeIncarnation, openIncarnation } from './incarnation.ts'
 import * as keys from './keys.ts'
 import { type MaintenanceReport, maintainTopic, trimTo } from './maintenance.ts'
 import { Partition, TailBudget } from './partition.ts'
-import { batchBefore, findTimestamp } from './reader.ts'
+import { findTimestamp, lastBatch } from './reader.ts'
 import { EmbeddedTransaction } from './transaction.ts'
 import { Writer, type WriterHost } from './writer.ts'
 
@@ -126,7 +126,7 @@ class DatabaseLog implements EmbeddedLog, WriterHost {
   }
 
   async recover(partition: Partition): Promise<void> {
-    const last = await batchBefore(this.database, partition, keys.OFFSET_END)
+    const last = await lastBatch(this.database, partition)
     partition.endOffset = Math.max(partition.startOffset, last?.header.nextOffset ?? 0)
     if (last) partition.noteSize(last.bytes.length)
     partition.maxTimestamp = Number.NEGATIVE_INFINITY

@@ -1,9 +1,20 @@
 /** Reading batches of a partition: from memory where they are new, otherwise by one scan. */
+import { crc32c } from '../crc32c.ts'
 import type { Database, Entry } from '../database.ts'
-import { logError } from '../errors.ts'
-import { type BatchHeader, batchEnd, readBatchHeader, readInt64 } from '../record-batch.ts'
+import { logError, MillraceError } from '../errors.ts'
+import {
+  AT,
+  type BatchHeader,
+  batchEnd,
+  HEADER_BYTES,
+  LENGTH_OVERHEAD,
+  MAGIC,
+  readBatchHeader,
+  readInt64,
+  writeInt64,
+} from '../record-batch.ts'
 import { decodeBatches } from '../record-columns.ts'
-import { batchKey, batchKeyOffset, timeKey, timeRange } from './keys.ts'
+import { batchKey, batchKeyOffset, OFFSET_END, timeKey, timeRange } from './keys.ts'
 import type { Partition } from './partition.ts'
 
 const EMPTY = Buffer.alloc(0)
@@ -16,9 +27,35 @@ export interface StoredBatch {
   readonly header: BatchHeader
 }
 
+/**
+ * A stored batch for readers, who check its CRC. What the CRC does not cover (base offset, length,
+ * format) is held against the row. Where it differs, a copy goes out that has its place and its
+ * length by the row and a CRC that cannot match: a corrupt batch, with an end to read on at.
+ */
+export function framedBatch({ key, value }: Entry): Buffer {
+  const baseOffset = batchKeyOffset(key)
+  const sound =
+    value.length >= HEADER_BYTES &&
+    readInt64(value, AT.baseOffset) === baseOffset &&
+    value.readInt32BE(AT.batchLength) === value.length - LENGTH_OVERHEAD &&
+    value[AT.magic] === MAGIC
+  if (sound) return value
+  const batch = Buffer.alloc(Math.max(value.length, HEADER_BYTES))
+  value.copy(batch)
+  writeInt64(batch, AT.baseOffset, baseOffset)
+  batch.writeInt32BE(batch.length - LENGTH_OVERHEAD, AT.batchLength)
+  batch[AT.magic] = MAGIC
+  batch.writeUInt32BE(~crc32c(batch, AT.attributes, batch.length) >>> 0, AT.crc)
+  return batch
+}
+
+function placeOf({ name, id }: Partition, offset: number): string {
+  return `${name}-${id.partition} offset ${offset}`
+}
+
 /** Checks that a stored value is the one batch that its key says. */
 export function storedBatch(partition: Partition, { key, value }: Entry): StoredBatch {
-  const where = () => `${partition.name}-${partition.id.partition} offset ${batchKeyOffset(key)}`
+  const where = () => placeOf(partition, batchKeyOffset(key))
   if (batchEnd(value, 0) !== value.length) {
     throw logError('LOG_CORRUPT', { where: where(), reason: 'its batch is cut off' })
   }
@@ -35,15 +72,38 @@ export async function batchBefore(
   partition: Partition,
   offset: number,
 ): Promise<StoredBatch | undefined> {
+  const entry = await entryBefore(database, partition, offset)
+  return entry && storedBatch(partition, entry)
+}
+
+/** The last batch of a partition, checked: its end is where the next append begins. */
+export async function lastBatch(
+  database: Database,
+  partition: Partition,
+): Promise<StoredBatch | undefined> {
+  const last = await batchBefore(database, partition, OFFSET_END)
+  if (last === undefined) return undefined
+  try {
+    readBatchHeader(last.bytes, 0, last.bytes.length, true)
+  } catch (cause) {
+    const where = placeOf(partition, last.header.baseOffset)
+    throw logError('LOG_CORRUPT', { where, reason: (cause as Error).message }, { cause })
+  }
+  return last
+}
+
+async function entryBefore(
+  database: Database,
+  partition: Partition,
+  offset: number,
+): Promise<Entry | undefined> {
   const range = {
     gte: batchKey(partition.id, 0),
     lt: batchKey(partition.id, offset),
     reverse: true,
     limit: 1,
   }
-  for await (const entries of database.scan(range)) {
-    if (entries.length > 0) return storedBatch(partition, entries[0])
-  }
+  for await (const entries of database.scan(range)) return entries[0]
   return undefined
 }
 
@@ -77,7 +137,7 @@ export async function* batchesOf(
 
 /**
  * Whole batches from the one that holds `offset` on, all before `endOffset`, about `bytesMax`
- * of them. A single batch is not copied.
+ * of them; none when nothing is left there. A single batch is not copied.
  */
 export async function readBytes(
   database: Database,
@@ -92,15 +152,16 @@ export async function readBytes(
     limit: partition.batchesIn(bytesMax),
   }
   scan: for await (const entries of database.scan(range)) {
-    for (const { key, value } of entries) {
+    for (const entry of entries) {
       // Only when no batch begins at the offset can it lie inside an earlier one.
-      if (parts.length === 0 && batchKeyOffset(key) !== offset) {
+      if (parts.length === 0 && batchKeyOffset(entry.key) !== offset) {
         bytes += await startInside(database, partition, offset, parts)
       }
-      if (parts.length > 0 && bytes + value.length > bytesMax) break scan
-      parts.push(value)
-      bytes += value.length
-      partition.noteSize(value.length)
+      const batch = framedBatch(entry)
+      if (parts.length > 0 && bytes + batch.length > bytesMax) break scan
+      parts.push(batch)
+      bytes += batch.length
+      partition.noteSize(batch.length)
     }
   }
   if (parts.length === 0) await startInside(database, partition, offset, parts)
@@ -114,10 +175,19 @@ async function startInside(
   offset: number,
   parts: Buffer[],
 ): Promise<number> {
-  const before = await batchBefore(database, partition, offset)
-  if (before === undefined || before.header.nextOffset <= offset) return 0
-  parts.push(before.bytes)
-  return before.bytes.length
+  const entry = await entryBefore(database, partition, offset)
+  if (entry === undefined) return 0
+  const batch = framedBatch(entry)
+  try {
+    const { nextOffset } = readBatchHeader(batch, 0, batch.length, true)
+    if (nextOffset <= offset) return 0
+  } catch (error) {
+    if (!(error instanceof MillraceError)) throw error
+    // A corrupt batch is met at its base offset, once; what it says of its end counts for nothing.
+    return 0
+  }
+  parts.push(batch)
+  return batch.length
 }
 
 /**
