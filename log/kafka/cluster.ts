@@ -5,7 +5,7 @@
  * means, only the sender of the request knows. Leaders and coordinators are remembered until
  * somebody finds them stale, their broker fails, or (topics) they grow old.
  */
-import type { ConnectionOptions, SASLOptions } from '@platformatic/kafka'
+import type { ConnectionOptions as TlsOptions } from 'node:tls'
 import { logError, MillraceError } from '../errors.ts'
 import type { LogEnvironment, TopicPartition } from '../port.ts'
 import {
@@ -21,10 +21,12 @@ import { ErrorCode, nameOf as errorName, isTransient } from './error-codes.ts'
 import { kafkaError } from './errors.ts'
 import { Backoff } from './pause.ts'
 import { missingFrom, supportsVersion } from './requirements.ts'
+import type { SaslOptions } from './sasl.ts'
 import { TopicCache } from './topic-cache.ts'
 import type { KafkaApi } from './wire.ts'
 
 export type { CoordinatorKind, PartitionMetadata, TopicMetadata } from './cluster-apis.ts'
+export type { SaslOptions } from './sasl.ts'
 export type { KafkaApi } from './wire.ts'
 
 /**
@@ -46,8 +48,8 @@ export interface ClusterOptions {
   /** Shows in the brokers' logs and quotas; default `millrace`. */
   readonly clientId?: string
   /** Node's TLS options; absent: plain TCP. */
-  readonly tls?: ConnectionOptions['tls']
-  readonly sasl?: SASLOptions
+  readonly tls?: TlsOptions
+  readonly sasl?: SaslOptions
   readonly connectTimeoutMs?: number
   /** An answer that takes longer is lost, and its connection with it; default 15 s. */
   readonly requestTimeoutMs?: number
@@ -142,7 +144,14 @@ export class Cluster {
     const missing = missingFrom(found)
     if (missing !== '') throw kafkaError('KAFKA_UNSUPPORTED', { broker: nameOf(address), missing })
     this.#known.versions = found
-    await this.#loadMetadata([])
+    try {
+      await this.#loadMetadata([])
+    } catch (error) {
+      if (!isUnreachable(error) || error.details.sent === false) throw error
+      // Versions are told to anybody; to the next request of a stranger a broker hangs up.
+      const reason = `${error.details.reason} (it may demand credentials)`
+      throw kafkaError('KAFKA_UNREACHABLE', { ...error.details, reason }, { cause: error })
+    }
   }
 
   get clusterId(): string {
@@ -358,7 +367,7 @@ function connectionsOf(options: ClusterOptions): Connections {
   })
 }
 
-export function isUnreachable(error: unknown): boolean {
+export function isUnreachable(error: unknown): error is MillraceError {
   return error instanceof MillraceError && error.code === 'KAFKA_UNREACHABLE'
 }
 

@@ -3,16 +3,13 @@
  * pause when lost. A broker serves the requests of a connection in order, so what may wait there
  * (a long poll) has a lane of its own.
  */
-import {
-  Connection,
-  type ConnectionOptions,
-  protocolAPIsById,
-  type SASLOptions,
-} from '@platformatic/kafka'
+import type { ConnectionOptions as TlsOptions } from 'node:tls'
+import { Connection, protocolAPIsById } from '@platformatic/kafka'
 import { logError, MillraceError } from '../errors.ts'
 import type { LogEnvironment } from '../port.ts'
 import { kafkaError } from './errors.ts'
 import { Backoff, pause } from './pause.ts'
+import { librarySasl, type SaslOptions } from './sasl.ts'
 import type { KafkaApi } from './wire.ts'
 
 export interface BrokerAddress {
@@ -24,12 +21,23 @@ export interface ConnectionSettings {
   readonly clientId: string
   readonly environment: LogEnvironment
   /** Node's TLS options; absent: plain TCP. */
-  readonly tls?: ConnectionOptions['tls']
-  readonly sasl?: SASLOptions
+  readonly tls?: TlsOptions
+  readonly sasl?: SaslOptions
   readonly connectTimeoutMs: number
   /** How long an answer may take before the connection counts as dead. */
   readonly requestTimeoutMs: (lane: string) => number
 }
+
+/** A connection, until it is lost or its session nears its end. */
+interface Opened {
+  readonly connection: Connection
+  inFlight: number
+  /** Takes no more requests, and closes after the last answer. */
+  isRetired: boolean
+}
+
+/** What share of a session a connection is used for. */
+const SESSION_SHARE = 0.8
 
 interface Retry {
   readonly backoff: Backoff
@@ -39,7 +47,7 @@ interface Retry {
 
 export class Connections {
   readonly #settings: ConnectionSettings
-  readonly #open = new Map<string, Promise<Connection>>()
+  readonly #open = new Map<string, Promise<Opened>>()
   readonly #retries = new Map<string, Retry>()
   readonly #closing = new AbortController()
 
@@ -61,9 +69,12 @@ export class Connections {
     api: KafkaApi<Args, Result>,
     args: Args,
   ): Promise<Result> {
-    const connection = await this.#connection(address, lane, api.key)
+    const opened = await this.#connection(address, lane, api.key)
+    opened.inFlight++
     return new Promise((resolve, reject) => {
-      api(connection, ...args, (error, result) => {
+      api(opened.connection, ...args, (error, result) => {
+        opened.inFlight--
+        closeUnused(opened)
         if (error === null) resolve(result as Result)
         else if (hasResponse<Result>(error)) resolve(error.response)
         else reject(this.#failure(error, address, api.key, true))
@@ -75,10 +86,10 @@ export class Connections {
     this.#closing.abort()
     const open = [...this.#open.values()]
     this.#open.clear()
-    await Promise.allSettled(open.map(async connection => (await connection).close()))
+    await Promise.allSettled(open.map(async opened => (await opened).connection.close()))
   }
 
-  async #connection(address: BrokerAddress, lane: string, apiKey: number): Promise<Connection> {
+  async #connection(address: BrokerAddress, lane: string, apiKey: number): Promise<Opened> {
     if (this.closed) throw logError('LOG_CLOSED')
     const key = `${nameOf(address)}/${lane}`
     let opening = this.#open.get(key)
@@ -95,25 +106,29 @@ export class Connections {
     }
   }
 
-  #forget(key: string, connection: Promise<Connection> | undefined): void {
-    if (this.#open.get(key) === connection) this.#open.delete(key)
+  #forget(key: string, opening: Promise<Opened> | undefined): void {
+    if (this.#open.get(key) === opening) this.#open.delete(key)
   }
 
-  async #connect(address: BrokerAddress, lane: string, onClose: () => void): Promise<Connection> {
+  async #connect(address: BrokerAddress, lane: string, forget: () => void): Promise<Opened> {
     const { environment, clientId, tls, sasl, connectTimeoutMs, requestTimeoutMs } = this.#settings
     const retry = this.#retryOf(address)
     const waitMs = retry.notBeforeMs - environment.clock()
     if (waitMs > 0) await pause(environment, waitMs, this.#closing.signal)
     if (this.closed) throw logError('LOG_CLOSED')
+    let sessionMs = 0
+    const onSession = (lifetimeMs: number) => {
+      sessionMs = lifetimeMs
+    }
     const connection = new Connection(clientId, {
       tls,
-      sasl,
+      sasl: sasl && librarySasl(sasl, onSession),
       connectTimeout: connectTimeoutMs,
       requestTimeout: requestTimeoutMs(lane),
     })
     // An 'error' event without a listener would end the process; requests get theirs anyway.
     connection.on('error', () => {})
-    connection.on('close', onClose)
+    connection.on('close', forget)
     try {
       await connection.connect(address.host, address.port)
     } catch (error) {
@@ -121,7 +136,18 @@ export class Connections {
       throw error
     }
     retry.backoff.reset()
-    return connection
+    const opened = { connection, inFlight: 0, isRetired: false }
+    if (sessionMs > 0) this.#retireAfter(opened, sessionMs * SESSION_SHARE, forget)
+    return opened
+  }
+
+  #retireAfter(opened: Opened, delayMs: number, forget: () => void): void {
+    const cancel = this.#settings.environment.schedule(() => {
+      forget()
+      opened.isRetired = true
+      closeUnused(opened)
+    }, delayMs)
+    opened.connection.on('close', cancel)
   }
 
   #retryOf(address: BrokerAddress): Retry {
@@ -144,6 +170,10 @@ export class Connections {
     const isAnswer = sent && (error as { code?: string }).code?.startsWith('PLT_KFK_') !== true
     return kafkaError(isAnswer ? 'KAFKA_RESPONSE' : 'KAFKA_UNREACHABLE', details, { cause: error })
   }
+}
+
+function closeUnused({ connection, inFlight, isRetired }: Opened): void {
+  if (isRetired && inFlight === 0) connection.close().catch(() => {})
 }
 
 export function nameOf({ host, port }: BrokerAddress): string {
