@@ -5,15 +5,9 @@
  */
 import { decodeBatches } from '../log/record-columns.ts'
 import { Engine } from '../streams/engine.ts'
-import { fieldsKey, json, type Stream, Topology, textKey, tumbling } from '../streams/index.ts'
 import { type Bed, environment, withBed } from './environment.ts'
-import {
-  avroSerde,
-  orderSchema,
-  PARTITIONS,
-  paymentSchema,
-  produceReference,
-} from './reference-input.ts'
+import { referenceTopology } from './reference/topology.ts'
+import { PARTITIONS, produceReference } from './reference-input.ts'
 import { type Figure, measured } from './report.ts'
 
 const ORDERS = Number(process.env.BENCH_ORDERS ?? 1_000_000)
@@ -21,38 +15,8 @@ const ORDERS = Number(process.env.BENCH_ORDERS ?? 1_000_000)
 const TRUTH = { joined: 949_905, amount: 23_981_953_270, windows: 5_286 }
 
 interface Sum {
-  count: number
-  sum: number
-}
-
-export function referenceTopology(): Topology {
-  const topology = new Topology('reference')
-  const key = textKey()
-  const order = avroSerde<{ region: string }>(orderSchema, 1, ['region'])
-  const payment = avroSerde<{ amountCents: number }>(paymentSchema, 2, ['amountCents'])
-  const orders: Stream<string, { region: string }> = topology.stream('orders', {
-    key,
-    value: order,
-  })
-  const payments = topology.stream('payments', { key, value: payment })
-  orders
-    .join(payments, ({ region }, { amountCents }) => ({ region, amountCents }), {
-      name: 'paid',
-      beforeMs: 120_000,
-      afterMs: 120_000,
-      graceMs: 30_000,
-    })
-    .groupBy(({ region }) => region, { name: 'by-region', key })
-    .windowedBy(tumbling(10_000, { graceMs: 30_000 }))
-    .aggregate<Sum>({
-      name: 'revenue',
-      initial: () => ({ count: 0, sum: 0 }),
-      add: ({ count, sum }, { amountCents }) => ({ count: count + 1, sum: sum + amountCents }),
-    })
-    .toStream()
-    .map((sum, window) => [{ region: window.key, start: String(window.windowStart) }, sum])
-    .to('revenue', { key: fieldsKey('region', 'start'), value: json<Sum>() })
-  return topology
+  readonly count: number
+  readonly sum: number
 }
 
 async function outputs({ log }: Bed): Promise<Map<string, Sum>> {
@@ -69,7 +33,8 @@ async function outputs({ log }: Bed): Promise<Map<string, Sum>> {
         for (let i = 0; i < columns.length; i++) {
           const key = columns.bytes.latin1Slice(columns.keyStart[i]!, columns.keyEnd[i]!)
           const text = columns.bytes.utf8Slice(columns.valueStart[i]!, columns.valueEnd[i]!)
-          latest.set(key, JSON.parse(text) as Sum)
+          const [count, sum] = text.split(',').map(Number) as [number, number]
+          latest.set(key, { count, sum })
         }
       }
     }
@@ -85,7 +50,7 @@ export async function job(): Promise<Figure[]> {
     for (const topic of ['orders', 'payments']) await log.createTopic(topic, PARTITIONS)
     const inputs = await produceReference(log, ORDERS)
     const engine = await Engine.open({
-      topology: referenceTopology(),
+      topology: referenceTopology({ application: 'reference', output: 'revenue' }),
       log,
       database,
       environment,

@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util'
 import { job } from './job.ts'
 import { logBench } from './log.ts'
+import { reference } from './reference/reference.ts'
 import { type Figure, report } from './report.ts'
 import { storeBench } from './store.ts'
 import { viewsBench } from './views.ts'
@@ -11,13 +12,16 @@ const benches: Record<string, () => Promise<Figure[]>> = {
   store: storeBench,
   job,
   views: viewsBench,
+  reference,
 }
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { json: { type: 'boolean', default: false } },
 })
-const names = positionals.length > 0 ? positionals : Object.keys(benches)
+// The one that needs Java and minutes is run when it is asked for.
+const quick = Object.keys(benches).filter(name => name !== 'reference')
+const names = positionals.length > 0 ? positionals : quick
 for (const name of names) {
   const bench = benches[name]
   if (bench === undefined) {

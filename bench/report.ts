@@ -7,7 +7,7 @@ export const root = join(import.meta.dirname, '..')
 
 export interface Figure {
   readonly name: string
-  readonly value: number
+  readonly value: number | boolean
   readonly unit: string
 }
 
@@ -38,8 +38,12 @@ export function median(values: readonly number[]): number {
   return sorted[sorted.length >> 1] ?? Number.NaN
 }
 
-const shown = (value: number) =>
-  value >= 100 ? Math.round(value).toLocaleString('en') : value.toPrecision(3)
+const shown = (value: number | boolean) =>
+  typeof value === 'boolean'
+    ? String(value)
+    : value >= 100
+      ? Math.round(value).toLocaleString('en')
+      : value.toPrecision(3)
 
 /** Text to stderr; one line of JSON to stdout when asked for. */
 export function report(bench: string, figures: readonly Figure[], json: boolean): void {
