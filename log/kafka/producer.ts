@@ -185,26 +185,28 @@ export class TransactionalProducer {
     })
     const hasOffsets = group !== undefined && group.offsets.length > 0
     if (batches.length === 0 && !hasOffsets) return []
-    await this.#requireReady()
     const current: Current = { controller: new AbortController(), sender: undefined }
     this.#current = current
     try {
-      await this.#write(batches.flat(), hasOffsets ? group : undefined, current)
-      request.onWritten?.(batches.map(receiptOf))
-      await this.#commit()
-    } catch (error) {
-      await this.#giveUp(error)
+      await this.#requireReady(current)
+      try {
+        await this.#write(batches.flat(), hasOffsets ? group : undefined, current)
+        request.onWritten?.(batches.map(receiptOf))
+        await this.#commit()
+      } catch (error) {
+        await this.#giveUp(error)
+      }
     } finally {
       this.#current = undefined
     }
     return batches.map(receiptOf)
   }
 
-  /** Before the first request of a transaction: the one before is over. */
-  async #requireReady(): Promise<void> {
+  /** Before the first request of a transaction the one before it is over. */
+  async #requireReady({ controller }: Current): Promise<void> {
     const { transactionalId, timeoutMs } = this.#options
     try {
-      await this.#settle(this.#patience(timeoutMs))
+      await this.#settle(this.#patience(timeoutMs, controller.signal))
     } catch (cause) {
       if (cause === this.#fenced) throw cause
       const reason = `nothing was sent, the one before it is not settled. ${messageOf(cause)}`
@@ -222,12 +224,14 @@ export class TransactionalProducer {
     const { environment } = this.#options
     const waitMs = this.#endedMs + MARKERS_MS - environment.clock()
     if (waitMs > 0) await pause(environment, waitMs, current.controller.signal)
+    this.#requireWanted(current)
     const patience = this.#patience(timeoutMs, current.controller.signal)
     const onSend = () => {
       this.#unsettled = 'abort'
     }
     current.sender = new Sender(batches, { ...this.#options, identity: this.#identity, onSend })
     await current.sender.start()
+    environment.reached?.('output-sent')
     if (group !== undefined) {
       onSend()
       const { answer, reason } = await this.#calls.commitOffsets(this.#identity, group, patience)
@@ -239,10 +243,14 @@ export class TransactionalProducer {
       }
       if (answer !== 0) throw offsetsError(transactionalId, answer, group)
     }
-    if (current.controller.signal.aborted) {
-      const reason = 'it was called off'
-      throw kafkaError('KAFKA_TRANSACTION_ABORTED', { transactionalId, reason })
-    }
+    this.#requireWanted(current)
+  }
+
+  #requireWanted({ controller }: Current): void {
+    if (!controller.signal.aborted) return
+    const { transactionalId } = this.#options
+    const reason = 'it was called off'
+    throw kafkaError('KAFKA_TRANSACTION_ABORTED', { transactionalId, reason })
   }
 
   async #commit(): Promise<void> {

@@ -254,6 +254,22 @@ describeOnKafka('transactions over a bad network', kafka => {
     expect(await place.read(topic, 2)).toEqual([['first', 'f'], []])
   })
 
+  test('a transaction that waits for the one before to be settled can be called off', async () => {
+    const impatient = await place.producer(cluster, { timeoutMs: 1500 })
+    const commit = (value: string) => impatient.transact({ appends: [appendOf(topic, 0, value)] })
+    const rule = proxy.rule({ api: 'endTxn', on: 'request', fault: 'cut', times: 1e6 })
+    expect(await codeOf(commit('a'))).toBe('KAFKA_OUTCOME_UNKNOWN')
+    const produced = proxy.requests('produce')
+    const waiting = codeOf(commit('b'))
+    await rule.hit(rule.hits + 1)
+    await impatient.abort()
+    expect(await waiting).toBe('KAFKA_TRANSACTION_ABORTED')
+    expect(proxy.requests('produce')).toBe(produced)
+    proxy.clear()
+    await commit('c')
+    expect(await place.read(topic, 2)).toEqual([['first', 'c'], []])
+  })
+
   test('a half-open connection is noticed, and the transaction goes on over another', async () => {
     const rule = proxy.rule({ api: 'produce', on: 'reply', fault: { delayMs: 1 }, from: 2 })
     const pending = write('a', 'b', 'c', 'd')
