@@ -34,6 +34,8 @@ interface Opened {
   inFlight: number
   /** Takes no more requests, and closes after the last answer. */
   isRetired: boolean
+  /** The next request opens another one. */
+  readonly forget: () => void
 }
 
 /** What share of a session a connection is used for. */
@@ -74,7 +76,9 @@ export class Connections {
     return new Promise((resolve, reject) => {
       api(opened.connection, ...args, (error, result) => {
         opened.inFlight--
-        closeUnused(opened)
+        // The library closes a connection on which an answer is overdue, but not at once.
+        if (error !== null && !hasResponse(error)) retire(opened)
+        else closeUnused(opened)
         if (error === null) resolve(result as Result)
         else if (hasResponse<Result>(error)) resolve(error.response)
         else reject(this.#failure(error, address, api.key, true))
@@ -136,17 +140,13 @@ export class Connections {
       throw error
     }
     retry.backoff.reset()
-    const opened = { connection, inFlight: 0, isRetired: false }
-    if (sessionMs > 0) this.#retireAfter(opened, sessionMs * SESSION_SHARE, forget)
+    const opened = { connection, inFlight: 0, isRetired: false, forget }
+    if (sessionMs > 0) this.#retireAfter(opened, sessionMs * SESSION_SHARE)
     return opened
   }
 
-  #retireAfter(opened: Opened, delayMs: number, forget: () => void): void {
-    const cancel = this.#settings.environment.schedule(() => {
-      forget()
-      opened.isRetired = true
-      closeUnused(opened)
-    }, delayMs)
+  #retireAfter(opened: Opened, delayMs: number): void {
+    const cancel = this.#settings.environment.schedule(() => retire(opened), delayMs)
     opened.connection.on('close', cancel)
   }
 
@@ -170,6 +170,12 @@ export class Connections {
     const isAnswer = sent && (error as { code?: string }).code?.startsWith('PLT_KFK_') !== true
     return kafkaError(isAnswer ? 'KAFKA_RESPONSE' : 'KAFKA_UNREACHABLE', details, { cause: error })
   }
+}
+
+function retire(opened: Opened): void {
+  opened.forget()
+  opened.isRetired = true
+  closeUnused(opened)
 }
 
 function closeUnused({ connection, inFlight, isRetired }: Opened): void {
