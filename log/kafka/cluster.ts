@@ -284,9 +284,18 @@ export class Cluster {
         this.#known.coordinators.set(id, node)
         return node
       }
-      if (!isTransient(error) || this.environment.clock() >= untilMs) {
-        const request = `the search for the coordinator of ${kind} ${key}`
+      const request = `the search for the coordinator of ${kind} ${key}`
+      if (!isTransient(error)) {
         throw kafkaError('KAFKA_REFUSED', { request, error: errorName(error), detail: '' })
+      }
+      if (this.environment.clock() >= untilMs) {
+        const details = {
+          broker: this.nodes.join(),
+          request,
+          reason: errorName(error),
+          sent: false,
+        }
+        throw kafkaError('KAFKA_UNREACHABLE', details)
       }
       await backoff.wait()
     }

@@ -153,7 +153,7 @@ export class Sender {
     while (!this.#isOver && broker.inFlight < (broker.isProven ? IN_FLIGHT_MAX : 1)) {
       const picked = pick(broker)
       if (picked.length === 0) return
-      void this.#send(broker, picked)
+      this.#send(broker, picked).catch(error => this.fail(error))
     }
   }
 
@@ -193,8 +193,8 @@ export class Sender {
     const { errorCode, baseOffset, message } = answer
     // A repetition that the broker recognises comes with the offset of the first, unless more than
     // five batches have followed it, which the limit on requests under way rules out.
-    const isRepetition = errorCode === ErrorCode.DUPLICATE_SEQUENCE_NUMBER && baseOffset >= 0
-    if (errorCode === 0 || isRepetition) {
+    const isRepetition = errorCode === ErrorCode.DUPLICATE_SEQUENCE_NUMBER
+    if ((errorCode === 0 || isRepetition) && baseOffset >= 0) {
       if (batch.isAcknowledged) return
       batch.acknowledge(baseOffset)
       lane.isProven = true

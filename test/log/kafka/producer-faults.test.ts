@@ -232,6 +232,27 @@ describeOnKafka('transactions over a bad network', kafka => {
     expect(await place.committed(group, target)).toBe('20 m')
   })
 
+  test('a coordinator that is not available for longer than a request may take', async () => {
+    /** Behind tags, time, count, key, node, host and port. */
+    const unavailable = (body: Buffer) => {
+      const keyBytes = body[6]! - 1
+      const hostBytes = body[7 + keyBytes + 4]! - 1
+      const changed = Buffer.from(body)
+      const COORDINATOR_NOT_AVAILABLE = 15
+      changed.writeInt16BE(COORDINATOR_NOT_AVAILABLE, 7 + keyBytes + 4 + 1 + hostBytes + 4)
+      return changed
+    }
+    const fault = { rewrite: unavailable }
+    const rule = proxy.rule({ api: 'findCoordinator', on: 'reply', fault, times: 1e6 })
+    proxy.rule({ api: 'endTxn', on: 'reply', fault: 'cut' })
+    const pending = write('a')
+    await rule.hit()
+    await new Promise(resolve => setTimeout(resolve, 2500))
+    proxy.clear()
+    await pending
+    expect(await place.read(topic, 2)).toEqual([['first', 'a'], []])
+  })
+
   test('offsets whose acknowledgement is lost are sent again', async () => {
     const group = ownName('group')
     const rule = proxy.rule({ api: 'txnOffsetCommit', on: 'reply', fault: 'cut', times: 2 })
