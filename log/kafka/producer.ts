@@ -68,7 +68,7 @@ export interface ProducerReceipt extends AppendReceipt {
   readonly baseOffsets: readonly number[]
 }
 
-/** How the last transaction ended; `none` when that was known already. */
+/** How the last commit without a definite answer ended; `none` when every one had an answer. */
 export type Settlement = 'committed' | 'aborted' | 'none'
 
 interface Current {
@@ -82,6 +82,8 @@ export class TransactionalProducer {
   #identity: ProducerIdentity
   /** What the transaction without a definite end was to be. */
   #unsettled: 'commit' | 'abort' | undefined
+  /** Kept: the next transaction may have settled the one before it, ahead of who asks. */
+  #settlement: Settlement = 'none'
   #fenced: MillraceError | undefined
   #isClosed = false
   #current: Current | undefined
@@ -132,13 +134,17 @@ export class TransactionalProducer {
   }
 
   /**
-   * Fixes how the last transaction ended, if that is open. Rejects with
+   * Fixes how the last transaction ended, if that is open, and tells how the last one did that
+   * rejected with KAFKA_OUTCOME_UNKNOWN. Rejects with
    * - KAFKA_OUTCOME_UNKNOWN, or KAFKA_TRANSACTION_ABORTED where that much is known: the coordinator
    *   did not answer within the timeout; to be called again;
    * - KAFKA_PRODUCER_FENCED: the end is fixed, but this producer cannot know it.
    */
   settle(): Promise<Settlement> {
-    return this.#inTurn(() => this.#settle(this.#patience(this.#options.timeoutMs)))
+    return this.#inTurn(async () => {
+      await this.#settle(this.#patience(this.#options.timeoutMs))
+      return this.#settlement
+    })
   }
 
   /**
@@ -282,30 +288,34 @@ export class TransactionalProducer {
     this.#endedMs = this.#options.environment.clock()
   }
 
-  async #settle(patience: Patience): Promise<Settlement> {
+  /** Resolves when nothing is unsettled. */
+  async #settle(patience: Patience): Promise<void> {
     if (this.#fenced !== undefined) throw this.#fenced
-    if (this.#unsettled === undefined) return 'none'
+    if (this.#unsettled === undefined) return
     const wasCommit = this.#unsettled === 'commit'
+    const isCommitted = await this.#endUnsettled(wasCommit, patience)
+    if (wasCommit) this.#settlement = isCommitted ? 'committed' : 'aborted'
+  }
+
+  /** Aborts it, or finds it committed; true says committed. */
+  async #endUnsettled(wasCommit: boolean, patience: Patience): Promise<boolean> {
     const aborted = await this.#calls.end(this.#identity, false, patience)
-    if (aborted.answer?.errorCode === 0) {
-      this.#adopt(aborted.answer)
-      return 'aborted'
-    }
     switch (aborted.answer?.errorCode) {
       case ErrorCode.INVALID_TXN_STATE:
         // Of this epoch there is nothing to abort: it is committed, or nothing ever arrived.
         if (!wasCommit) break
         this.#adoptFrom(await this.#calls.end(this.#identity, true, patience))
-        return 'committed'
+        return true
       case ErrorCode.INVALID_PRODUCER_ID_MAPPING:
         // The coordinator has forgotten an id that was idle for days, or gave it away.
         if (wasCommit) this.#fence(aborted.reason)
         break
       default:
         this.#adoptFrom(aborted)
+        return false
     }
     this.#adoptFrom(await this.#calls.init(patience, this.#identity))
-    return 'aborted'
+    return false
   }
 
   /** Takes the identity that an answer has, or throws what the answer means. */
