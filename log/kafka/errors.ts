@@ -46,6 +46,11 @@ export const kafkaCatalogue = {
     recovery: 'stop',
     status: 409,
   },
+  GROUP_NOT_EMPTY: {
+    message: 'Group {group} has members, so its offsets cannot be replaced. Stop them first.',
+    recovery: 'stop',
+    status: 409,
+  },
   GROUP_OF_OTHER_KIND: {
     message:
       'Group {group} exists and is no streams group: another kind of consumer uses the name. Choose another application name, or stop that consumer and delete its group.',

@@ -41,6 +41,8 @@ export interface FetchedOffset extends TopicPartition {
   readonly error: number
   /** -1: nothing is committed, if the error is 0. */
   readonly offset: number
+  /** Of the last record that was read; -1 when it was not told. */
+  readonly leaderEpoch: number
   readonly metadata: string
 }
 
@@ -77,8 +79,9 @@ export const fetchOffsets = defineApi({
     const readOffset = (topic: string): FetchedOffset => {
       const partition = reader.int32()
       const offset = reader.int64()
-      reader.int32() // leader epoch
-      return { topic, partition, offset, metadata: reader.string(), error: reader.int16() }
+      const leaderEpoch = reader.int32()
+      const metadata = reader.string()
+      return { topic, partition, offset, leaderEpoch, metadata, error: reader.int16() }
     }
     const groups = reader.structs(() => {
       reader.string() // group
@@ -92,5 +95,63 @@ export const fetchOffsets = defineApi({
     const [answer] = groups
     if (answer === undefined) throw new RangeError('it does not name the group')
     return answer
+  },
+})
+
+/** What is committed for a partition. */
+export type OffsetToCommit = Omit<FetchedOffset, 'error'>
+
+export interface OffsetCommitAnswer {
+  /** Of the first partition that was refused; 0 when all were taken. */
+  readonly error: number
+}
+
+/**
+ * OffsetCommit v9 in nobody's name: the broker takes it for a group without members only. A group
+ * that does not exist becomes a classic one, without members.
+ */
+export const commitOffsets = defineApi({
+  key: 8,
+  version: 9,
+  encode: (writer, group: string, offsets: readonly OffsetToCommit[]) => {
+    const NO_GENERATION = -1
+    writer.string(group).int32(NO_GENERATION).string('').nullableString(null)
+    writer.structs(byTopic(offsets), ([topic, partitions]) => {
+      writer.string(topic).structs(partitions, one => {
+        writer.int32(one.partition).int64(one.offset).int32(one.leaderEpoch)
+        writer.nullableString(one.metadata)
+      })
+    })
+    writer.tags()
+  },
+  decode: (reader): OffsetCommitAnswer => {
+    reader.int32() // throttle time
+    const topics = reader.structs(() => {
+      reader.string() // topic
+      return reader.structs(() => {
+        reader.int32() // partition
+        return reader.int16()
+      })
+    })
+    reader.tags()
+    return { error: topics.flat().find(error => error !== 0) ?? 0 }
+  },
+})
+
+/** DeleteGroups v2, for one group; its offsets go with it. */
+export const deleteGroup = defineApi({
+  key: 42,
+  version: 2,
+  encode: (writer, group: string) => {
+    writer.array([group], name => writer.string(name)).tags()
+  },
+  decode: (reader): { readonly error: number } => {
+    reader.int32() // throttle time
+    const [answer] = reader.structs(() => {
+      reader.string() // group
+      return { error: reader.int16() }
+    })
+    reader.tags()
+    return answer ?? { error: -1 }
   },
 })

@@ -136,7 +136,7 @@ function nothing(targets: readonly TopicPartition[] | null): readonly FetchedOff
 }
 
 function none({ topic, partition }: TopicPartition): FetchedOffset {
-  return { topic, partition, offset: -1, metadata: '', error: 0 }
+  return { topic, partition, offset: -1, leaderEpoch: -1, metadata: '', error: 0 }
 }
 
 function toCommitted({ topic, partition, offset, metadata }: FetchedOffset) {

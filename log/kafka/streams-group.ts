@@ -11,6 +11,7 @@ import {
   type Endpoint,
   type HeartbeatReply,
   type HeartbeatRequest,
+  type JoinFields,
   streamsGroupHeartbeat,
 } from './streams-group-wire.ts'
 
@@ -47,10 +48,9 @@ const REBALANCE_TIMEOUT_MS = 60_000
  * KAFKA_UNREACHABLE.
  */
 export async function joinStreamsGroup(options: StreamsGroupOptions): Promise<StreamsGroupMember> {
-  const { cluster, group, memberId, processId, topology, settings } = options
+  const { cluster, group, memberId, settings } = options
   checkGroup(group)
-  const subTopologies = wireTopology(topology)
-  checkTopicNames(subTopologies)
+  const joining = joinFieldsOf(options)
   if (settings !== undefined) await configureGroup(cluster, group, settings)
   const { sessionTimeoutMs } = await groupSettings(cluster, group)
   return new StreamsGroupMember({
@@ -58,23 +58,27 @@ export async function joinStreamsGroup(options: StreamsGroupOptions): Promise<St
     memberId,
     environment: options.environment ?? cluster.environment,
     sessionTimeoutMs,
-    joining: {
-      rackId: options.rackId ?? null,
-      rebalanceTimeoutMs: options.rebalanceTimeoutMs ?? REBALANCE_TIMEOUT_MS,
-      subTopologies,
-      processId,
-      endpoint: options.endpoint ?? null,
-      clientTags: options.clientTags ?? {},
-    },
+    joining,
     send: request => sendHeartbeat(cluster, request),
   })
 }
 
+/** Throws GROUP_TOPOLOGY_INVALID. */
+export function joinFieldsOf(options: StreamsGroupOptions): JoinFields {
+  const subTopologies = wireTopology(options.topology)
+  checkTopicNames(subTopologies)
+  return {
+    rackId: options.rackId ?? null,
+    rebalanceTimeoutMs: options.rebalanceTimeoutMs ?? REBALANCE_TIMEOUT_MS,
+    subTopologies,
+    processId: options.processId,
+    endpoint: options.endpoint ?? null,
+    clientTags: options.clientTags ?? {},
+  }
+}
+
 /** On a connection of its own, so that nothing else of this process can hold it up. */
-export async function sendHeartbeat(
-  cluster: Cluster,
-  request: HeartbeatRequest,
-): Promise<HeartbeatReply> {
+async function sendHeartbeat(cluster: Cluster, request: HeartbeatRequest): Promise<HeartbeatReply> {
   const { group } = request
   const notSent = (error: unknown) => new NotSent((error as Error).message, { cause: error })
   const node = await cluster.coordinator('group', group).catch(error => {

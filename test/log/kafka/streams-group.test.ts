@@ -7,6 +7,7 @@ import { describeOnKafka } from '../../support/kafka/shared.ts'
 import {
   activeTasks,
   GroupUnderTest,
+  type Instance,
   SESSION_MS,
   standbyTasks,
   topologyOf,

@@ -1,0 +1,272 @@
+/** A changed topology takes over the group: on a real broker, killed at every step. */
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, expect, test } from 'vitest'
+import { Cluster } from '../../../log/kafka/cluster.ts'
+import { deleteGroup } from '../../../log/kafka/group-apis.ts'
+import { offsetsOfGroup } from '../../../log/kafka/group-offsets.ts'
+import type { StreamsGroupOptions } from '../../../log/kafka/streams-group.ts'
+import {
+  forgetGroup,
+  migrationName,
+  prepareGroup,
+} from '../../../log/kafka/streams-group-migration.ts'
+import type { GroupTopology } from '../../../log/membership.ts'
+import { describeOnKafka } from '../../support/kafka/shared.ts'
+import { environment, openLog } from './environment.ts'
+import { GroupUnderTest, SESSION_MS, topologyOf } from './streams-groups.ts'
+
+const SPEED = 50
+/** Waiting for locks of the dead takes a fiftieth of the time. */
+const hurried = {
+  clock: () => performance.now() * SPEED,
+  schedule: (task: () => void, delayMs: number) => environment.schedule(task, delayMs / SPEED),
+  randomBytes,
+}
+
+describeOnKafka('a changed topology', kafka => {
+  let under: GroupUnderTest
+  const clusters: Cluster[] = []
+  const connect = async (hurry = true) => {
+    const cluster = await Cluster.connect({
+      bootstrap: [kafka.bootstrap],
+      environment: hurry ? hurried : environment,
+      requestTimeoutMs: hurry ? 15_000 * SPEED : 15_000,
+    })
+    clusters.push(cluster)
+    return cluster
+  }
+  afterEach(async () => {
+    await under.end()
+    for (const cluster of clusters.splice(0)) await cluster.close()
+  })
+
+  /** A group of the first topology with offsets and metadata, its only member gone. */
+  const begin = async (leave: 'give-up' | 'remain' = 'give-up') => {
+    under = new GroupUnderTest(kafka.bootstrap)
+    await under.createTopics()
+    const { group } = under
+    const one = await under.join('one')
+    await under.settle(8)
+    const log = await openLog(kafka.bootstrap, { transactionalId: group })
+    const offsets = [0, 1, 2, 3].map(partition => ({
+      topic: `${group}-orders`,
+      partition,
+      offset: 10 + partition,
+      metadata: `time of ${partition}`,
+    }))
+    const member = { id: 'one', epoch: one.member.epoch }
+    await log.begin().commit({ group, offsets, member })
+    await log.close()
+    await under.leave(one, leave)
+    return offsets
+  }
+  const committed = async () => {
+    const offsets = await offsetsOfGroup(await connect(), under.group)
+    return offsets
+      .map(({ topic, partition, offset, metadata }) => ({ topic, partition, offset, metadata }))
+      .sort((a, b) => a.partition - b.partition)
+  }
+  const optionsFor = (
+    cluster: Cluster,
+    memberId: string,
+    topology: GroupTopology = topologyOf(under.group, 'changed'),
+  ): StreamsGroupOptions => {
+    return { cluster, group: under.group, memberId, processId: memberId, topology }
+  }
+
+  test('is taken by a group without members, which keeps its offsets', async () => {
+    const offsets = await begin()
+    const cluster = await connect()
+    const { group } = under
+    const prepared = await prepareGroup(optionsFor(cluster, 'one'))
+    expect(prepared).toEqual({
+      outcome: 'migrated',
+      changes: [`new changelog ${group}-changed-changelog`, `no changelog ${group}-c2-changelog`],
+    })
+    const one = await under.join('one', { topology: topologyOf(group, 'changed') })
+    await under.settle(8)
+    expect(one.member.status.state).toBe('stable')
+    expect(await committed()).toEqual(offsets)
+    expect(await offsetsOfGroup(cluster, migrationName(group))).toEqual([])
+    expect(await cluster.topic(migrationName(group))).toBeUndefined()
+    const again = await prepareGroup(optionsFor(cluster, 'one'))
+    expect(again).toEqual({ outcome: 'unchanged', changes: [] })
+    expect(await committed()).toEqual(offsets)
+  })
+
+  test('names the members that still run the old one, and what changed', async () => {
+    await begin()
+    await under.join('old', { endpoint: { host: 'old.example', port: 8080 } })
+    await under.settle(8)
+    const failure = await prepareGroup(optionsFor(await connect(), 'new')).catch(error => error)
+    expect(failure.code).toBe('GROUP_HAS_MEMBERS')
+    expect(failure.message).toContain('old at old.example:8080')
+    expect(failure.message).toContain(`new changelog ${under.group}-changed-changelog`)
+    expect(failure.message).toContain(`${SESSION_MS} ms`)
+    await under.settle(8)
+  })
+
+  test('is not held up by the killed member whose place the restart takes', async () => {
+    const offsets = await begin('remain')
+    expect((await under.describe()).members).toHaveLength(1)
+    const prepared = await prepareGroup(optionsFor(await connect(), 'one'))
+    expect(prepared.outcome).toBe('migrated')
+    expect(await committed()).toEqual(offsets)
+  })
+
+  test('that no description shows is found by a join, and taken as well', async () => {
+    const offsets = await begin()
+    const { group } = under
+    const topology = topologyOf(group)
+    const [first, second] = topology.subTopologies
+    const hidden = { subTopologies: [{ ...first!, copartitionGroups: [] }, second!] }
+    const prepared = await prepareGroup(optionsFor(await connect(), 'one', hidden))
+    expect(prepared).toEqual({
+      outcome: 'migrated',
+      changes: ['copartition groups, or partition counts of repartition topics'],
+    })
+    await under.join('one', { topology: hidden })
+    await under.settle(8)
+    expect(await committed()).toEqual(offsets)
+  })
+
+  test('with an equal one nothing happens, members or not', async () => {
+    const offsets = await begin()
+    const same = { outcome: 'unchanged', changes: [] }
+    const topology = topologyOf(under.group)
+    const cluster = await connect()
+    expect(await prepareGroup(optionsFor(cluster, 'one', topology))).toEqual(same)
+    const one = await under.join('one')
+    await under.settle(8)
+    const { epoch } = one.member
+    expect(await prepareGroup(optionsFor(cluster, 'two', topology))).toEqual(same)
+    expect(one.member.epoch).toBe(epoch)
+    expect(await committed()).toEqual(offsets)
+  })
+
+  test('of a new application: there is nothing to take over', async () => {
+    under = new GroupUnderTest(kafka.bootstrap)
+    const prepared = await prepareGroup(optionsFor(await connect(), 'one'))
+    expect(prepared).toEqual({ outcome: 'new', changes: [] })
+  })
+
+  test('is deployed by three instances that start at once', async () => {
+    const offsets = await begin()
+    const topology = topologyOf(under.group, 'changed')
+    const starts = ['one', 'two', 'three'].map(async id => {
+      const { outcome } = await prepareGroup(optionsFor(await connect(), id))
+      await under.join(id, { topology })
+      return outcome
+    })
+    expect(await Promise.all(starts)).toContain('migrated')
+    await expect
+      .poll(async () => (await under.describe()).members.length, { timeout: 30_000 })
+      .toBe(3)
+    expect(await committed()).toEqual(offsets)
+  })
+
+  test('is never done by two at once: one that stalls is waited for', async () => {
+    const offsets = await begin()
+    const topology = topologyOf(under.group, 'changed')
+    const stall = stalling(await connect(false), under.group)
+    const slow = prepareGroup(optionsFor(stall.cluster, 'slow'))
+    await stall.reached
+    let isFast = false
+    const fast = prepareGroup(optionsFor(await connect(false), 'fast')).then(() => {
+      isFast = true
+    })
+    await Promise.race([fast, sleep(1_500)])
+    stall.release()
+    await stall.passed
+    // Without a lock it would have finished, and would lose the offsets by joining now.
+    if (isFast) await under.join('early', { topology })
+    stall.finish()
+    await Promise.all([slow, fast])
+    await under.join('late', { topology })
+    await under.settle(8)
+    expect(await committed()).toEqual(offsets)
+  })
+
+  test('survives a kill at every request of it', async () => {
+    for (let requests = 1; ; requests++) {
+      const offsets = await begin()
+      const isDone = await prepareGroup(optionsFor(dying(await connect(), requests), 'one')).then(
+        () => true,
+        () => false,
+      )
+      const cluster = await connect()
+      await prepareGroup(optionsFor(cluster, 'one'))
+      await under.join('one', { topology: topologyOf(under.group, 'changed') })
+      await under.settle(8)
+      expect(await committed(), `killed at request ${requests}`).toEqual(offsets)
+      expect(await offsetsOfGroup(cluster, migrationName(under.group))).toEqual([])
+      await under.end()
+      if (isDone) break
+    }
+  }, 240_000)
+
+  test('finds nothing left of a group that was forgotten', async () => {
+    await begin()
+    const cluster = await connect()
+    await forgetGroup(cluster, under.group)
+    const prepared = await prepareGroup(optionsFor(cluster, 'one'))
+    expect(prepared).toEqual({ outcome: 'new', changes: [] })
+    expect(await committed()).toEqual([])
+  })
+})
+
+/** Stalls before it deletes the group, and once more after that. */
+function stalling(cluster: Cluster, group: string) {
+  const reached = Promise.withResolvers<void>()
+  const released = Promise.withResolvers<void>()
+  const passed = Promise.withResolvers<void>()
+  const finished = Promise.withResolvers<void>()
+  const call = async (...args: readonly unknown[]) => {
+    const isDeletion = args[2] === deleteGroup && args[3] === group
+    if (isDeletion) {
+      reached.resolve()
+      await released.promise
+    }
+    const answer = await Reflect.apply(cluster.call, cluster, args)
+    if (isDeletion) {
+      passed.resolve()
+      await finished.promise
+    }
+    return answer
+  }
+  return {
+    cluster: overriding(cluster, { call }),
+    reached: reached.promise,
+    passed: passed.promise,
+    release: () => released.resolve(),
+    finish: () => finished.resolve(),
+  }
+}
+
+function overriding(cluster: Cluster, methods: Readonly<Record<string, unknown>>): Cluster {
+  return new Proxy(cluster, {
+    get(target, name) {
+      const own = typeof name === 'string' ? methods[name] : undefined
+      if (own !== undefined) return own
+      const value = Reflect.get(target, name, target)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}
+
+/** A process that is killed after so many requests: the last one arrives, its answer does not. */
+function dying(cluster: Cluster, requests: number): Cluster {
+  let left = requests
+  const send = async (name: 'call' | 'callAny', args: readonly unknown[]) => {
+    if (left <= 0) throw new Error('killed')
+    left--
+    const answer = await Reflect.apply(cluster[name], cluster, args)
+    if (left <= 0) throw new Error('killed')
+    return answer
+  }
+  return overriding(cluster, {
+    call: (...args: readonly unknown[]) => send('call', args),
+    callAny: (...args: readonly unknown[]) => send('callAny', args),
+  })
+}
