@@ -4,6 +4,7 @@
  * whole assembly is dropped and built again from committed state.
  */
 import type { RowStore, Store } from '../state/port.ts'
+import { Feeds } from './coverage.ts'
 import { assert } from './errors.ts'
 import { ExchangeRouter } from './exchange-router.ts'
 import type { InputPartition } from './input-partition.ts'
@@ -25,6 +26,7 @@ export interface AssemblyOptions {
   readonly topicPartitions: ReadonlyMap<string, number>
   /** Tasks may run elsewhere: exchanges have topics. */
   readonly remote: boolean
+  readonly watermarkIntervalMs: number
   readonly onDrop: (record: DroppedRecord) => void
 }
 
@@ -41,10 +43,12 @@ export class Assembly {
   #stores: readonly Store[] = []
   /** What the tasks have covered, and said of it, when nothing was left to close. */
   covered: Offsets | undefined
+  readonly #feeds: Feeds
   readonly #closed = new WeakMap<Task, Positions>()
 
   constructor(options: AssemblyOptions) {
     this.options = options
+    this.#feeds = new Feeds(options.plan)
     this.sinks = new Sinks(options.topicPartitions)
     this.router = new ExchangeRouter({ ...options, sinks: this.sinks })
     this.surroundings = {
@@ -162,9 +166,10 @@ export class Assembly {
         const told = this.router.inMemory(node, upstream, task.partition)
           ? before.get(this.task(taskName({ subTopology: from, partition: upstream }))!)
           : watermark.input(upstream).positions
-        for (const [source, offset] of told ?? []) {
+        for (const source of this.#feeds.of(from, upstream)) {
+          const offset = told?.get(source) ?? UNHEARD
           const known = positions.get(source)
-          positions.set(source, known === undefined ? offset : Math.min(known, offset))
+          if (known === undefined || offset < known) positions.set(source, offset)
         }
       }
     }

@@ -43,6 +43,8 @@ export interface EngineSettings {
 }
 
 export const defaultSettings: EngineSettings = {
+  /** Progress without records is told to tasks elsewhere at most this often, ms (law 6). */
+  readonly watermarkIntervalMs: number
   epochMsMax: 100,
   epochMsMin: 0,
   epochRecordsMax: 50_000,
@@ -55,3 +57,4 @@ export const defaultSettings: EngineSettings = {
   wallClockIntervalMs: 1000,
   closeRowsMax: 10_000,
 }
+  watermarkIntervalMs: 100,

@@ -69,14 +69,20 @@ export class EpochRunner {
   /** Waits until something was fetched, then goes on fetching beside the epochs. */
   async fetch(signal: AbortSignal): Promise<void> {
     if (!this.hasRecords && !this.#options.assembly.closing) {
-      const fetching = this.#fetching ?? this.#collector.fetch(FETCH_WAIT_MS, signal)
+      const fetching = this.#fetching ?? this.#collector.fetch(this.#fetchWaitMs, signal)
       this.#fetching = undefined
       await fetching
     }
     if (this.#fetching !== undefined) return
-    this.#fetching = this.#collector.fetch(FETCH_WAIT_MS, signal)
+    this.#fetching = this.#collector.fetch(this.#fetchWaitMs, signal)
     // Its failure is seen when it is awaited.
     this.#fetching.catch(() => {})
+  }
+
+  get #fetchWaitMs(): number {
+    const { assembly, environment } = this.#options
+    const untilTellMs = assembly.router.tellAtMs - environment.clock()
+    return Math.min(FETCH_WAIT_MS, Math.max(untilTellMs, 1))
   }
 
   /** Fetches what is there, without waiting for more. */
@@ -109,7 +115,8 @@ export class EpochRunner {
     const member = this.#options.member()
     let changed = false
     if (scope === undefined) {
-      changed = this.#collector.updateIdleness()
+      changed = assembly.router.tellAtMs <= startedMs
+      changed = this.#collector.updateIdleness() || changed
       changed = this.#punctuate(startedMs) || changed
     }
     if (this.#collector.hasRecords) environment.reached?.('polled')

@@ -12,8 +12,9 @@ import type {
 import type { SealedEpoch, Store } from '../state/port.ts'
 import type { Assembly } from './assembly.ts'
 import { assert } from './errors.ts'
-import type { Plan, SubTopology } from './plan.ts'
 import { encodePosition, type Offsets, UNHEARD } from './position.ts'
+import type { Task } from './task.ts'
+import type { Positions } from './watermark.ts'
 
 /** What the state after an epoch stands for. */
 export interface CutDescription {
@@ -51,8 +52,11 @@ export interface SealOptions {
 /** Freezes everything the epoch changed. Synchronous: the next epoch may begin right after. */
 export function sealEpoch({ assembly, log, wallTimeMs, member }: SealOptions): SealedCommit {
   if (assembly.options.remote) {
-    const positions = assembly.positions()
-    assembly.router.tell(task => positions.get(task)!)
+    let positions: ReadonlyMap<Task, Positions> | undefined
+    assembly.router.tell(task => {
+      positions ??= assembly.positions()
+      return positions.get(task)!
+    }, wallTimeMs)
   }
   for (const { eventTime } of assembly.parts) eventTime.save()
   const sealed = assembly.stores.map(store => store.seal(wallTimeMs))
@@ -128,13 +132,8 @@ function coveredOffsets(assembly: Assembly): Offsets {
       take(index, assembly.closing ? UNHEARD : position)
     }
   } else {
-    for (const [task, positions] of assembly.positions()) {
-      const remote = exchangedTopics(plan, task.subTopology)
-      plan.origins.forEach(({ topic }, index) => {
-        const offset = positions.get(index)
-        if (offset !== undefined) take(index, offset)
-        else if (remote.has(topic)) take(index, UNHEARD)
-      })
+    for (const positions of assembly.positions().values()) {
+      for (const [index, offset] of positions) take(index, offset)
     }
   }
   const offsets: Record<string, (number | null)[]> = {}
@@ -146,20 +145,6 @@ function coveredOffsets(assembly: Assembly): Offsets {
   })
   assembly.covered = offsets
   return offsets
-}
-
-/** Source topics whose records reach a sub-topology through exchanges. */
-function exchangedTopics(plan: Plan, subTopology: SubTopology): Set<string> {
-  const topics = new Set<string>()
-  for (const { from, to } of plan.exchanges.values()) {
-    if (to !== subTopology) continue
-    for (const id of from.nodes) {
-      const node = plan.topology.nodes[id]!
-      if (node.kind === 'source') topics.add(node.topic)
-    }
-    for (const topic of exchangedTopics(plan, from)) topics.add(topic)
-  }
-  return topics
 }
 
 function viewWatermarks(assembly: Assembly): Map<string, ReadonlyMap<number, number>> {

@@ -129,7 +129,8 @@ export class EventTime {
     const last = this.#stored.get(key)
     const same = last !== undefined && sameProgress(last, next)
     if (same && last.closing === next.closing) return
-    if (next.timeMs === Number.NEGATIVE_INFINITY && !next.idle) return
+    const isNothing = next.timeMs === Number.NEGATIVE_INFINITY && !next.idle
+    if (isNothing && next.positions === undefined) return
     this.#stored.set(key, next)
     this.#store.put(key, next)
   }

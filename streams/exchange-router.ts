@@ -33,6 +33,8 @@ interface ExchangeState {
   /** Watermarks that upstream tasks have now, and what each target's topic was told. */
   readonly progress: (InputProgress | undefined)[]
   readonly told: (InputProgress | undefined)[]
+  /** 1 where the edge wrote records to its topic since it told its progress. */
+  readonly wrote: Uint8Array
 }
 
 export interface RouterOptions {
@@ -40,11 +42,16 @@ export interface RouterOptions {
   readonly sinks: Sinks
   /** There are repartition topics: tasks may be elsewhere. */
   readonly remote: boolean
+  /** Between one telling of progress alone and the next, ms. */
+  readonly watermarkIntervalMs: number
 }
 
 export class ExchangeRouter {
   readonly #options: RouterOptions
   readonly #exchanges = new Map<number, ExchangeState>()
+  /** When all remote edges were last told, and whether one may have to be told since. */
+  #toldMs = Number.NEGATIVE_INFINITY
+  #owes = false
 
   constructor(options: RouterOptions) {
     this.#options = options
@@ -60,12 +67,14 @@ export class ExchangeRouter {
         memory: new Uint8Array(edges),
         progress: new Array(from.partitions).fill(undefined),
         told: new Array(edges).fill(undefined),
+        wrote: new Uint8Array(edges),
       })
     }
   }
 
   /** A task runs here from now on; its edges begin on their topics. */
   attach(task: Task): void {
+    this.#oweAtOnce()
     for (const exchange of this.#exchanges.values()) {
       const { ends, upstream, receivers } = exchange
       if (task.subTopology === ends.from) upstream[task.partition] = task
@@ -76,6 +85,7 @@ export class ExchangeRouter {
 
   /** A task has left; edges to it go through its topic, edges from it are nobody's here. */
   detach(task: Task): void {
+    this.#oweAtOnce()
     for (const { ends, ...exchange } of this.#exchanges.values()) {
       const targets = ends.to.partitions
       if (task.subTopology === ends.from) {
@@ -159,6 +169,7 @@ export class ExchangeRouter {
       const partition = partitionOfKey(node.key, batch.keys[i], targets)
       if (!memory[row + partition]) {
         writeExchanged(node, this.#options.sinks.writer(state.topic, partition), batch, i)
+        state.wrote[row + partition] = 1
         continue
       }
       const part = (parts[partition] ??= new Batch(batch.columns, batch.rawValues))
@@ -185,25 +196,58 @@ export class ExchangeRouter {
     return memory[from * receivers.length + target] === 1
   }
 
+  /** Edges of tasks that come or go are other edges: nobody else tells what they have to say. */
+  #oweAtOnce(): void {
+    this.#owes = this.#options.remote && this.#exchanges.size > 0
+    this.#toldMs = Number.NEGATIVE_INFINITY
+  }
+
+  /** When remote edges have to be told, epoch ms; Infinity while all know all. */
+  get tellAtMs(): number {
+    if (!this.#owes) return Number.POSITIVE_INFINITY
+    return this.#toldMs + this.#options.watermarkIntervalMs
+  }
+
   /**
    * Tells every partition of the remote edges what changed (law 6), those that got no record too:
-   * behind all records of the epoch.
+   * behind all records of the epoch. Partitions that got none wait until the interval is over.
    */
-  tell(positionsOf: (task: Task) => Positions): void {
-    for (const { topic, upstream, receivers, memory, progress, told } of this.#exchanges.values()) {
-      upstream.forEach((task, from) => {
-        if (task === undefined || progress[from] === undefined) return
-        const row = from * receivers.length
-        let now: InputProgress | undefined
-        for (let target = 0; target < receivers.length; target++) {
-          if (memory[row + target]) continue
-          now ??= { ...progress[from], positions: positionsOf(task) }
-          const last = told[row + target]
-          if (last !== undefined && sameProgress(last, now)) continue
-          told[row + target] = now
-          writeProgress(this.#options.sinks.writer(topic, target), from, now)
-        }
+  tell(positionsOf: (task: Task) => Positions, nowMs: number): void {
+    const all = nowMs >= this.#toldMs + this.#options.watermarkIntervalMs
+    let owes = false
+    for (const exchange of this.#exchanges.values()) {
+      exchange.upstream.forEach((task, from) => {
+        if (task !== undefined)
+          owes = this.#tellFrom(exchange, { task, from, all }, positionsOf) || owes
       })
     }
+    this.#owes = owes
+    if (all) this.#toldMs = nowMs
+  }
+
+  /** Tells the remote edges of one upstream task; true when it did not tell all there is. */
+  #tellFrom(
+    { topic, receivers, memory, progress, told, wrote }: ExchangeState,
+    { task, from, all }: { task: Task; from: number; all: boolean },
+    positionsOf: (task: Task) => Positions,
+  ): boolean {
+    const row = from * receivers.length
+    let owes = false
+    let now: InputProgress | undefined
+    for (let target = 0; target < receivers.length; target++) {
+      const edge = row + target
+      if (memory[edge]) continue
+      if (progress[from] === undefined || (!all && !wrote[edge])) {
+        owes = true
+        continue
+      }
+      wrote[edge] = 0
+      now ??= { ...progress[from], positions: positionsOf(task) }
+      const last = told[edge]
+      if (last !== undefined && sameProgress(last, now)) continue
+      told[edge] = now
+      writeProgress(this.#options.sinks.writer(topic, target), from, now)
+    }
+    return owes
   }
 }

@@ -55,9 +55,10 @@ export class TaskManager {
 
   constructor(options: TaskManagerOptions) {
     this.#options = options
-    const { plan, topicPartitions, onDrop, membership } = options
+    const { plan, topicPartitions, onDrop, membership, settings } = options
+    const { watermarkIntervalMs } = settings
     const remote = membership !== undefined
-    this.assembly = new Assembly({ plan, topicPartitions, remote, onDrop })
+    this.assembly = new Assembly({ plan, topicPartitions, remote, watermarkIntervalMs, onDrop })
   }
 
   /** True when `reconcile` has something to do. */
