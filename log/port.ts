@@ -175,6 +175,15 @@ export interface BatchReader {
   ): Promise<readonly (Buffer | null)[]>
 }
 
+/** Places in a commit on Kafka where a crash test kills or stops the process. */
+export type CommitCrashPoint =
+  /** Every append of the transaction is acknowledged; its offsets are not sent. */
+  | 'output-sent'
+  /** The offsets are in the transaction; its end is not asked for. */
+  | 'offsets-added'
+  /** The end is acknowledged; the state is not written. */
+  | 'endtxn-acked'
+
 /** Effects a driver may use: the caller's clock and timers, so that a simulation can own them. */
 export interface LogEnvironment {
   readonly clock: () => number
@@ -182,4 +191,5 @@ export interface LogEnvironment {
   readonly schedule: (task: () => void, delayMs: number) => () => void
   /** Cryptographic or seeded, as the caller decides. */
   readonly randomBytes: (size: number) => Buffer
+  readonly reached?: (point: CommitCrashPoint) => void
 }

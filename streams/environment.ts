@@ -1,5 +1,5 @@
 /** What the engine asks of the outside: clock, timers and places to be killed at, as arguments. */
-import type { LogEnvironment } from '../log/port.ts'
+import type { CommitCrashPoint, LogEnvironment } from '../log/port.ts'
 
 /** Places where a crash test kills the process; each lies between two durable facts. */
 export type CrashPoint =
@@ -11,6 +11,11 @@ export type CrashPoint =
   | 'restore-mid'
   | 'expire-mid'
   | 'close-mid'
+  /** Tasks are given up here, and the group does not know it yet. */
+  | 'revoke-mid'
+  /** A standby has stopped following its changelogs, and the task is not open yet. */
+  | 'promote-mid'
+  | CommitCrashPoint
 
 export interface EngineEnvironment extends LogEnvironment {
   /** Lets timers and sockets have their turn; the engine calls it about every 2 ms of work. */
@@ -38,13 +43,13 @@ export interface EngineSettings {
   readonly storeCacheBytes: number
   /** How often `onWallClock` of operators is called, ms. */
   readonly wallClockIntervalMs: number
+  /** Progress without records is told to tasks elsewhere at most this often, ms (law 6). */
+  readonly watermarkIntervalMs: number
   /** Rows that a step closes in one epoch; a larger close takes several (law 13). */
   readonly closeRowsMax: number
 }
 
 export const defaultSettings: EngineSettings = {
-  /** Progress without records is told to tasks elsewhere at most this often, ms (law 6). */
-  readonly watermarkIntervalMs: number
   epochMsMax: 100,
   epochMsMin: 0,
   epochRecordsMax: 50_000,
@@ -55,6 +60,6 @@ export const defaultSettings: EngineSettings = {
   createPartitions: 4,
   storeCacheBytes: 512 * 1024 * 1024,
   wallClockIntervalMs: 1000,
+  watermarkIntervalMs: 100,
   closeRowsMax: 10_000,
 }
-  watermarkIntervalMs: 100,

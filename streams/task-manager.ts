@@ -111,7 +111,8 @@ export class TaskManager {
     const gone = this.assembly.tasks.filter(task => !wanted.has(task.name))
     for (const task of gone) this.assembly.detach(task)
     await this.#closeOpening(name => !wanted.has(name))
-    await this.#closeStandbys(name => !copies.has(name))
+    if (gone.length > 0) this.#options.environment.reached?.('revoke-mid')
+    await this.#closeStandbys(name => !copies.has(name), wanted)
     for (const [name, id] of wanted) {
       if (this.assembly.task(name) === undefined && !this.#opening.has(name)) this.#take(name, id)
     }
@@ -234,11 +235,15 @@ export class TaskManager {
     )
   }
 
-  async #closeStandbys(isLeaving: (name: string) => boolean): Promise<void> {
+  async #closeStandbys(
+    isLeaving: (name: string) => boolean,
+    wanted?: ReadonlyMap<string, TaskId>,
+  ): Promise<void> {
     for (const [name, standby] of this.#standbys) {
       if (!isLeaving(name)) continue
       await standby.close()
       this.#standbys.delete(name)
+      if (wanted?.has(name)) this.#options.environment.reached?.('promote-mid')
     }
   }
 

@@ -5,7 +5,7 @@
  */
 import type { Database, WriteBatch } from '../database.ts'
 import { assert } from '../errors.ts'
-import type { AppendReceipt, CommitRequest } from '../port.ts'
+import type { AppendReceipt, CommitRequest, LogEnvironment } from '../port.ts'
 import { kafkaError } from './errors.ts'
 import type { TransactionRequest } from './producer.ts'
 import type { Producing } from './producer-seat.ts'
@@ -13,12 +13,18 @@ import type { Producing } from './producer-seat.ts'
 export class EpochCommits {
   readonly #producer: Producing
   readonly #database: Database | undefined
+  readonly #reached: LogEnvironment['reached']
   #tail: Promise<unknown> = Promise.resolve()
   #failures = 0
 
-  constructor(producer: Producing, database: Database | undefined) {
+  constructor(
+    producer: Producing,
+    database: Database | undefined,
+    reached?: LogEnvironment['reached'],
+  ) {
     this.#producer = producer
     this.#database = database
+    this.#reached = reached
   }
 
   /**
@@ -48,6 +54,7 @@ export class EpochCommits {
     state: CommitRequest['state'],
   ): Promise<readonly AppendReceipt[]> {
     const receipts = await this.#producer.transact(request)
+    this.#reached?.('endtxn-acked')
     if (state !== undefined) await this.#write(batch => state(receipts, batch))
     return receipts
   }

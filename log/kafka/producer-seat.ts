@@ -41,6 +41,7 @@ export class ProducerSeat implements Producing {
     let written: readonly AppendReceipt[] = []
     const onWritten = (receipts: readonly AppendReceipt[]) => {
       written = receipts
+      this.#options.environment.reached?.('offsets-added')
     }
     try {
       return await producer.transact({ ...request, onWritten })

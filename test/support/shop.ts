@@ -74,10 +74,11 @@ export function shopRecords(seed: number, orders: number): ShopRecord[] {
   return [...records.map(({ arrivalMs: _, ...record }) => record), ...end]
 }
 
-export function shopTopology(): Topology {
-  const topology = new Topology('shop')
-  const orders = topology.stream('orders', { key: textKey(), value: json<Order>() })
-  const payments = topology.stream('payments', { key: textKey(), value: json<Payment>() })
+/** With a prefix it is another shop on the same log: application and topics have other names. */
+export function shopTopology(prefix = ''): Topology {
+  const topology = new Topology(`${prefix}shop`)
+  const orders = topology.stream(`${prefix}orders`, { key: textKey(), value: json<Order>() })
+  const payments = topology.stream(`${prefix}payments`, { key: textKey(), value: json<Payment>() })
   const sum = (add: (value: { amount: number }) => number) => ({
     initial: () => ({ count: 0, amount: 0 }),
     add: (total: Totals, value: { amount: number }) => ({
@@ -107,14 +108,14 @@ export function shopTopology(): Topology {
   joined
     .filter(({ amount }) => amount < 0)
     .mapValues(({ region }) => region)
-    .to('unpaid', { key: textKey(), value: text() })
+    .to(`${prefix}unpaid`, { key: textKey(), value: text() })
   orders
     .groupBy(order => ({ region: order.region }), { name: 'orders-for-finals', key: byRegion })
     .windowedBy(tumbling(WINDOW_MS, { graceMs: GRACE_MS }))
     .count({ name: 'finals', emit: 'close' })
     .toStream()
     .map((count, { key, windowStart }) => [`${key.region}@${windowStart}`, `${count}`])
-    .to('finals', { key: textKey(), value: text() })
+    .to(`${prefix}finals`, { key: textKey(), value: text() })
   return topology
 }
 
