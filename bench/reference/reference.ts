@@ -22,7 +22,7 @@ const ORDERS = Number(process.env.BENCH_ORDERS ?? 1_000_000)
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3)
 /** Of the whole input; of a smaller one the contenders are only compared with each other. */
 const TRUTH = { joined: 949_905, amount: 23_981_953_270, windows: 5_286 }
-const peer = join(import.meta.dirname, '../peers/kafka-streams')
+const peer = join(import.meta.dirname, '../peers')
 const HOUR_MS = 3_600_000
 
 const say = (text: string) => process.stderr.write(`reference: ${text}\n`)
@@ -133,7 +133,7 @@ async function kafkaStreams(
   await log.createTopic(output, PARTITIONS, { retentionMs: -1 })
   const classPath = `${peer}/target/reference.jar:${peer}/target/lib/*`
   const program = [kafka.bootstrap, group, output, join(folder, group), `${graceMs}`, '2']
-  const args = ['-Xmx2g', '-cp', classPath, 'millrace.Reference', ...program]
+  const args = ['-Xmx2g', '-cp', classPath, 'Reference', ...program]
   return { name: `Kafka Streams, ${label}`, command: javaPath(), args, output, group }
 }
 

@@ -1,5 +1,3 @@
-package millrace;
-
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.UncheckedIOException;
