@@ -11,6 +11,7 @@ import type { Database, WriteBatch } from '../log/database.ts'
 import { assert } from '../log/errors.ts'
 import type { AppendReceipt, EventLog, TopicPartition } from '../log/port.ts'
 import { RecordBatchBuilder } from '../log/record-batch-builder.ts'
+import { AbsentKeys } from './absent-keys.ts'
 import { writeApplied } from './applied-offset.ts'
 import { databaseRange } from './committed-rows.ts'
 import { rowsPrefix } from './keys.ts'
@@ -42,9 +43,11 @@ export interface RowStoreOptions<V> {
 }
 
 interface CachedRow<V> {
-  readonly value: V | undefined
-  readonly bytes: number
+  value: V | undefined
+  bytes: number
   used: boolean
+  /** Somebody has read it by its key, and may again. */
+  isRead: boolean
 }
 
 /** Heap a cached row costs beside its bytes, about. */
@@ -67,7 +70,14 @@ class OverlaidRows<V> implements RowStore<V> {
   readonly #cache = new Map<RowKey, CachedRow<V>>()
   #dirty: Overlay<V> = new Map()
   #sealed: Overlay<V> = new Map()
-  #sealedBytes = new Map<RowKey, Buffer | null>()
+  /** Of each sealed row, in the order of `#sealed`. */
+  #sealedRows: readonly SealedRow[] = []
+  /** Keys that `prefetch` found to have no row, or one only in `#sealed`. */
+  #asked = new Set<RowKey>()
+  #sealedAsked = new Set<RowKey>()
+  /** Keys being read from the database. */
+  readonly #reading = new Set<RowKey>()
+  readonly #absent: AbsentKeys
   #dirtyRanges: [RowKey, RowKey][] = []
   /** No row has a key below it. Expiry and closing ask below it again and again. */
   #floor: RowKey = ''
@@ -82,6 +92,7 @@ class OverlaidRows<V> implements RowStore<V> {
     this.partition = options.partition
     this.#options = options
     this.#prefix = rowsPrefix(options.name, options.partition)
+    this.#absent = new AbsentKeys(options.database, this.#prefix)
   }
 
   get metrics(): StoreMetrics {
@@ -95,7 +106,10 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   #present(key: RowKey): boolean {
-    return this.#dirty.has(key) || this.#sealed.has(key) || this.#cache.has(key)
+    if (this.#dirty.has(key) || this.#cache.has(key) || this.#asked.has(key)) return true
+    if (!this.#sealed.has(key) && !this.#absent.has(key)) return false
+    this.#asked.add(key)
+    return true
   }
 
   prefetch(keys: Iterable<RowKey>): Promise<void> | undefined {
@@ -105,6 +119,20 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   async #read(keys: readonly RowKey[]): Promise<void> {
+    for (const key of keys) this.#reading.add(key)
+    try {
+      if (this.#absent.isKnown) await this.#readRows(keys)
+      else {
+        await this.#absent.lookUp()
+        await this.#readRows(keys.filter(key => !this.#present(key)))
+      }
+    } finally {
+      for (const key of keys) this.#reading.delete(key)
+    }
+  }
+
+  async #readRows(keys: readonly RowKey[]): Promise<void> {
+    if (keys.length === 0) return
     this.#reads++
     this.#keysRead += keys.length
     const { database, codec } = this.#options
@@ -121,25 +149,28 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   #remember(key: RowKey, value: V | undefined, length: number): void {
-    this.#forget(key)
     const bytes = length + key.length + ROW_OVERHEAD
-    this.#cache.set(key, { value, bytes, used: true })
-    this.#cachedBytes += bytes
-  }
-
-  #forget(key: RowKey): void {
     const row = this.#cache.get(key)
-    if (row === undefined) return
-    this.#cachedBytes -= row.bytes
-    this.#cache.delete(key)
+    if (row === undefined) this.#cache.set(key, { value, bytes, used: true, isRead: false })
+    else {
+      this.#cachedBytes -= row.bytes
+      row.value = value
+      row.bytes = bytes
+      row.used = true
+    }
+    this.#cachedBytes += bytes
   }
 
   get(key: RowKey): V | undefined {
     const own = this.#dirty.get(key) ?? this.#sealed.get(key)
     if (own !== undefined) return own === DELETED ? undefined : own
     const row = this.#cache.get(key)
-    assert(row !== undefined, 'a row is prefetched before it is read')
+    if (row === undefined) {
+      assert(this.#asked.has(key), 'a row is prefetched before it is read')
+      return undefined
+    }
     row.used = true
+    row.isRead = true
     return row.value
   }
 
@@ -229,11 +260,16 @@ class OverlaidRows<V> implements RowStore<V> {
     this.#sealed = this.#dirty
     this.#dirty = new Map()
     this.#dirtyRanges = []
-    const rows = new Map<RowKey, Buffer | null>()
+    this.#sealedAsked = this.#asked
+    this.#asked = new Set()
+    const rows: SealedRow[] = []
     for (const [key, value] of this.#sealed) {
-      rows.set(key, value === DELETED ? null : codec.encode(value))
+      const bytes = value === DELETED ? null : codec.encode(value)
+      rows.push({ row: key, key: this.#databaseKey(key), value: bytes })
+      const isNew = this.#cache.get(key)?.value === undefined
+      if (isNew && bytes !== null) this.#absent.written(key)
     }
-    this.#sealedBytes = rows
+    this.#sealedRows = rows
     return {
       appends: this.#changelogBatches(rows, wallTimeMs),
       write: (receipts, batch) =>
@@ -241,18 +277,18 @@ class OverlaidRows<V> implements RowStore<V> {
     }
   }
 
-  #changelogBatches(rows: ReadonlyMap<RowKey, Buffer | null>, timeMs: number): ChangelogAppend[] {
+  #changelogBatches(rows: readonly SealedRow[], timeMs: number): ChangelogAppend[] {
     const target = this.#options.changelog
-    if (target === undefined || rows.size === 0) return []
+    if (target === undefined || rows.length === 0) return []
     const appends: ChangelogAppend[] = []
-    for (const [key, bytes] of rows) {
+    const start = this.#prefix.length
+    for (const { key, value: bytes } of rows) {
       const size = key.length + (bytes?.length ?? 0)
       if (builder.count > 0 && builder.sizeBytes + size > CHANGELOG_BATCH_BYTES) {
         appends.push({ target, batch: builder.finish() })
       }
-      const keyBytes = Buffer.from(key, 'latin1')
       const value = bytes && { bytes, start: 0, end: bytes.length }
-      builder.append(timeMs, { bytes: keyBytes, start: 0, end: keyBytes.length }, value)
+      builder.append(timeMs, { bytes: key, start, end: key.length }, value)
     }
     appends.push({ target, batch: builder.finish() })
     return appends
@@ -262,9 +298,9 @@ class OverlaidRows<V> implements RowStore<V> {
     const { rows, ranges, receipts, timeMs } = sealed
     for (const [gte, lt] of ranges) batch.deleteRange(this.#databaseKey(gte), this.#databaseKey(lt))
     const gone = (key: RowKey) => ranges.some(([gte, lt]) => key >= gte && key < lt)
-    for (const [key, bytes] of rows) {
-      if (bytes !== null) batch.put(this.#databaseKey(key), bytes)
-      else if (!gone(key)) batch.delete(this.#databaseKey(key))
+    for (const { row, key, value } of rows) {
+      if (value !== null) batch.put(key, value)
+      else if (!gone(row)) batch.delete(key)
     }
     const last = receipts.at(-1)
     if (last === undefined) return
@@ -285,30 +321,53 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   applied(): void {
+    let i = 0
     for (const [key, value] of this.#sealed) {
-      const length = this.#sealedBytes.get(key)?.length ?? 0
-      this.#remember(key, value === DELETED ? undefined : value, length)
+      const length = this.#sealedRows[i++]!.value?.length ?? 0
+      if (value !== DELETED) this.#remember(key, value, length)
+      else if (this.#isRead(key)) this.#remember(key, undefined, 0)
+      else this.#forget(key)
     }
+    this.#forgetSealed()
+  }
+
+  /** Rows that nobody reads by key, such as timers, are not remembered when they are gone. */
+  #isRead(key: RowKey): boolean {
+    if (this.#cache.get(key)?.isRead || this.#asked.has(key)) return true
+    // The answer under way may be older than what is applied now.
+    return this.#sealedAsked.has(key) || this.#reading.has(key)
+  }
+
+  #forget(key: RowKey): void {
+    const row = this.#cache.get(key)
+    if (row === undefined) return
+    this.#cachedBytes -= row.bytes
+    this.#cache.delete(key)
+  }
+
+  #forgetSealed(): void {
     this.#sealed = new Map()
-    this.#sealedBytes = new Map()
+    this.#sealedRows = []
+    this.#sealedAsked = new Set()
   }
 
   reset(): void {
     this.#floor = ''
     this.#dirty.clear()
     this.#dirtyRanges = []
-    this.#sealed = new Map()
-    this.#sealedBytes = new Map()
+    this.#asked.clear()
+    this.#forgetSealed()
     this.#cache.clear()
     this.#cachedBytes = 0
   }
 
   *sealedChanges(): Generator<RowChange<V>> {
     const { codec } = this.#options
+    let i = 0
     for (const [key, value] of this.#sealed) {
+      const bytes = this.#sealedRows[i++]!.value
       if (value === DELETED) yield { key, value: undefined }
-      else if (!codec.mutable) yield { key, value }
-      else yield { key, value: codec.decode(this.#sealedBytes.get(key)!) }
+      else yield { key, value: codec.mutable ? codec.decode(bytes!) : value }
     }
   }
 
@@ -316,13 +375,22 @@ class OverlaidRows<V> implements RowStore<V> {
     const { log, changelog, database, clock } = this.#options
     if (log === undefined || changelog === undefined) return
     this.reset()
+    this.#absent.forget()
     const replay = { store: this, log, changelog, database, ...(clock && { clock }), onProgress }
     this.#topicId = await restoreRows(replay)
   }
 }
 
+interface SealedRow {
+  readonly row: RowKey
+  /** The same as the database has it. */
+  readonly key: Buffer
+  /** Null where the row is deleted. */
+  readonly value: Buffer | null
+}
+
 interface SealedRows {
-  readonly rows: ReadonlyMap<RowKey, Buffer | null>
+  readonly rows: readonly SealedRow[]
   readonly ranges: readonly [RowKey, RowKey][]
   readonly receipts: readonly AppendReceipt[]
   readonly timeMs: number

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import type { ScanRange } from '../../log/database.ts'
 import type { EventLog } from '../../log/port.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
 import { committedRows } from '../../state/committed-rows.ts'
@@ -123,7 +124,55 @@ describe('row store', () => {
     await store.prefetch(['a', 'b', 'c', 'a'])
     expect([store.get('a'), store.get('b'), store.get('c')]).toEqual(['1', undefined, undefined])
     expect(store.prefetch(['c', 'b', 'a'])).toBe(undefined)
-    expect(store.metrics).toMatchObject({ reads: 1, keysRead: 3, cachedRows: 3 })
+    expect(store.metrics).toMatchObject({ reads: 1, keysRead: 1, cachedRows: 1 })
+    await world.dispose()
+  })
+
+  it('reads no key that cannot have a row', async () => {
+    let world = await openWorld({ log: 'embedded log', database: 'memory' })
+    let store = await open(world)
+    await store.prefetch(['a', 'm'])
+    expect(store.metrics).toMatchObject({ reads: 0, keysRead: 0 })
+    expect([store.get('a'), store.get('m')]).toEqual([undefined, undefined])
+    store.put('m', '1')
+    await epoch(world, store)
+    await store.prefetch(['b', 'm', 'z'])
+    expect([store.get('b'), store.get('m'), store.get('z')]).toEqual([undefined, '1', undefined])
+    expect(store.metrics).toMatchObject({ reads: 0, keysRead: 0, cachedRows: 1 })
+    world = await world.restart()
+    store = await open(world)
+    // Below the highest key that was there it is not known.
+    await store.prefetch(['b', 'z'])
+    expect(store.metrics).toMatchObject({ reads: 1, keysRead: 1 })
+    await world.dispose()
+  })
+
+  it('remembers that a row is gone where it was read, and not where it was only written', async () => {
+    const world = await openWorld({ log: 'no log', database: 'memory' })
+    const store = await open(world)
+    for (const key of ['read', 'written']) store.put(key, '1')
+    await epoch(world, store)
+    await store.prefetch(['read'])
+    expect(store.get('read')).toBe('1')
+    for (const key of ['read', 'written']) store.delete(key)
+    await epoch(world, store)
+    expect(store.metrics.cachedRows).toBe(1)
+    await store.prefetch(['read', 'written'])
+    expect([store.get('read'), store.get('written')]).toEqual([undefined, undefined])
+    expect(store.metrics).toMatchObject({ reads: 1, keysRead: 1 })
+    await world.dispose()
+  })
+
+  it('finds rows that a restore has written', async () => {
+    const world = await openWorld({ log: 'embedded log', database: 'memory' })
+    const [store, other] = [await open(world), await open(world)]
+    await store.prefetch(['x'])
+    expect(store.get('x')).toBe(undefined)
+    other.put('x', 'from elsewhere')
+    await epoch(world, other)
+    await store.restore()
+    await store.prefetch(['x', 'y'])
+    expect([store.get('x'), store.get('y')]).toEqual(['from elsewhere', undefined])
     await world.dispose()
   })
 
@@ -185,6 +234,7 @@ describe('row store', () => {
           return values
         },
       },
+      scan: { value: (range: ScanRange) => world.database.scan(range) },
     })
     store = await open(world, { database: slow })
     const reading = store.prefetch(['a'])
