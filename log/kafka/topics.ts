@@ -75,7 +75,11 @@ export class Topics {
     )
     const { error, message } = outcome
     const exists = error === ErrorCode.TOPIC_ALREADY_EXISTS
-    if (exists && !isUnsure) throw logError('TOPIC_EXISTS', { topic: name })
+    if (exists && !isUnsure) {
+      // The controller knows it; a broker may have yet to hear of it.
+      await this.#untilEverywhere(name, topic => topic !== undefined)
+      throw logError('TOPIC_EXISTS', { topic: name })
+    }
     if (INVALID.has(error)) throw logError('TOPIC_INVALID', { topic: name, reason: message })
     if (error !== 0 && !exists) throw refusal(`the creation of topic ${name}`, outcome)
     await this.#untilEverywhere(name, topic => topic !== undefined && hasLeaders(topic))
