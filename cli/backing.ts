@@ -7,7 +7,7 @@ import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { openEmbeddedLog } from '../log/embedded/index.ts'
-import { joinStreamsGroup, openKafkaLog } from '../log/kafka/index.ts'
+import { joinStreamsGroup, openKafkaLog, prepareGroup } from '../log/kafka/index.ts'
 import type { Membership } from '../log/membership.ts'
 import type { EventLog } from '../log/port.ts'
 import { openRocksDB, type RocksDBDatabase } from '../state/rocksdb.ts'
@@ -117,8 +117,8 @@ async function onKafka({ dataDir, database, kafka, logger }: KafkaParts): Promis
   return {
     database,
     log,
-    join: plan =>
-      joinStreamsGroup({
+    async join(plan) {
+      const options = {
         cluster: log.cluster,
         group: application,
         memberId,
@@ -126,7 +126,11 @@ async function onKafka({ dataDir, database, kafka, logger }: KafkaParts): Promis
         topology: groupTopology(plan),
         ...(endpoint === undefined ? {} : { endpoint }),
         settings: { standbyReplicas },
-      }),
+      }
+      const { outcome, changes } = await prepareGroup(options)
+      if (outcome === 'migrated') logger.info({ changes }, 'the group takes a changed topology')
+      return joinStreamsGroup(options)
+    },
     settings: { epochMsMin: KAFKA_EPOCH_MS_MIN },
     async close() {
       await log.close()
