@@ -65,15 +65,19 @@ export function decodeTextFields(row: RowKey, count: number): string[] {
 }
 
 const TWO_32 = 0x1_0000_0000
-let lastTime = Number.NaN
-let lastEncoded = ''
+/** Direct-mapped: hopping windows and those of several steps ask for the same times again. */
+const timeSlots = 512
+const knownTimes = new Float64Array(timeSlots).fill(Number.NaN)
+const knownRows: RowKey[] = new Array(timeSlots).fill('')
 
 /**
  * A safe integer of ms as 8 bytes that sort as it does. What is no safe integer can only bound a
  * range: fractions are rounded up, and times beyond the last safe integer become it.
  */
 export function encodeTime(timeMs: number): RowKey {
-  if (timeMs === lastTime) return lastEncoded
+  // Windows begin at round times, whose low digits tell nothing.
+  const slot = Math.floor(timeMs / 60_000 + timeMs / 1000) & (timeSlots - 1)
+  if (knownTimes[slot] === timeMs) return knownRows[slot]!
   assert(!Number.isNaN(timeMs), 'a time is a number')
   const bounded = Math.min(
     Math.max(Math.ceil(timeMs), Number.MIN_SAFE_INTEGER),
@@ -82,9 +86,10 @@ export function encodeTime(timeMs: number): RowKey {
   const high = Math.floor(bounded / TWO_32)
   scratch.writeUInt32BE((high ^ 0x8000_0000) >>> 0, 0)
   scratch.writeUInt32BE(bounded - high * TWO_32, 4)
-  lastEncoded = scratch.latin1Slice(0, 8)
-  lastTime = timeMs
-  return lastEncoded
+  const row = scratch.latin1Slice(0, 8)
+  knownTimes[slot] = timeMs
+  knownRows[slot] = row
+  return row
 }
 
 /** The time at `position` of a row key. */

@@ -33,11 +33,14 @@ export function windowAggregateStores(spec: WindowAggregateSpec): StoreSpec[] {
   return [{ kind: 'rows', name: spec.name, codec: timedCodec(spec.codec) }]
 }
 
-/** A row that a batch has changed, put into the store once at its end. */
-interface Touched {
+/** A row that a batch adds to, read and written once. */
+interface Slot {
+  readonly row: RowKey
   readonly key: unknown
   readonly start: number
-  readonly previous: unknown
+  /** Set with the first record that was added. */
+  isChanged: boolean
+  previous: unknown
   value: unknown
   timeMs: number
 }
@@ -50,10 +53,12 @@ class WindowAggregate implements Operator {
   readonly #spec: WindowAggregateSpec
   readonly #context: OperatorContext
   readonly #store: RowStore<Timed<unknown>>
-  /** Where the batch's records belong, a column each: record, window start, row. */
+  /** Where the batch's records belong, a column each: record and slot. */
   readonly #records: number[] = []
-  readonly #starts: number[] = []
-  readonly #rows: RowKey[] = []
+  readonly #recordSlots: Slot[] = []
+  /** The slots of the batch by key, then by window start. */
+  #slots = new Map<RowKey, Map<number, Slot>>()
+  #rows: RowKey[] = []
   #late: { record: number; start: number }[] = []
   readonly #ends: WindowEnds
 
@@ -74,22 +79,33 @@ class WindowAggregate implements Operator {
     const { windows, key } = this.#spec
     const watermarkMs = this.#context.watermarkMs()
     this.#records.length = 0
-    this.#starts.length = 0
-    this.#rows.length = 0
+    this.#recordSlots.length = 0
+    this.#slots = new Map()
+    this.#rows = []
     this.#late = []
     for (let i = 0; i < input.length; i++) {
       if (isNull(input.keys[i]) || isNull(input.values[i])) continue
       const time = input.times[i]!
       const bound = Math.max(input.streamTimes[i]!, watermarkMs)
       const encoded = key.encode(input.keys[i])
+      let slots = this.#slots.get(encoded)
+      if (slots === undefined) {
+        slots = new Map()
+        this.#slots.set(encoded, slots)
+      }
       for (let s = firstWindowStart(windows, time); s <= time; s += windows.advanceMs) {
         if (s + windows.sizeMs + windows.graceMs <= bound) {
           this.#late.push({ record: i, start: s })
           continue
         }
+        let slot = slots.get(s)
+        if (slot === undefined) {
+          slot = newSlot(windowKey(s, encoded), input.keys[i], s)
+          slots.set(s, slot)
+          this.#rows.push(slot.row)
+        }
         this.#records.push(i)
-        this.#starts.push(s)
-        this.#rows.push(windowKey(s, encoded))
+        this.#recordSlots.push(slot)
       }
     }
     return this.#store.prefetch(this.#rows)
@@ -106,17 +122,17 @@ class WindowAggregate implements Operator {
       const end = start + this.#spec.windows.sizeMs
       out.drop(input, record, 'late', `window [${start}, ${end}) of ${this.#spec.name} is closed`)
     }
-    const touched = new Map<RowKey, Touched>()
+    const changed: Slot[] = []
     for (let at = 0; at < this.#records.length; at++) {
       try {
-        this.#add(input, at, touched)
+        this.#add(input, at, changed)
       } catch (error) {
         const reason = error instanceof RangeError ? 'overflow' : 'poison'
         out.drop(input, this.#records[at]!, reason, String(error))
       }
     }
-    for (const [row, { value, timeMs }] of touched) this.#store.put(row, { value, timeMs })
-    if (this.#follows) out.main = this.#changes(touched)
+    for (const { row, value, timeMs } of changed) this.#store.put(row, { value, timeMs })
+    if (this.#follows) out.main = this.#changes(changed)
   }
 
   /** Somebody takes each change. */
@@ -124,30 +140,29 @@ class WindowAggregate implements Operator {
     return this.#spec.emit === 'update' && this.#context.observed
   }
 
-  #add(input: Batch, at: number, touched: Map<RowKey, Touched>): void {
+  #add(input: Batch, at: number, changed: Slot[]): void {
     const { initial, add, codec } = this.#spec
     const record = this.#records[at]!
-    const row = this.#rows[at]!
-    const known = touched.get(row)
-    let change = known
-    if (change === undefined) {
-      const before = this.#store.get(row)
-      change = {
-        key: input.keys[record],
-        start: this.#starts[at]!,
-        previous: before && this.#follows ? detach(codec, before.value) : undefined,
-        value: before === undefined ? initial() : before.value,
-        timeMs: before?.timeMs ?? 0,
-      }
+    const slot = this.#recordSlots[at]!
+    const key = input.keys[record]
+    const timeMs = input.times[record]!
+    if (slot.isChanged) {
+      slot.value = add(slot.value, input.values[record], key)
+      slot.timeMs = Math.max(slot.timeMs, timeMs)
+      return
     }
-    change.value = add(change.value, input.values[record], input.keys[record])
-    change.timeMs = Math.max(change.timeMs, input.times[record]!)
-    if (known === undefined) touched.set(row, change)
+    const before = this.#store.get(slot.row)
+    const previous = before && this.#follows ? detach(codec, before.value) : undefined
+    slot.value = add(before === undefined ? initial() : before.value, input.values[record], key)
+    slot.timeMs = Math.max(before?.timeMs ?? 0, timeMs)
+    slot.previous = previous
+    slot.isChanged = true
+    changed.push(slot)
   }
 
-  #changes(touched: ReadonlyMap<RowKey, Touched>): Batch {
+  #changes(changed: readonly Slot[]): Batch {
     const batch = new Batch()
-    for (const { key, start, previous, value, timeMs } of touched.values()) {
+    for (const { key, start, previous, value, timeMs } of changed) {
       const now = { value: detach(this.#spec.codec, value), timeMs }
       batch.change(this.#result(key, start, now), previous)
     }
@@ -183,6 +198,10 @@ class WindowAggregate implements Operator {
     if (this.#spec.emit === 'update') return watermarkMs
     return watermarkMs - this.#spec.windows.sizeMs - this.#spec.windows.graceMs
   }
+}
+
+function newSlot(row: RowKey, key: unknown, start: number): Slot {
+  return { row, key, start, isChanged: false, previous: undefined, value: undefined, timeMs: 0 }
 }
 
 function isNull(value: unknown): boolean {
