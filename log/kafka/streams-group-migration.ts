@@ -143,29 +143,24 @@ async function migrate(options: StreamsGroupOptions): Promise<void> {
   await restore(cluster, group)
 }
 
-/** Steps 5 and 6: from the copy, while no streams group is there. */
+/** Steps 5 and 6, while no streams group is there: what the group has already, stays. */
 async function restore(cluster: Cluster, group: string): Promise<void> {
   const copy = await offsetsOfGroup(cluster, migrationName(group))
+  const missing = async () => {
+    const there = await offsetsOfGroup(cluster, group)
+    return copy.filter(
+      ({ topic, partition }) =>
+        !there.some(one => one.topic === topic && one.partition === partition),
+    )
+  }
   try {
-    await putOffsets(cluster, group, copy)
+    await putOffsets(cluster, group, await missing())
   } catch (error) {
     const isJoined = error instanceof MillraceError && error.code === 'GROUP_NOT_EMPTY'
-    // Another instance has restored them, and joined.
-    if (!isJoined || (await describeGroup(cluster, group)) === undefined) throw error
-    if (!(await holdsAll(cluster, group, copy))) throw error
+    // Another instance may have restored them, and joined.
+    if (!isJoined || (await missing()).length > 0) throw error
   }
   await removeGroup(cluster, migrationName(group))
-}
-
-async function holdsAll(
-  cluster: Cluster,
-  group: string,
-  copy: Awaited<ReturnType<typeof offsetsOfGroup>>,
-): Promise<boolean> {
-  const found = await offsetsOfGroup(cluster, group)
-  return copy.every(({ topic, partition, offset }) =>
-    found.some(one => one.topic === topic && one.partition === partition && one.offset >= offset),
-  )
 }
 
 async function resume(
@@ -245,11 +240,4 @@ function say(
   return askGroup(cluster, who.group, node =>
     cluster.call(node, 'heartbeat', streamsGroupHeartbeat, request),
   )
-}
-
-/** For a reset: the group, its offsets, and what an unfinished migration has left. */
-export async function forgetGroup(cluster: Cluster, group: string): Promise<void> {
-  await removeGroup(cluster, group)
-  await removeGroup(cluster, migrationName(group))
-  await unlock(cluster, group)
 }

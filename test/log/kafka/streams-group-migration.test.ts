@@ -4,13 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, expect, test } from 'vitest'
 import { Cluster } from '../../../log/kafka/cluster.ts'
 import { deleteGroup } from '../../../log/kafka/group-apis.ts'
-import { offsetsOfGroup } from '../../../log/kafka/group-offsets.ts'
+import { offsetsOfGroup, putOffsets, removeGroup } from '../../../log/kafka/group-offsets.ts'
 import type { StreamsGroupOptions } from '../../../log/kafka/streams-group.ts'
-import {
-  forgetGroup,
-  migrationName,
-  prepareGroup,
-} from '../../../log/kafka/streams-group-migration.ts'
+import { migrationName, prepareGroup } from '../../../log/kafka/streams-group-migration.ts'
 import type { GroupTopology } from '../../../log/membership.ts'
 import { describeOnKafka } from '../../support/kafka/shared.ts'
 import { environment, openLog } from './environment.ts'
@@ -206,13 +202,17 @@ describeOnKafka('a changed topology', kafka => {
     }
   }, 240_000)
 
-  test('finds nothing left of a group that was forgotten', async () => {
-    await begin()
+  test('that was killed half-way leaves offsets alone that were reset meanwhile', async () => {
+    const offsets = await begin()
     const cluster = await connect()
-    await forgetGroup(cluster, under.group)
+    const { group } = under
+    await putOffsets(cluster, migrationName(group), await offsetsOfGroup(cluster, group))
+    await removeGroup(cluster, group)
+    const reset = { ...offsets[0]!, offset: 0, metadata: '' }
+    await putOffsets(cluster, group, [{ ...reset, leaderEpoch: -1 }])
     const prepared = await prepareGroup(optionsFor(cluster, 'one'))
-    expect(prepared).toEqual({ outcome: 'new', changes: [] })
-    expect(await committed()).toEqual([])
+    expect(prepared.outcome).toBe('migrated')
+    expect(await committed()).toEqual([reset, ...offsets.slice(1)])
   })
 })
 
