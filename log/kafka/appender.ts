@@ -49,11 +49,6 @@ export class Appender {
     })
   }
 
-  /** Resolves when nothing waits. */
-  async idle(): Promise<void> {
-    while (this.#running !== undefined) await this.#running
-  }
-
   async #run(): Promise<void> {
     // What is called in the same turn goes together.
     await undefined

@@ -18,8 +18,8 @@ import {
 } from './cluster-apis.ts'
 import { type BrokerAddress, Connections, nameOf } from './connections.ts'
 import { ErrorCode, nameOf as errorName, isTransient } from './error-codes.ts'
-import { kafkaError } from './errors.ts'
-import { Backoff } from './pause.ts'
+import { kafkaError, refusalOf } from './errors.ts'
+import { Backoff, pause } from './pause.ts'
 import { missingFrom, supportsVersion } from './requirements.ts'
 import type { SaslOptions } from './sasl.ts'
 import { TopicCache } from './topic-cache.ts'
@@ -66,6 +66,8 @@ const MISSING: ReadonlySet<number> = new Set([
   ErrorCode.INVALID_TOPIC_EXCEPTION,
   ErrorCode.UNKNOWN_TOPIC_ID,
 ])
+/** What was there is asked for at another broker before it counts as gone. */
+const DOUBT_MS = 50
 const CONNECT_TIMEOUT_MS = 5_000
 const REQUEST_TIMEOUT_MS = 15_000
 const HEARTBEAT_TIMEOUT_MS = 5_000
@@ -105,6 +107,10 @@ export class Cluster {
       clock: this.environment.clock,
       maxAgeMs: metadataMaxAgeMs,
       load: names => this.#loadMetadata(names),
+      beforeDoubt: () => {
+        this.#known.turn++
+        return pause(this.environment, DOUBT_MS)
+      },
     })
   }
 
@@ -218,7 +224,12 @@ export class Cluster {
 
   /** The topic of a partition. Rejects with TOPIC_MISSING or PARTITION_MISSING. */
   async partitionTopic({ topic: name, partition }: TopicPartition): Promise<TopicMetadata> {
-    const topic = await this.topic(name)
+    let topic = await this.topic(name)
+    if (topic !== undefined && topic.partitions[partition] === undefined) {
+      // Partitions may have been added since.
+      this.staleTopic(name)
+      topic = await this.topic(name)
+    }
     if (topic === undefined) throw logError('TOPIC_MISSING', { topic: name })
     if (topic.partitions[partition] === undefined) {
       throw logError('PARTITION_MISSING', { topic: name, partition })
@@ -344,8 +355,7 @@ export class Cluster {
     return answer.topics.map(({ error, ...topic }) => {
       if (error === 0) return topic
       if (MISSING.has(error)) return undefined
-      const request = `the description of topic ${topic.name}`
-      throw kafkaError('KAFKA_REFUSED', { request, error: errorName(error), detail: '' })
+      throw refusalOf(`the description of topic ${topic.name}`, error)
     })
   }
 }

@@ -1,5 +1,6 @@
 /** The Kafka driver's rows of the error catalogue; those that both drivers raise are in `log/`. */
-import { type ErrorRow, errorsOf } from '../errors.ts'
+import { type ErrorRow, errorsOf, type MillraceError } from '../errors.ts'
+import { isTransient, nameOf } from './error-codes.ts'
 
 export const kafkaCatalogue = {
   KAFKA_UNREACHABLE: {
@@ -23,6 +24,11 @@ export const kafkaCatalogue = {
     message: 'The answer of broker {broker} to {request} cannot be read: {reason}.',
     recovery: 'stop',
     status: 502,
+  },
+  KAFKA_UNAVAILABLE: {
+    message: 'Kafka cannot carry out {request} now: {error}{detail}.',
+    recovery: 'retry',
+    status: 503,
   },
   KAFKA_REFUSED: {
     message: 'Kafka refused {request}: {error}{detail}.',
@@ -135,3 +141,9 @@ export const kafkaCatalogue = {
 } as const satisfies Record<string, ErrorRow>
 
 export const kafkaError = errorsOf(kafkaCatalogue)
+
+/** A code as an error: KAFKA_UNAVAILABLE when it may pass, else KAFKA_REFUSED. */
+export function refusalOf(request: string, code: number, detail = ''): MillraceError {
+  const details = { request, error: nameOf(code), detail }
+  return kafkaError(isTransient(code) ? 'KAFKA_UNAVAILABLE' : 'KAFKA_REFUSED', details)
+}

@@ -8,8 +8,8 @@
 import type { FetchRequest, FetchResponse, TopicPartition } from '../port.ts'
 import type { Cluster, Purpose } from './cluster.ts'
 import { keepCommitted } from './committed-batches.ts'
-import { ErrorCode, isTransient, nameOf } from './error-codes.ts'
-import { kafkaError } from './errors.ts'
+import { ErrorCode, isTransient } from './error-codes.ts'
+import { kafkaError, refusalOf } from './errors.ts'
 import { type FetchedPartition, fetchPartitions, type PartitionPlace } from './fetch-api.ts'
 
 /** Polls are asked again after this: the longest that one may hold its connection. */
@@ -135,21 +135,23 @@ export class FetchPolls {
       for (const caller of callers) taken = caller.accept(key, request.offset, outcome) || taken
       if (!taken && outcome.kind === 'answer') this.#keep(place, outcome.response)
     }
-    const untold = new Map(places)
+    const untold = new Map<string, Place>()
+    for (const place of places.values()) untold.set(wireKey(place.topicId, place.request), place)
     try {
       const answer = await this.#ask(node, [...places.values()], waitMsMax)
-      if (answer.error !== 0) throw refusal(answer.error, 'Fetch')
+      if (answer.error !== 0) throw refusalOf('Fetch', answer.error)
       for (const fetched of answer.partitions) {
-        const place = [...untold.values()].find(one => isOf(one, fetched))
+        const key = wireKey(fetched.topicId, fetched)
+        const place = untold.get(key)
         if (place === undefined) continue
-        untold.delete(place.key)
+        untold.delete(key)
         tell(place, this.#outcome(place, fetched, places.size === 1))
       }
-      const error = refusal(ErrorCode.THROTTLING_QUOTA_EXCEEDED, 'Fetch')
+      const error = refusalOf('Fetch', ErrorCode.THROTTLING_QUOTA_EXCEEDED)
       for (const place of untold.values()) tell(place, { kind: 'failed', error, transient: true })
     } catch (cause) {
       const error = cause as Error & { code?: string }
-      const transient = error.code === 'KAFKA_UNREACHABLE'
+      const transient = /^KAFKA_UN(REACHABLE|AVAILABLE)$/.test(error.code ?? '')
       for (const place of untold.values()) tell(place, { kind: 'failed', error, transient })
     }
   }
@@ -180,7 +182,7 @@ export class FetchPolls {
       this.#cluster.staleTopic(request.topic)
       return {
         kind: 'failed',
-        error: refusal(error, nameOfFetch(request)),
+        error: refusalOf(nameOfFetch(request), error),
         transient: isTransient(error),
       }
     }
@@ -239,14 +241,10 @@ function isSame({ request }: Place, other: Place | undefined): boolean {
   return other?.request.offset === request.offset && other.request.bytesMax === request.bytesMax
 }
 
-function isOf({ topicId, request }: Place, fetched: FetchedPartition): boolean {
-  return topicId === fetched.topicId && request.partition === fetched.partition
+function wireKey(topicId: string, { partition }: { readonly partition: number }): string {
+  return `${topicId}/${partition}`
 }
 
 function nameOfFetch({ topic, partition, offset }: FetchRequest): string {
   return `to read ${topic}-${partition} at ${offset}`
-}
-
-function refusal(code: number, request: string): Error {
-  return kafkaError('KAFKA_REFUSED', { request, error: nameOf(code), detail: '' })
 }

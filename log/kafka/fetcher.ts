@@ -108,7 +108,8 @@ class FetchCall implements PollCaller {
     const { environment } = this.#options.cluster
     const patienceMs = this.#untilMs - environment.clock() + GRACE_MS
     if (this.#waitMsMax > 0) this.#takeKept()
-    await Promise.race([this.#rounds(), pause(environment, patienceMs, ended)])
+    const over = AbortSignal.any([ended, this.#ended.signal])
+    await Promise.race([this.#rounds(), pause(environment, patienceMs, over)])
     if (this.#fatal) throw this.#fatal
     const answered = this.#slots.every(slot => slot.response !== undefined)
     if (this.#waitMsMax === 0 && !answered && !ended.aborted) {
@@ -160,13 +161,17 @@ class FetchCall implements PollCaller {
   /** Starts or joins a poll for every slot that is open. */
   async #askAll(): Promise<readonly Promise<void>[]> {
     const groups = new Map<string, { node: number; places: Place[] }>()
+    // A request names a partition once.
+    const keys = new Set<string>()
     const open = this.#slots.filter(slot => slot.open)
     const located = await Promise.all(open.map(slot => this.#locate(slot)))
     if (this.#over) return []
     for (const [i, slot] of open.entries()) {
       const found = located[i]
       if (found === undefined) continue
-      const id = slot.alone ? `${found.node}/${slot.key}` : `${found.node}`
+      const isOwn = slot.alone || keys.has(slot.key)
+      keys.add(slot.key)
+      const id = isOwn ? `${found.node}/${slot.key}/${i}` : `${found.node}`
       const group = groups.get(id) ?? { node: found.node, places: [] }
       groups.set(id, group)
       group.places.push(found.place)
@@ -189,12 +194,8 @@ class FetchCall implements PollCaller {
     const { cluster } = this.#options
     const { key, request } = slot
     try {
-      const topic = await cluster.topic(request.topic)
-      const partition = topic?.partitions[request.partition]
-      if (topic === undefined || partition === undefined) {
-        this.#answer(slot, { ...nothing(request), error: 'unknown-topic' })
-        return undefined
-      }
+      const topic = await cluster.partitionTopic(request)
+      const partition = topic.partitions[request.partition]!
       if (partition.leader < 0) {
         cluster.staleTopic(request.topic)
         this.#fail(unanswered([request], 'it has no leader'), true)
@@ -204,7 +205,10 @@ class FetchCall implements PollCaller {
       const { leader: node, leaderEpoch } = partition
       return { node, place: { key, request, topicId, leaderEpoch } }
     } catch (error) {
-      this.#fail(error as Error, (error as { code?: string }).code === 'KAFKA_UNREACHABLE')
+      const { code = '' } = error as { code?: string }
+      if (/^(TOPIC|PARTITION)_MISSING$/.test(code)) {
+        this.#answer(slot, { ...nothing(request), error: 'unknown-topic' })
+      } else this.#fail(error as Error, /^KAFKA_UN(REACHABLE|AVAILABLE)$/.test(code))
       return undefined
     }
   }

@@ -7,7 +7,7 @@ import type { CommittedOffset, GroupMember, TopicPartition } from '../port.ts'
 import { checkGroup } from '../topics.ts'
 import type { Cluster } from './cluster.ts'
 import { ErrorCode, isTransient, kindOf, nameOf } from './error-codes.ts'
-import { kafkaError } from './errors.ts'
+import { kafkaError, refusalOf } from './errors.ts'
 import { type FetchedOffset, fetchOffsets, listGroups } from './group-apis.ts'
 import { askGroup } from './group-requests.ts'
 import { Backoff } from './pause.ts'
@@ -26,9 +26,15 @@ export class Groups {
     this.#cluster = cluster
   }
 
-  /** Notes that these are committed: that nothing is committed cannot be true any more. */
-  async note(group: string, offsets: readonly TopicPartition[]): Promise<void> {
-    for (const target of offsets) this.#known.add(await this.#keyOf(group, target))
+  /**
+   * What notes, once they are committed, that these have offsets: that nothing is committed
+   * cannot be true from then on.
+   */
+  async noteOf(group: string, offsets: readonly TopicPartition[]): Promise<() => void> {
+    const keys = await Promise.all(offsets.map(target => this.#keyOf(group, target)))
+    return () => {
+      for (const key of keys) this.#known.add(key)
+    }
   }
 
   async committed(
@@ -51,10 +57,8 @@ export class Groups {
       } else {
         const lost = offsets.findIndex(({ offset }, i) => offset < 0 && this.#known.has(keys[i]!))
         if (lost < 0) {
-          await this.note(
-            group,
-            offsets.filter(({ offset }) => offset >= 0),
-          )
+          for (const [i, { offset }] of offsets.entries())
+            if (offset >= 0) this.#known.add(keys[i]!)
           return offsets.map(toCommitted)
         }
         if (waitedMs >= DOUBT_MS) {
@@ -123,8 +127,7 @@ export class Groups {
       const { error, groups } = await this.#cluster.call(node, 'metadata', listGroups)
       if (error === 0) return groups
       if (!isTransient(error) || environment.clock() >= untilMs) {
-        const request = 'the list of groups'
-        throw kafkaError('KAFKA_REFUSED', { request, error: nameOf(error), detail: '' })
+        throw refusalOf('the list of groups', error)
       }
       await backoff.wait()
     }
@@ -158,6 +161,5 @@ function refusal(group: string, error: number, member: GroupMember | undefined):
     const { id: memberId, epoch: memberEpoch } = member
     return kafkaError('KAFKA_MEMBER_STALE', { group, memberId, memberEpoch, reason: nameOf(error) })
   }
-  const request = `the committed offsets of group ${group}`
-  return kafkaError('KAFKA_REFUSED', { request, error: nameOf(error), detail: '' })
+  return refusalOf(`the committed offsets of group ${group}`, error)
 }

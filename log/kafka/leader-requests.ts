@@ -1,8 +1,8 @@
 /** Requests that go to the leaders of partitions, as one call for many partitions. */
 import type { TopicPartition } from '../port.ts'
 import { type Cluster, isUnreachable } from './cluster.ts'
-import { isTransient, kindOf, nameOf } from './error-codes.ts'
-import { kafkaError } from './errors.ts'
+import { isTransient, kindOf } from './error-codes.ts'
+import { refusalOf } from './errors.ts'
 import { Backoff } from './pause.ts'
 
 export interface LeaderRequest<Ask extends TopicPartition, Answer> {
@@ -16,7 +16,7 @@ export interface LeaderRequest<Ask extends TopicPartition, Answer> {
 /**
  * Sends to every leader at once, again while it has moved, is away or says that it will pass, for
  * as long as a request may take. Answers in order; their error is 0 or one that does not pass.
- * Rejects with TOPIC_MISSING, PARTITION_MISSING, KAFKA_UNREACHABLE or KAFKA_REFUSED.
+ * Rejects with TOPIC_MISSING, PARTITION_MISSING, KAFKA_UNREACHABLE, KAFKA_UNAVAILABLE.
  */
 export async function askLeaders<Ask extends TopicPartition, Answer extends { error: number }>(
   cluster: Cluster,
@@ -74,8 +74,7 @@ async function byLeader<Each extends { readonly ask: TopicPartition }>(
 }
 
 export function refusal(name: string, { topic, partition }: TopicPartition, code: number): Error {
-  const request = `${name} of ${topic}-${partition}`
-  return kafkaError('KAFKA_REFUSED', { request, error: nameOf(code), detail: '' })
+  return refusalOf(`${name} of ${topic}-${partition}`, code)
 }
 
 /** Entries of one topic go together on the wire. */

@@ -28,6 +28,7 @@ import { EpochCommits } from './epoch-commits.ts'
 import { Fetcher, type FetchWait } from './fetcher.ts'
 import { Groups } from './groups.ts'
 import { indexedOffset, partitionRanges, trimPartition } from './partition-offsets.ts'
+import { pause } from './pause.ts'
 import { ProducerSeat } from './producer-seat.ts'
 import { Topics } from './topics.ts'
 import { KafkaTransaction, type PendingAppend } from './transaction.ts'
@@ -45,6 +46,8 @@ export interface KafkaLogOptions extends ClusterOptions {
   /** Of topics made here; default -1, the cluster's own. */
   readonly replicas?: number
 }
+
+const CLOSE_WAIT_MS = 5_000
 
 export async function openKafkaLog(options: KafkaLogOptions): Promise<KafkaLog> {
   const cluster = await Cluster.connect(options)
@@ -185,12 +188,16 @@ export class KafkaLog implements EventLog {
     return this.#closing
   }
 
+  /** What is under way may end by itself for a while, then it is called off. */
   async #close(): Promise<void> {
     this.#fetcher.close()
-    await Promise.allSettled(this.#underWay)
-    await this.#appender.idle()
+    const ended = Promise.allSettled(this.#underWay)
+    const waited = new AbortController()
+    await Promise.race([ended, pause(this.cluster.environment, CLOSE_WAIT_MS, waited.signal)])
+    waited.abort()
     await Promise.all([this.#engine.close(), this.#appending.close()])
     await this.cluster.close()
+    await ended
   }
 
   #commit(
@@ -203,14 +210,16 @@ export class KafkaLog implements EventLog {
         await this.cluster.partitionTopic(target)
       }
       const own = group === undefined ? undefined : groupOffsets(group, member, offsets)
+      // Before it, so that nothing can fail after it.
+      const note = await this.#groups.noteOf(group ?? '', offsets)
       if (member !== undefined || state !== undefined) {
         const receipts = await this.#commits.commit({ appends, group: own }, state)
-        if (group !== undefined) await this.#groups.note(group, offsets)
+        note()
         return receipts
       }
       if (appends.length === 0 && offsets.length === 0) return []
       const receipts = await this.#appender.append(appends, own).catch(explainMembers)
-      if (group !== undefined) await this.#groups.note(group, offsets)
+      note()
       return receipts
     })
   }

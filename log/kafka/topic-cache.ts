@@ -6,6 +6,8 @@ export interface TopicCacheOptions {
   readonly maxAgeMs: number
   /** One request; answers in any order, undefined for what does not exist. */
   readonly load: (names: readonly string[]) => Promise<readonly (TopicMetadata | undefined)[]>
+  /** Before it is asked once more for what was known: a broker may lag behind the others. */
+  readonly beforeDoubt: () => Promise<void>
 }
 
 interface Entry {
@@ -71,15 +73,25 @@ export class TopicCache {
   }
 
   async #load(names: readonly string[]): Promise<void> {
-    const found = new Map<string, TopicMetadata>()
-    for (const topic of await this.#options.load(names)) {
-      if (topic !== undefined) found.set(topic.name, topic)
+    const found = await this.#find(names)
+    const doubtful = names.filter(name => !found.has(name) && this.#entries.has(name))
+    if (doubtful.length > 0) {
+      await this.#options.beforeDoubt()
+      for (const [name, topic] of await this.#find(doubtful)) found.set(name, topic)
     }
     for (const name of names) {
       const topic = found.get(name)
       if (topic === undefined) this.#forget(name)
       else this.#remember(topic)
     }
+  }
+
+  async #find(names: readonly string[]): Promise<Map<string, TopicMetadata>> {
+    const found = new Map<string, TopicMetadata>()
+    for (const topic of await this.#options.load(names)) {
+      if (topic !== undefined) found.set(topic.name, topic)
+    }
+    return found
   }
 
   #forget(name: string): void {

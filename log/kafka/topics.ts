@@ -7,8 +7,8 @@ import type { TopicConfig, TopicDescription } from '../port.ts'
 import { checkTopic, topicConfig } from '../topics.ts'
 import { type Cluster, isUnreachable, type TopicMetadata } from './cluster.ts'
 import { metadata } from './cluster-apis.ts'
-import { ErrorCode, isTransient, nameOf } from './error-codes.ts'
-import { kafkaError } from './errors.ts'
+import { ErrorCode, isTransient } from './error-codes.ts'
+import { refusalOf } from './errors.ts'
 import { Backoff } from './pause.ts'
 import { createTopic, deleteTopic, describeTopicConfigs, type TopicOutcome } from './topic-apis.ts'
 
@@ -189,6 +189,5 @@ function hasLeaders({ partitions }: TopicMetadata): boolean {
 }
 
 function refusal(request: string, { error, message }: TopicOutcome): Error {
-  const detail = message === null ? '' : `: ${message}`
-  return kafkaError('KAFKA_REFUSED', { request, error: nameOf(error), detail })
+  return refusalOf(request, error, message === null ? '' : `: ${message}`)
 }

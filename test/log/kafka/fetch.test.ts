@@ -2,13 +2,14 @@
 import { Kafka, logLevel, type Producer } from 'kafkajs'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { KafkaLog } from '../../../log/kafka/index.ts'
-import type { TopicPartition } from '../../../log/port.ts'
+import type { LogEnvironment, TopicPartition } from '../../../log/port.ts'
 import { MemoryDatabase } from '../../../state/memory-database.ts'
 import { restoreRows } from '../../../state/restore.ts'
 import { append, readAll, settled } from '../../conformance/log.ts'
 import { describeOnKafka, ownName } from '../../support/kafka/shared.ts'
+import { KafkaProxy } from '../../support/kafka-proxy.ts'
 import { pairs } from '../batches.ts'
-import { openLog } from './environment.ts'
+import { environment, openLog } from './environment.ts'
 
 const valueIn = (line: string) => line.slice(line.indexOf('=') + 1)
 
@@ -143,5 +144,81 @@ describeOnKafka('fetch from Kafka', kafka => {
       const whole = answers.filter(({ bytes }) => pairs(bytes).length === 2)
       expect(whole.length).toBeGreaterThanOrEqual('waitMsMax' in options ? 1 : 2)
     }
+  })
+
+  test('a poll that was left behind does not hold up a call for other partitions', async () => {
+    const proxy = await KafkaProxy.start(kafka.bootstrap)
+    const reader = await openLog(proxy.bootstrap)
+    try {
+      const beside = { ...place, partition: 1 }
+      await append(log, beside, 'k=beside')
+      await settled(log, beside)
+      const held = proxy.rule({ api: 'fetch', on: 'reply', fault: 'hold' })
+      const stop = new AbortController()
+      const options = { waitMsMax: 30_000, signal: stop.signal }
+      const left = reader.fetch([{ ...place, offset: 0, bytesMax: 1000 }], options)
+      await held.hit()
+      stop.abort()
+      expect(await left).toMatchObject([{ pending: true }])
+      expect(await readAll(reader, beside)).toEqual(['0 k=beside'])
+      held.release()
+    } finally {
+      await reader.close()
+      await proxy.close()
+    }
+  })
+
+  test('what a poll brings after its call was over is given to the next call', async () => {
+    const proxy = await KafkaProxy.start(kafka.bootstrap)
+    const reader = await openLog(proxy.bootstrap)
+    try {
+      await append(log, place, 'k=late')
+      await settled(log, place)
+      const held = proxy.rule({ api: 'fetch', on: 'reply', fault: 'hold' })
+      const request = { ...place, offset: 0, bytesMax: 1000 }
+      const stop = new AbortController()
+      const left = reader.fetch([request], { waitMsMax: 30_000, signal: stop.signal })
+      await held.hit()
+      stop.abort()
+      await left
+      const before = proxy.requests('fetch')
+      const next = reader.fetch([request], { waitMsMax: 30_000 })
+      held.release()
+      expect(pairs((await next)[0].bytes)).toEqual(['0 k=late'])
+      expect(proxy.requests('fetch')).toBe(before)
+    } finally {
+      await reader.close()
+      await proxy.close()
+    }
+  })
+
+  test('a log that was closed leaves no timer behind', async () => {
+    const timers = new Set<number>()
+    let timer = 0
+    const counted: LogEnvironment = {
+      ...environment,
+      schedule(task, delayMs) {
+        const id = timer++
+        timers.add(id)
+        const cancel = environment.schedule(() => {
+          timers.delete(id)
+          task()
+        }, delayMs)
+        return () => {
+          timers.delete(id)
+          cancel()
+        }
+      },
+    }
+    const reader = await openLog(kafka.bootstrap, { environment: counted })
+    await append(reader, place, 'k=1')
+    await readAll(reader, place)
+    const waiting = reader.fetch([{ ...place, partition: 1, offset: 0, bytesMax: 1 }], {
+      waitMsMax: 30_000,
+    })
+    const refused = expect(waiting).rejects.toMatchObject({ code: 'LOG_CLOSED' })
+    await reader.close()
+    await refused
+    expect([timer > 0, timers.size]).toEqual([true, 0])
   })
 })

@@ -170,4 +170,18 @@ describe.skipIf(kafkaIsMissing !== undefined)('three brokers', () => {
     expect(wasPending).toBe(true)
     expect(await readAll(log, places[hung])).toHaveLength(1)
   }, 120_000)
+
+  test('a log is closed while its brokers are away, and tells what that ended', async () => {
+    await append(log, places[0], 'k=1')
+    await kafka.kill()
+    try {
+      const appended = append(log, places[0], 'k=2').catch(error => error)
+      const listed = log.listTopics().catch(error => error)
+      await log.close()
+      expect(await appended).toBeInstanceOf(MillraceError)
+      expect(await listed).toBeInstanceOf(MillraceError)
+    } finally {
+      await kafka.restart()
+    }
+  }, 120_000)
 })
