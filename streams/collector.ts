@@ -68,7 +68,7 @@ export class Collector {
     if (response.error !== undefined) {
       const details = { ...response, offset: source.fetchOffset }
       if (response.error === 'unknown-topic') throw streamsError('SOURCE_MISSING', details)
-      throw streamsError('OFFSET_LOST', details)
+      throw source.lost(details)
     }
     if (response.pending) return
     source.endOffset = response.endOffset

@@ -45,6 +45,8 @@ export interface EngineSettings {
   readonly wallClockIntervalMs: number
   /** Progress without records is told to tasks elsewhere at most this often, ms (law 6). */
   readonly watermarkIntervalMs: number
+  /** Repartition topics are trimmed of what is committed as read at most this often, ms. */
+  readonly trimIntervalMs: number
   /** Rows that a step closes in one epoch; a larger close takes several (law 13). */
   readonly closeRowsMax: number
 }
@@ -61,5 +63,6 @@ export const defaultSettings: EngineSettings = {
   storeCacheBytes: 512 * 1024 * 1024,
   wallClockIntervalMs: 1000,
   watermarkIntervalMs: 100,
+  trimIntervalMs: 10_000,
   closeRowsMax: 10_000,
 }

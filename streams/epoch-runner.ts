@@ -10,6 +10,7 @@ import type { EngineEnvironment, EngineSettings } from './environment.ts'
 import { applyEpoch, sealEpoch } from './epoch.ts'
 import { assert } from './errors.ts'
 import { repartitionTopic } from './exchange-router.ts'
+import { ExchangeTrim } from './exchange-trim.ts'
 import type { InputPartition } from './input-partition.ts'
 import { withDownstream } from './plan.ts'
 import type { Publisher } from './publisher.ts'
@@ -46,6 +47,7 @@ interface Scope {
 export class EpochRunner {
   readonly #options: EpochRunnerOptions
   readonly #collector: Collector
+  readonly #trim: ExchangeTrim
   #inFlight: Promise<void> | undefined
   #fetching: Promise<void> | undefined
   #punctuatedMs: number
@@ -55,7 +57,9 @@ export class EpochRunner {
     const { assembly, log, settings, environment } = options
     this.#options = options
     this.#punctuatedMs = environment.clock()
-    this.#collector = new Collector({ assembly, log, settings, clock: environment.clock })
+    const { clock } = environment
+    this.#collector = new Collector({ assembly, log, settings, clock })
+    this.#trim = new ExchangeTrim({ log, clock, intervalMs: settings.trimIntervalMs })
   }
 
   get hasRecords(): boolean {
@@ -131,11 +135,13 @@ export class EpochRunner {
     this.#options.member()
     const through = assembly.tasks.every(task => task.isThrough)
     assert(through, 'an epoch commits no input whose records still wait in a task')
+    const trimPoints = this.#trim.points(assembly.inputs)
     const sealed = sealEpoch({ assembly, log, wallTimeMs: clock(), member })
     this.#sealedMs = startedMs
     this.#options.onEpoch()
     this.#inFlight = sealed.commit().then(async () => {
       environment.reached?.('log-committed')
+      if (trimPoints !== undefined) this.#trim.trim(trimPoints)
       await publisher.publish(sealed, () => {
         applyEpoch(assembly.stores)
         environment.reached?.('store-applied')

@@ -32,6 +32,12 @@ export const streamsCatalogue = {
     recovery: 'retry',
     status: 503,
   },
+  EXCHANGE_PASSED: {
+    message:
+      'Offset {offset} of the repartition topic {topic}-{partition} is no longer there, which begins at {startOffset}: another instance has read on and trimmed it, so the task has moved. This instance asks its group which tasks it holds.',
+    recovery: 'rejoin',
+    status: 503,
+  },
   OFFSET_LOST: {
     message:
       'Offset {offset} of {topic}-{partition} is not in the log, which has {startOffset} to {endOffset}: records were deleted before they were processed. Reset the application with `millrace reset` to go on from what is there.',

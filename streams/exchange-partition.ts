@@ -1,7 +1,8 @@
 /** The far end of an exchange: a partition of its repartition topic, as this instance reads it. */
+import type { ErrorDetails } from '../log/errors.ts'
 import type { RecordColumns } from '../log/record-columns.ts'
 import { Batch } from './batch.ts'
-import { streamsError } from './errors.ts'
+import { type MillraceError, streamsError } from './errors.ts'
 import { type ExchangeReader, readExchanged } from './exchange-records.ts'
 import { type BrokenBatch, InputPartition } from './input-partition.ts'
 import type { NodeRuntime } from './task.ts'
@@ -21,6 +22,12 @@ export class ExchangePartition extends InputPartition implements ExchangeReader 
     const { watermark } = this.runtime
     if (upstream >= watermark.inputs) throw new RangeError(`no upstream task ${upstream}`)
     watermark.set(upstream, progress)
+  }
+
+  /** Only what is committed as read is trimmed. */
+  override lost(details: ErrorDetails): MillraceError {
+    const { offset, startOffset } = details as { offset: number; startOffset: number }
+    return offset < startOffset ? streamsError('EXCHANGE_PASSED', details) : super.lost(details)
   }
 
   protected override batchOf(columns: RecordColumns): Batch {

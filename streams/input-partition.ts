@@ -3,8 +3,10 @@
  * What a record means is the subclass's: a source (`source-partition.ts`) or the far end of an
  * exchange (`exchange-partition.ts`).
  */
+import type { ErrorDetails } from '../log/errors.ts'
 import type { RecordColumns } from '../log/record-columns.ts'
 import type { Batch } from './batch.ts'
+import { type MillraceError, streamsError } from './errors.ts'
 import type { NodeRuntime } from './task.ts'
 
 /** Records at most in one batch: one task's turn, so that no partition starves the others. */
@@ -70,6 +72,11 @@ export abstract class InputPartition {
 
   /** Tells of a batch that cannot be read. */
   protected abstract refuse(broken: BrokenBatch): void
+
+  /** What to say when the log no longer has, or never had, the offset to fetch. */
+  lost(details: ErrorDetails): MillraceError {
+    return streamsError('OFFSET_LOST', details)
+  }
 
   /** Hands the node a batch that `take` returned. */
   deliver(batch: Batch): void {

@@ -174,7 +174,11 @@ function begin(input: InputPartition, start: Start, group: string): void {
       throw streamsError('OFFSETS_MISSING', { group, topic, partition, ...start })
     }
   }
-  input.seek(start.committed ?? start.startOffset)
+  const offset = start.committed ?? start.startOffset
+  if (offset < start.startOffset) {
+    throw streamsError('OFFSET_LOST', { topic, partition, offset, ...start })
+  }
+  input.seek(offset)
   input.committedOffset = start.committed
   input.endOffset = start.endOffset
 }
@@ -185,8 +189,11 @@ async function startOffsets(
   group: string,
   targets: readonly TopicPartition[],
 ): Promise<Map<string, Start>> {
-  const committed = await log.committed(group, targets)
+  let committed = await log.committed(group, targets)
   const ranges = await log.offsets(targets)
+  // Trimmed below what somebody has committed meanwhile, or below what is committed: see `begin`.
+  const isBehind = targets.some((_, i) => (committed[i]?.offset ?? 0) < ranges[i]!.startOffset)
+  if (isBehind) committed = await log.committed(group, targets)
   return new Map(
     targets.map(({ topic }, i) => {
       return [topic, { ...ranges[i]!, committed: committed[i]?.offset }]

@@ -4,10 +4,11 @@ import { expect, test } from 'vitest'
 import { json, Topology, textKey } from '../../streams/index.ts'
 import type { Input } from '../oracle/inputs.ts'
 import { Random } from '../support/random.ts'
-import type { SimulatedCluster } from '../support/simulation/cluster.ts'
+import { SimulatedCluster } from '../support/simulation/cluster.ts'
 import { play, type StoryEvent } from './story.ts'
 
 const PARTITIONS = 4
+const BY_METER = 'meters-by-meter-repartition'
 
 interface Reading {
   readonly meter: string
@@ -78,7 +79,7 @@ async function playMeters({ seed, count, topology = meters, events }: MeterStory
 function exchanged({ broker }: SimulatedCluster): number {
   let records = 0
   for (let partition = 0; partition < PARTITIONS; partition++) {
-    records += broker.offsets({ topic: 'meters-by-meter-repartition', partition }).endOffset
+    records += broker.offsets({ topic: BY_METER, partition }).endOffset
   }
   return records
 }
@@ -102,6 +103,52 @@ test('what a drain passes on in memory is committed with it: a kill right after 
     await cluster.close()
   }
   expect(kills).toBeGreaterThan(30)
+})
+
+/** Records that each partition of the topic holds now, at most. */
+function longest({ broker }: SimulatedCluster): number {
+  const lengths = [...Array(PARTITIONS).keys()].map(partition => {
+    const { startOffset, highWatermark } = broker.offsets({ topic: BY_METER, partition })
+    return highWatermark - startOffset
+  })
+  return Math.max(...lengths)
+}
+
+test('a repartition topic stays short; nothing still to be read is deleted, whoever is killed', async () => {
+  const settings = { trimIntervalMs: 500, epochMsMin: 20 }
+  const cluster = new SimulatedCluster({
+    seed: 7,
+    topology: meters,
+    partitions: PARTITIONS,
+    settings,
+  })
+  cluster.start('a')
+  cluster.start('b')
+  cluster.append(readings(0, 4))
+  await cluster.drain()
+  const inputs = readings(1, 2_000)
+  let most = 0
+  for (let i = 0; i < inputs.length; i += 4) {
+    cluster.append(inputs.slice(i, i + 4))
+    await cluster.time.run(20)
+    most = Math.max(most, longest(cluster))
+    const [one] = cluster.instances
+    if (i % 400 === 200) one!.left = i % 7
+    for (const dead of cluster.instances.filter(({ process }) => process.dead)) {
+      cluster.bury(dead)
+      cluster.start(dead.id)
+    }
+  }
+  for (const instance of cluster.instances) instance.left = Number.POSITIVE_INFINITY
+  cluster.calm()
+  await cluster.drain()
+  expect(cluster.broker.violations).toEqual([])
+  expect(cluster.counts.kills).toBeGreaterThan(3)
+  // Some seconds' worth, while the topic got far more.
+  expect(exchanged(cluster)).toBeGreaterThan(4 * most)
+  const last = new Map(inputs.map(({ value }) => [(value as Reading).meter, value]))
+  expect(await cluster.rows('last')).toEqual(expect.arrayContaining([...last.values()]))
+  await cluster.close()
 })
 
 test('one instance alone writes no repartition topic once it is drained', async () => {

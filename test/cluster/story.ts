@@ -84,6 +84,8 @@ export function randomSettings(random: Random): Partial<EngineSettings> {
     alignMs: random.pick([10, 1000, 1_000_000]),
     storeCacheBytes: random.pick([0, 2000, 1_000_000]),
     closeRowsMax: random.pick([1, 3, 10_000]),
+    trimIntervalMs: random.pick([0, 300, 5_000]),
+    watermarkIntervalMs: random.pick([0, 100, 1_000]),
   }
 }
 

@@ -2,14 +2,15 @@
 import { Type } from 'typebox'
 import { afterEach, expect, test } from 'vitest'
 import { type EmbeddedLog, openEmbeddedLog } from '../../log/embedded/index.ts'
-import { noTasks } from '../../log/membership.ts'
-import type { CommitRequest, EventLog } from '../../log/port.ts'
+import { noTasks, type TaskIds } from '../../log/membership.ts'
+import type { CommitRequest, EventLog, TopicPartition } from '../../log/port.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
+import { countTasks } from '../../log/task-ids.ts'
 import { MemoryDatabase } from '../../state/memory-database.ts'
 import { Engine } from '../../streams/engine.ts'
 import type { CrashPoint } from '../../streams/environment.ts'
+import { groupTopology } from '../../streams/group-topology.ts'
 import { json, Topology, textKey, viewService } from '../../streams/index.ts'
-import { changelogTopic, storesOf } from '../../streams/task-parts.ts'
 import { environment } from '../log/embedded/environment.ts'
 import { HandMembership } from '../support/hand-membership.ts'
 
@@ -28,7 +29,17 @@ function counts(): Topology {
   return topology
 }
 
-/** An engine with tasks 0 and 1, and hooks into its log. */
+/** The same with an exchange before it. */
+function countsByWord(): Topology {
+  const topology = new Topology('counts')
+  topology
+    .stream('events', { key: textKey(), value: json<number>() })
+    .groupBy((_, key) => `by ${key}`, { name: 'by-word', key: textKey() })
+    .count({ name: 'counts' })
+  return topology
+}
+
+/** An engine with tasks in the test's hand, and hooks into its log. */
 class Grouped {
   readonly membership: HandMembership
   readonly commits: CommitRequest[] = []
@@ -36,17 +47,19 @@ class Grouped {
   reached: (point: CrashPoint) => void = () => {}
   beforeCommit: (request: CommitRequest) => void | Promise<void> = () => {}
   engine!: Engine
+  log!: EmbeddedLog
   readonly #database = new MemoryDatabase()
-  #log!: EmbeddedLog
+  readonly #topology: () => Topology
 
-  constructor(partitions: readonly number[] = [0, 1]) {
-    this.membership = new HandMembership({ events: partitions })
+  constructor(active: TaskIds, topology: () => Topology) {
+    this.membership = new HandMembership(active)
+    this.#topology = topology
   }
 
   async open(): Promise<void> {
-    this.#log = await openEmbeddedLog(this.#database, environment)
+    this.log = await openEmbeddedLog(this.#database, environment)
     this.engine = await Engine.open({
-      topology: counts(),
+      topology: this.#topology(),
       log: this.#hooked(),
       database: this.#database,
       environment: {
@@ -56,9 +69,10 @@ class Grouped {
       },
       settings: { createPartitions: 2 },
       join: async plan => {
-        for (const sub of plan.subTopologies) {
-          for (const { name } of storesOf(plan, sub)) {
-            await this.#log.createTopic(changelogTopic('counts', name), sub.partitions)
+        for (const { id, changelogs, repartitionSources } of groupTopology(plan).subTopologies) {
+          const { partitions } = plan.subTopologies.find(({ name }) => name === id)!
+          for (const { name } of [...changelogs, ...repartitionSources]) {
+            await this.log.createTopic(name, partitions)
           }
         }
         return this.membership
@@ -67,7 +81,7 @@ class Grouped {
   }
 
   #hooked(): EventLog {
-    const log = this.#log
+    const log = this.log
     return new Proxy(log, {
       get: (target, name) => {
         if (name === 'fetch') {
@@ -84,7 +98,7 @@ class Grouped {
   }
 
   #transaction() {
-    const transaction = this.#log.begin()
+    const transaction = this.log.begin()
     return {
       append: transaction.append.bind(transaction),
       abort: () => transaction.abort(),
@@ -96,15 +110,19 @@ class Grouped {
     }
   }
 
-  async append(partition: number, ...keys: string[]): Promise<void> {
+  append(partition: number, ...keys: string[]): Promise<void> {
+    return this.appendTo({ topic: 'events', partition }, ...keys)
+  }
+
+  async appendTo(target: TopicPartition, ...keys: string[]): Promise<void> {
     const builder = new RecordBatchBuilder()
     for (const key of keys) {
       const bytes = Buffer.from(key)
       const value = Buffer.from('1')
       builder.append(1, { bytes, start: 0, end: bytes.length }, { bytes: value, start: 0, end: 1 })
     }
-    const transaction = this.#log.begin()
-    transaction.append({ topic: 'events', partition }, builder.finish())
+    const transaction = this.log.begin()
+    transaction.append(target, builder.finish())
     await transaction.commit()
   }
 
@@ -119,12 +137,12 @@ class Grouped {
 
   get #isComplete(): boolean {
     const { target } = this.membership
-    return this.engine.assembly.tasks.length === (target?.active.events ?? []).length
+    return this.engine.assembly.tasks.length === countTasks(target?.active ?? {})
   }
 
   get views() {
     const { schedule } = environment
-    return viewService({ engine: this.engine, schedule, incarnation: this.#log.incarnation })
+    return viewService({ engine: this.engine, schedule, incarnation: this.log.incarnation })
   }
 }
 
@@ -133,8 +151,8 @@ afterEach(async () => {
   for (const { engine } of open.splice(0)) await engine.stop()
 })
 
-async function start(partitions?: readonly number[]): Promise<Grouped> {
-  const grouped = new Grouped(partitions)
+async function start(active: TaskIds = { events: [0, 1] }, topology = counts): Promise<Grouped> {
+  const grouped = new Grouped(active, topology)
   await grouped.open()
   open.push(grouped)
   await grouped.openTasks()
@@ -236,4 +254,33 @@ test('views answer 503 from the moment the session is over, and once the member 
   expect((await rows()).rows).toEqual([])
   grouped.membership.target = undefined
   expect(rows).toThrow(expect.objectContaining({ code: 'VIEW_NOT_READY' }))
+})
+
+const words = { topic: 'counts-by-word-repartition', partition: 0 }
+
+/** Commits an offset of the words as their owner would. */
+async function commitWords({ log }: Grouped, offset: number): Promise<void> {
+  await log.begin().commit({ group: 'counts', offsets: [{ ...words, offset, metadata: '' }] })
+}
+
+test('a repartition topic that its new owner has trimmed makes the old one ask its group', async () => {
+  const grouped = await start({ 'by-word': [0] }, countsByWord)
+  // It has moved without a word: others write, read on, commit and trim.
+  await grouped.appendTo(words, 'a', 'b', 'c')
+  await commitWords(grouped, 3)
+  await grouped.log.deleteRecords(words, 3)
+  const failure = await grouped.engine.step().catch((error: unknown) => error)
+  expect(failure).toMatchObject({ code: 'EXCHANGE_PASSED', recovery: 'rejoin' })
+  expect(failure).toMatchObject({ details: { ...words, offset: 0, startOffset: 3 } })
+})
+
+test('a repartition topic without what was never processed stops the task', async () => {
+  const grouped = await start({ events: [0, 1], 'by-word': [1] }, countsByWord)
+  for (const key of ['a', 'b', 'c', 'd']) await grouped.append(0, key)
+  await grouped.engine.step()
+  await grouped.engine.settle()
+  await commitWords(grouped, 1)
+  await grouped.log.deleteRecords(words, 2)
+  grouped.membership.change({ target: { ...noTasks, active: { 'by-word': [0] } } })
+  await expect(grouped.openTasks()).rejects.toMatchObject({ code: 'OFFSET_LOST', recovery: 'stop' })
 })

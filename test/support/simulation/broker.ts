@@ -31,6 +31,8 @@ export interface BrokerOptions {
   readonly checkMember?: (request: CommitRequest) => void
   /** Called as a commit is decided. */
   readonly onCommit?: (transaction: BrokerTransaction) => void
+  /** Called before records are deleted. */
+  readonly onDelete?: (target: TopicPartition, beforeOffset: number) => void
 }
 
 interface Entry {
@@ -309,6 +311,17 @@ export class SimulatedBroker {
     return this.#groups.get(group)?.get(placeOf(target)) ?? null
   }
 
+  /** As it is or, once a marker has arrived, will be: its commit is decided. */
+  decided(group: string, target: TopicPartition): number {
+    let offset = this.committed(group, target)?.offset ?? 0
+    for (const transaction of this.#transactions.values()) {
+      const found = transaction.offsets.get(placeOf(target))
+      if (transaction.state !== 'committed' || transaction.group !== group) continue
+      offset = Math.max(offset, found?.offset ?? 0)
+    }
+    return offset
+  }
+
   listGroups(): string[] {
     return [...this.#groups].flatMap(([name, { size }]) => (size > 0 ? [name] : [])).sort()
   }
@@ -351,6 +364,7 @@ export class SimulatedBroker {
 
   deleteRecords(target: TopicPartition, beforeOffset: number): void {
     const partition = this.partition(target)
+    this.options.onDelete?.(target, beforeOffset)
     const before = Math.min(beforeOffset, partition.end)
     if (before <= partition.start) return
     partition.start = before

@@ -55,8 +55,8 @@ export class SimulatedCluster {
   readonly broker: SimulatedBroker
   readonly application: string
   instances: Instance[] = []
-  /** Kills, errors that engines met, tasks taken, records in repartition topics. */
-  readonly counts = { kills: 0, errors: 0, moves: 0, exchanged: 0 }
+  /** Kills, errors that engines met, tasks taken, records in repartition topics, trims. */
+  readonly counts = { kills: 0, errors: 0, moves: 0, exchanged: 0, trims: 0 }
   /** Messages of errors that engines met, and how often. */
   readonly errors = new Map<string, number>()
   #calm = false
@@ -77,6 +77,7 @@ export class SimulatedCluster {
       markerDelayMs: () => this.#delayMs(400),
       checkMember: request => this.#group!.check(request),
       onCommit: transaction => this.#checkCommit(transaction),
+      onDelete: (target, before) => this.#checkDeletion(target, before),
     })
     const topology = options.topology()
     this.application = topology.application
@@ -240,6 +241,16 @@ export class SimulatedCluster {
         }
       }
     }
+  }
+
+  /** Law 4: what a task may still have to read is not deleted. */
+  #checkDeletion(target: TopicPartition, before: number): void {
+    if (!target.topic.endsWith('-repartition')) return
+    this.counts.trims++
+    const decided = this.broker.decided(this.application, target)
+    if (before <= decided) return
+    const { violations } = this.broker
+    violations.push(`${placeOf(target)} deleted below ${before}, committed is ${decided}`)
   }
 
   get live(): Instance[] {
