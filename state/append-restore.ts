@@ -21,6 +21,8 @@ export interface RestoreBlocksOptions extends ReplayOptions {
   readonly trim: () => void
   /** Forgets the local rows: they are of another log. */
   readonly clear: () => readonly Segment[]
+  /** Forgets segments that begin below what the log still has. */
+  readonly expire: (startOffset: number) => readonly Segment[]
 }
 
 /** Resolves with the changelog topic's id. */
@@ -29,6 +31,9 @@ export function restoreBlocks(options: RestoreBlocksOptions): Promise<string> {
     compacted: false,
     clear(batch) {
       deleteSegments(batch, options.keys, options.clear())
+    },
+    expire(startOffset, batch) {
+      deleteSegments(batch, options.keys, options.expire(startOffset))
     },
     read(bytes, position, batch) {
       const headers = readBatchHeaders(bytes, true)

@@ -157,3 +157,19 @@ export function newBlock(segment: Segment, fields: Partial<Block>): Block {
     ...fields,
   }
 }
+
+/** What one epoch of a store changes. */
+export interface Epoch {
+  blocks: Block[]
+  expired: Segment[]
+  /** Index rows that its segments have once it is durable. */
+  chunks: Map<Segment, readonly Chunk[]>
+  /** What is applied once it is durable; 0 when it has no blocks. */
+  next: number
+  /** Wall time at which it was sealed. */
+  timeMs: number
+}
+
+export const emptyEpoch = (): Epoch => {
+  return { blocks: [], expired: [], chunks: new Map(), next: 0, timeMs: 0 }
+}

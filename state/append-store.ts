@@ -17,7 +17,7 @@ import { deleteSegments, readSegments, writeChunks } from './append-chunks.ts'
 import { AppendKeys, hashKey } from './append-format.ts'
 import { AppendMemory, type BlockLog } from './append-memory.ts'
 import { restoreBlocks } from './append-restore.ts'
-import { type Block, type Chunk, Segment } from './append-segment.ts'
+import { type Block, type Epoch, emptyEpoch, Segment } from './append-segment.ts'
 import { readApplied, writeApplied } from './applied-offset.ts'
 import { assert } from './errors.ts'
 import type { AppendRow, AppendStore, Probe, SealedEpoch, StoredRow, StoreMetrics } from './port.ts'
@@ -46,22 +46,6 @@ export interface AppendStoreOptions {
 const BLOCK_BYTES_MAX = 64 * 1024
 /** More than a record adds to its key and value. */
 const RECORD_OVERHEAD_MAX = 48
-
-/** What one epoch changes. */
-interface Epoch {
-  blocks: Block[]
-  expired: Segment[]
-  /** Index rows that its segments have once it is durable. */
-  chunks: Map<Segment, readonly Chunk[]>
-  /** What is applied once it is durable; 0 when it has no blocks. */
-  next: number
-  /** Wall time at which it was sealed. */
-  timeMs: number
-}
-
-const emptyEpoch = (): Epoch => {
-  return { blocks: [], expired: [], chunks: new Map(), next: 0, timeMs: 0 }
-}
 
 export async function openAppendStore(options: AppendStoreOptions): Promise<AppendStore> {
   assert(Number.isSafeInteger(options.segmentMs) && options.segmentMs > 0, 'a segment has a length')
@@ -373,7 +357,24 @@ class BlockStore implements AppendStore {
       },
       trim: () => this.#memory.trim(this.#order),
       clear: () => this.#clear(),
+      expire: startOffset => this.#expireBelow(startOffset),
     })
+  }
+
+  /**
+   * The writer trims the log below the oldest block of a live segment: a segment with an older
+   * block has expired, and so have all before it.
+   */
+  #expireBelow(startOffset: number): readonly Segment[] {
+    const last = this.#order.findLastIndex(({ blocks }) => blocks[0]!.id < startOffset)
+    const gone = this.#order.splice(0, last + 1)
+    for (const segment of gone) {
+      for (const block of segment.blocks) this.#memory.dropped(block)
+      this.#segments.delete(segment.startMs)
+      this.rows -= segment.rows
+    }
+    if (gone.length > 0) this.#last = undefined
+    return gone
   }
 
   /** Forgets everything, as in an empty database. */

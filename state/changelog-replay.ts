@@ -24,6 +24,8 @@ export interface ReplaySteps {
   readonly compacted: boolean
   /** Deletes the local rows: they cannot be brought up to the log. */
   clear(batch: WriteBatch): void
+  /** Deletes local rows that the writer has expired, as the log begins at `startOffset` now. */
+  expire?(startOffset: number, batch: WriteBatch): void
   /** Adds what the bytes hold from `position` on; `committed` is called once it is durable. */
   read(bytes: Buffer, position: number, batch: WriteBatch): { next: number; committed?(): void }
 }
@@ -60,6 +62,7 @@ export async function replayChangelog(options: ReplayOptions, steps: ReplaySteps
   } else if (steps.compacted && startOffset > local.offset) {
     throw stateError('CHANGELOG_TRUNCATED', { ...changelog, startOffset, offset: local.offset })
   }
+  await expire(options, steps, startOffset)
   // Until the end is reached, the rows are as old as what they began with.
   const timeMs = position > startOffset ? local.timeMs : startedMs
   for (let waits = 0; position < highWatermark; ) {
@@ -88,6 +91,16 @@ async function clear({ database, store }: ReplayOptions, steps: ReplaySteps, top
   steps.clear(batch)
   writeApplied(batch, store, { offset: 0, timeMs: 0, topicId })
   await batch.commit()
+}
+
+async function expire({ database }: ReplayOptions, steps: ReplaySteps, startOffset: number) {
+  const batch = database.batch()
+  try {
+    steps.expire?.(startOffset, batch)
+    if (batch.size > 0) await batch.commit()
+  } finally {
+    batch.discard()
+  }
 }
 
 /** Notes that the rows were all there was when the replay began. */
