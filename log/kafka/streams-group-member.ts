@@ -58,6 +58,8 @@ export interface MemberOptions {
 const RECONCILING_MS = 200
 /** Until the first reply tells the group's interval; also the longest pause between tries. */
 const INTERVAL_MS = 5_000
+/** A stop waits no longer for the group. */
+const LEAVE_MS_MAX = 5_000
 const LEAVE_ATTEMPTS = 3
 const LEAVE_PAUSE_MS = 100
 
@@ -180,14 +182,18 @@ export class StreamsGroupMember implements Membership {
   async leave(tasks: 'give-up' | 'remain' = 'give-up'): Promise<void> {
     if (this.#ended) return
     this.#end()
-    await this.#inFlight
-    const isKnown = this.#goodMs !== undefined || this.#joinsLost > 0
-    if (isKnown && tasks === 'give-up') await this.#sayLeave()
+    const { environment, group } = this.#options
+    await Promise.race([this.#finish(tasks), pause(environment, LEAVE_MS_MAX)])
     this.#tasks.drop()
-    const { group } = this.#options
     const remains = `This instance is away; its tasks in group ${group} wait for its restart.`
     this.#enter('left', tasks === 'remain' ? remains : `This instance has left group ${group}.`)
     this.#notify()
+  }
+
+  async #finish(tasks: 'give-up' | 'remain'): Promise<void> {
+    await this.#inFlight
+    const isKnown = this.#goodMs !== undefined || this.#joinsLost > 0
+    if (isKnown && tasks === 'give-up') await this.#sayLeave()
   }
 
   async #sayLeave(): Promise<void> {
@@ -237,6 +243,7 @@ export class StreamsGroupMember implements Membership {
     const sentMs = this.#options.environment.clock()
     const answer = await this.#options.send(request).catch((error: Error) => error)
     this.#inFlight = undefined
+    if (this.#status.state === 'left') return
     const delayMs = this.#heard(request, answer, sentMs)
     if (delayMs !== undefined) this.#beatIn(this.#urgent && !this.#joinNext ? 0 : delayMs)
     this.#notify()

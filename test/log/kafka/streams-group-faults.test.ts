@@ -1,9 +1,11 @@
 /** Streams groups of a real broker over a bad network, and while their coordinator is away. */
 import { afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { Cluster } from '../../../log/kafka/cluster.ts'
 import { type KafkaUnderTest, startKafka } from '../../support/kafka/kafka.ts'
 import { describeOnKafka, kafkaIsMissing, START_MS_MAX } from '../../support/kafka/shared.ts'
 import { type Fault, KafkaProxy } from '../../support/kafka-proxy.ts'
 import { randomOf } from '../../support/streams-group/time.ts'
+import { environment } from './environment.ts'
 import { activeTasks, GroupUnderTest, type Instance, SESSION_MS } from './streams-groups.ts'
 
 /** Only a reply with an assignment names a sub-topology. */
@@ -25,6 +27,7 @@ describeOnKafka('a streams group over a bad network', kafka => {
   const joinThroughProxy = (id: string) => under.join(id, { bootstrap: proxy.bootstrap })
   afterEach(async () => {
     proxy.clear()
+    proxy.thaw()
     await under.end()
     await proxy.close()
   })
@@ -82,7 +85,7 @@ describeOnKafka('a streams group over a bad network', kafka => {
     forgetConflicts()
   })
 
-  test('heartbeats lost while idle: not alive after the session timeout, then fenced', async () => {
+  test('fault 14: heartbeats lost while idle: not alive after the session timeout, then fenced', async () => {
     const group = await begin()
     const one = await joinThroughProxy('one')
     await group.join('two')
@@ -98,6 +101,26 @@ describeOnKafka('a streams group over a bad network', kafka => {
     expect(one.states).toContain('fenced')
     expect(one.member.alive).toBe(true)
     forgetConflicts()
+  })
+
+  test('fault 13: a half-open connection is left, and the member goes on over a new one', async () => {
+    const group = await begin()
+    const cluster = await Cluster.connect({
+      bootstrap: [proxy.bootstrap],
+      environment,
+      requestTimeoutMs: 1_000,
+      heartbeatTimeoutMs: 1_000,
+    })
+    const settings = { sessionTimeoutMs: 30_000, heartbeatIntervalMs: 500 }
+    const one = await group.join('one', { cluster, settings })
+    await group.settle(8)
+    proxy.freeze()
+    const state = () => one.member.status.state
+    await expect.poll(state, { timeout: SESSION_MS * 3 }).toBe('unreachable')
+    proxy.thaw()
+    await group.settle(8)
+    expect(one.states).not.toContain('fenced')
+    expect(one.member.alive).toBe(true)
   })
 
   test('through a storm of lost, doubled, late and cut messages everything ends placed', async () => {

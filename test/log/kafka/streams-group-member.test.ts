@@ -13,7 +13,7 @@ function active(...partitions: number[]): Assignment {
   return { ...noTasks, active: partitions.length === 0 ? {} : { s: partitions } }
 }
 
-type Answer = Partial<HeartbeatReply> | Error
+type Answer = Partial<HeartbeatReply> | Error | 'never'
 
 function reply(changes: Partial<HeartbeatReply>): HeartbeatReply {
   return {
@@ -51,6 +51,7 @@ function memberWith(...answers: readonly Answer[]) {
     send: async request => {
       sent.push(request)
       const answer = script.shift() ?? { memberEpoch: epoch }
+      if (answer === 'never') return new Promise(() => {})
       if (answer instanceof Error) throw answer
       if (answer.error === undefined) epoch = answer.memberEpoch ?? epoch
       return reply({ memberEpoch: epoch, ...answer })
@@ -351,6 +352,21 @@ test('leaving says epoch -1, tries again after a lost reply, and is the end', as
   expect(member.target).toBeUndefined()
   await time.run(60_000)
   expect(sent).toHaveLength(3)
+})
+
+test('leaving waits for a group that does not answer only so long', async () => {
+  const { time, member, later } = memberWith({ assignment: active(0) })
+  await time.run(50)
+  later('never')
+  let isOver = false
+  void member.leave().then(() => {
+    isOver = true
+  })
+  await time.run(4_900)
+  expect(isOver).toBe(false)
+  await time.run(200)
+  expect(isOver).toBe(true)
+  expect(member.status.state).toBe('left')
 })
 
 test('a member that remains says nothing, and is silent from then on', async () => {
