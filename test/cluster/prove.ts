@@ -1,13 +1,20 @@
 /** Runs a proof as a story of a cluster and compares everything that came of it. */
 import assert from 'node:assert/strict'
+import { AT } from '../../log/record-batch.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
+import { AppendKeys } from '../../state/append-format.ts'
 import { afterPrefix, rowsPrefix } from '../../state/keys.ts'
+import type { MemoryDatabase } from '../../state/memory-database.ts'
+import type { SubTopology } from '../../streams/plan.ts'
 import { changelogTopic, storeInDatabase, storesOf } from '../../streams/task-parts.ts'
 import { finalWatermark, stamp } from '../oracle/inputs.ts'
 import type { Proof } from '../oracle/proof.ts'
 import { Random } from '../support/random.ts'
 import type { Instance, SimulatedCluster } from '../support/simulation/cluster.ts'
 import { play, type StoryEvent } from './story.ts'
+
+/** After every key in hexadecimal. */
+const AFTER_HEX = 'g'
 
 export interface ProofStory {
   readonly seed: number
@@ -37,51 +44,97 @@ export async function proveOnCluster<R>(
   return cluster
 }
 
-/** Rows are what their changelogs fold to: where the task runs, and on its standby. */
-export async function checkStores(cluster: SimulatedCluster): Promise<void> {
+/**
+ * Rows are what their changelogs fold to, and blocks the same, where the task runs and on its
+ * standby. Resolves with how many copies of standbys were looked at.
+ */
+export async function checkStores(cluster: SimulatedCluster): Promise<number> {
   const { plan } = cluster.instances[0]!.engine!
+  let copies = 0
   for (const sub of plan.subTopologies) {
     for (const { name, kind } of storesOf(plan, sub)) {
-      if (kind !== 'rows') continue
       for (let partition = 0; partition < sub.partitions; partition++) {
-        const folded = foldedChangelog(cluster, name, partition)
-        for (const instance of cluster.instances) {
-          const role = roleOf(instance, `${sub.name}/${partition}`)
-          if (role === undefined) continue
-          const rows = await storedRows(instance, cluster.application, name, partition)
-          assert.deepStrictEqual(rows, folded, `${name}-${partition} on ${instance.id}, ${role}`)
-        }
+        const place = { application: cluster.application, store: name, partition }
+        const copiesHere =
+          kind === 'rows' ? checkRows(cluster, sub, place) : checkBlocks(cluster, sub, place)
+        copies += await copiesHere
       }
     }
   }
+  return copies
+}
+
+/** Instances with a task, the one that runs it first. */
+function holdersOf(cluster: SimulatedCluster, task: string): readonly [Instance, string][] {
+  return cluster.instances
+    .map((instance): [Instance, string] => [instance, roleOf(instance, task) ?? ''])
+    .filter(([, role]) => role !== '')
+    .sort(([, one], [, other]) => Number(one === 'standby') - Number(other === 'standby'))
+}
+
+async function checkRows(cluster: SimulatedCluster, sub: SubTopology, place: StorePlace) {
+  const { application, store, partition } = place
+  const holders = holdersOf(cluster, `${sub.name}/${partition}`)
+  const wanted = foldedChangelog(cluster, place)
+  const prefix = rowsPrefix(storeInDatabase(application, store), partition)
+  const range = {
+    gte: Buffer.from(prefix, 'latin1'),
+    lt: Buffer.from(afterPrefix(prefix)!, 'latin1'),
+  }
+  for (const [{ database, id }, role] of holders) {
+    const rows = await entriesOf(database, range)
+    const found = new Map([...rows].map(([key, value]) => [key.slice(2 * prefix.length), value]))
+    assert.deepStrictEqual(found, wanted, `${store}-${partition} on ${id}, ${role}`)
+  }
+  return holders.length - 1
+}
+
+/**
+ * Blocks are the same on all, from the latest segment that any of them begins with: what is older
+ * has expired, and each drops that in its own time.
+ */
+async function checkBlocks(cluster: SimulatedCluster, sub: SubTopology, place: StorePlace) {
+  const { application, store, partition } = place
+  const range = new AppendKeys(storeInDatabase(application, store), partition).range('b')
+  const holders = holdersOf(cluster, `${sub.name}/${partition}`)
+  const found = await Promise.all(
+    holders.map(async ([{ database }]) => [...(await entriesOf(database, range))]),
+  )
+  const from = found.map(([first]) => first?.[0] ?? AFTER_HEX).reduce((a, b) => (a > b ? a : b))
+  // The log gives each batch its offset, in copies that were read back.
+  const [active, ...standbys] = found.map(entries =>
+    entries.filter(([key]) => key >= from).map(([key, value]) => [key, value.slice(2 * AT.magic)]),
+  )
+  for (const [i, copy] of standbys.entries()) {
+    assert.deepStrictEqual(copy, active, `${store}-${partition} on ${holders[i + 1]![0].id}`)
+  }
+  return standbys.length
+}
+
+interface StorePlace {
+  readonly application: string
+  readonly store: string
+  readonly partition: number
 }
 
 function roleOf({ engine }: Instance, task: string): string | undefined {
   return engine!.tasks().find(status => status.task === task)?.state
 }
 
-export async function storedRows(
-  { database }: Instance,
-  application: string,
-  store: string,
-  partition: number,
+async function entriesOf(
+  database: MemoryDatabase,
+  range: { readonly gte: Buffer; readonly lt: Buffer },
 ): Promise<Map<string, string>> {
-  const prefix = rowsPrefix(storeInDatabase(application, store), partition)
-  const gte = Buffer.from(prefix, 'latin1')
-  const lt = Buffer.from(afterPrefix(prefix)!, 'latin1')
-  const rows = new Map<string, string>()
-  for await (const chunk of database.scan({ gte, lt })) {
-    for (const { key, value } of chunk) {
-      rows.set(key.toString('hex', gte.length), value.toString('hex'))
-    }
+  const entries = new Map<string, string>()
+  for await (const chunk of database.scan(range)) {
+    for (const { key, value } of chunk) entries.set(key.toString('hex'), value.toString('hex'))
   }
-  return rows
+  return entries
 }
 
 function foldedChangelog(
-  { broker, application }: SimulatedCluster,
-  store: string,
-  partition: number,
+  { broker }: SimulatedCluster,
+  { application, store, partition }: StorePlace,
 ): Map<string, string> {
   const rows = new Map<string, string>()
   const topic = changelogTopic(application, store)

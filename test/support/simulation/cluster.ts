@@ -4,7 +4,7 @@
  * a coordinator that behave as Kafka's do, and a network that takes its time.
  */
 import { type Membership, noTasks } from '../../../log/membership.ts'
-import type { EventLog, TopicPartition } from '../../../log/port.ts'
+import type { EventLog, LogEnvironment, TopicPartition } from '../../../log/port.ts'
 import { RecordBatchBuilder } from '../../../log/record-batch-builder.ts'
 import { taskNames } from '../../../log/task-ids.ts'
 import { MemoryDatabase } from '../../../state/memory-database.ts'
@@ -40,6 +40,8 @@ export interface Instance {
   readonly database: MemoryDatabase
   /** Undefined while it is being opened. */
   engine: Engine | undefined
+  /** Timers of the engine that have not run. */
+  timers: number
   /** Crash points it may still pass; Infinity for all. */
   left: number
   /** What its engine gave up with. */
@@ -141,6 +143,7 @@ export class SimulatedCluster {
       log,
       database,
       engine: undefined,
+      timers: 0,
       left,
       failure: undefined,
     }
@@ -165,7 +168,7 @@ export class SimulatedCluster {
         log,
         database,
         environment: {
-          ...process.environment,
+          ...this.#environmentOf(instance),
           yieldNow: () => Promise.resolve(),
           reached: () => this.#reached(instance),
         },
@@ -186,6 +189,28 @@ export class SimulatedCluster {
     } catch (error) {
       if (!process.dead) instance.failure = error
     }
+  }
+
+  /** The environment of its process, with its timers counted. */
+  #environmentOf(instance: Instance): LogEnvironment {
+    const { environment } = instance.process
+    const schedule = (task: () => void, delayMs: number) => {
+      instance.timers++
+      let waits = true
+      const done = () => {
+        if (waits) instance.timers--
+        waits = false
+      }
+      const cancel = environment.schedule(() => {
+        done()
+        task()
+      }, delayMs)
+      return () => {
+        done()
+        cancel()
+      }
+    }
+    return { ...environment, schedule }
   }
 
   #countMoves(member: Membership): void {

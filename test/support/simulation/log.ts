@@ -16,6 +16,7 @@ import type {
   TopicPartition,
   Transaction,
 } from '../../../log/port.ts'
+import { readBatchHeaders } from '../../../log/record-batch.ts'
 import type { SimulatedProcess } from '../streams-group/time.ts'
 import type { BrokerTransaction, SimulatedBroker } from './broker.ts'
 
@@ -36,6 +37,8 @@ export interface SimulatedLogOptions {
 
 export class SimulatedLog implements EventLog {
   readonly incarnation: string
+  /** Records fetched from changelogs. */
+  changelogRecords = 0
   readonly #options: SimulatedLogOptions
   readonly #epoch: number
   #closed = false
@@ -48,6 +51,11 @@ export class SimulatedLog implements EventLog {
     this.#options = options
     this.incarnation = options.broker.incarnation
     this.#epoch = options.broker.initProducer(options.producer)
+  }
+
+  /** Calls that have no answer yet. */
+  get callsOpen(): number {
+    return this.#calls.size
   }
 
   /** Does something at the broker and brings back what came of it. */
@@ -132,6 +140,10 @@ export class SimulatedLog implements EventLog {
         ({ error, nextOffset }, i) => error || nextOffset > requests[i]!.offset,
       )
       if (!got && !over) continue
+      for (const { topic, bytes } of responses) {
+        if (!topic.endsWith('-changelog')) continue
+        for (const { recordCount } of readBatchHeaders(bytes)) this.changelogRecords += recordCount
+      }
       if (waitMsMax === 0) return responses
       return responses.map((response, i) =>
         process.time.chance(pendingShare) ? unanswered(response, requests[i]!) : response,
