@@ -23,7 +23,7 @@ const EMPTY_KEPT_MS = 500
 /** What became of one partition of a request. */
 export type Outcome =
   | { readonly kind: 'answer'; readonly response: FetchResponse }
-  /** The broker has more, but not within this request's size: to be asked for alone. */
+  /** The broker has more, but others took the answer's bytes: it comes with the next request. */
   | { readonly kind: 'crowded' }
   | { readonly kind: 'out-of-range' }
   | { readonly kind: 'failed'; readonly error: Error; readonly transient: boolean }
@@ -191,7 +191,7 @@ export class FetchPolls {
     const { bytes, nextOffset } = keepCommitted(fetched.records, fetched.aborted, offset)
     if (nextOffset === offset && endOffset > offset) {
       if (!alone) return { kind: 'crowded' }
-      // Alone it gets the next batch, whatever its size. Skipping ahead could lose records.
+      // The first that has anything gets a batch of any size. Skipping ahead could lose records.
       const details = { topic, partition, offset, endOffset }
       return { kind: 'failed', error: kafkaError('KAFKA_FETCH_EMPTY', details), transient: true }
     }

@@ -64,7 +64,6 @@ interface Slot {
   response?: FetchResponse
   /** Asked in this round, and not answered yet. */
   open: boolean
-  alone: boolean
 }
 
 class FetchCall implements PollCaller {
@@ -94,7 +93,6 @@ class FetchCall implements PollCaller {
       key: keyOf(request),
       request,
       open: true,
-      alone: false,
     }))
     this.#polls = polls
     this.#options = options
@@ -169,9 +167,9 @@ class FetchCall implements PollCaller {
     for (const [i, slot] of open.entries()) {
       const found = located[i]
       if (found === undefined) continue
-      const isOwn = slot.alone || keys.has(slot.key)
+      const isTwice = keys.has(slot.key)
       keys.add(slot.key)
-      const id = isOwn ? `${found.node}/${slot.key}/${i}` : `${found.node}`
+      const id = isTwice ? `${found.node}/${slot.key}/${i}` : `${found.node}`
       const group = groups.get(id) ?? { node: found.node, places: [] }
       groups.set(id, group)
       group.places.push(found.place)
@@ -179,15 +177,9 @@ class FetchCall implements PollCaller {
     const { clock } = this.#options.cluster.environment
     const leftMs = this.#waitMsMax > 0 ? Math.max(1, this.#untilMs - clock()) : 0
     return [...groups.values()].map(async ({ node, places }) => {
-      // What is asked for alone was said to be there.
-      const waitMs = places.length === 1 && this.#isAlone(places[0]!) ? 0 : leftMs
-      await this.#polls.poll(node, places, waitMs, this)
+      await this.#polls.poll(node, places, leftMs, this)
       await Promise.all(this.#background.splice(0))
     })
-  }
-
-  #isAlone({ key }: Place): boolean {
-    return this.#slots.some(slot => slot.key === key && slot.alone)
   }
 
   async #locate(slot: Slot): Promise<{ node: number; place: Place } | undefined> {
@@ -220,16 +212,14 @@ class FetchCall implements PollCaller {
     )
     for (const slot of waiting) {
       if (outcome.kind === 'answer') this.#answer(slot, outcome.response)
-      else if (outcome.kind === 'crowded') slot.alone = true
       else if (outcome.kind === 'failed') this.#fail(outcome.error, outcome.transient)
-      else this.#background.push(this.#answerOutOfRange(slot))
+      else if (outcome.kind === 'out-of-range') this.#background.push(this.#answerOutOfRange(slot))
     }
     return waiting.length > 0
   }
 
   #answer(slot: Slot, response: FetchResponse): void {
     slot.open = false
-    slot.alone = false
     slot.response = response
     const further = response.nextOffset > slot.request.offset
     if (response.error !== undefined || further) this.#progress.abort()
