@@ -1,10 +1,10 @@
 /** What a log forgets: deleted records, retention, compaction. */
 import fc from 'fast-check'
-import { beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { EventLog, TopicPartition } from '../../log/port.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
 import { batchOf, makeBatch, pairs } from '../log/batches.ts'
-import { append, codeOf, type LogUnderTest, linesOf, p0, readAll, settled } from './log.ts'
+import { append, codeOf, linesOf, p0, readAll, settled } from './log.ts'
 
 type Maintain = (nowMs: number) => Promise<void>
 const table: TopicPartition = { topic: 'table', partition: 0 }
@@ -20,25 +20,20 @@ function fold(lines: readonly string[]): Record<string, string> {
   return Object.fromEntries([...rows].sort())
 }
 
-/** The maintenance of a log whose cleaning follows the caller's clock; others skip. */
-type MaintenanceOf = () => LogUnderTest['maintain']
-
-export function cleanupConformance(
+/** Retention and compaction as of a time that the caller says. */
+export function cleaningConformance(
   current: () => EventLog,
   reopen: () => Promise<void>,
-  maintenance: MaintenanceOf,
+  maintain: Maintain,
 ): void {
-  deleteFacts(current, reopen)
   describe('cleaning by the clock', () => {
-    beforeEach(({ skip }) => skip(maintenance() === undefined, 'the brokers clean by their own'))
-    const maintain: Maintain = nowMs => maintenance()!(nowMs)
     retentionFacts(current, maintain, reopen)
     compactionFacts(current, maintain, reopen)
     compactionLaw(current, maintain)
   })
 }
 
-function deleteFacts(current: () => EventLog, reopen: () => Promise<void>): void {
+export function deletionConformance(current: () => EventLog, reopen: () => Promise<void>): void {
   test('deleted records are gone, those after them keep their offsets', async () => {
     await append(current(), p0, 'a=1', 'b=2')
     const second = await append(current(), p0, 'c=3', 'd=4')

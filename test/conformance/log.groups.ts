@@ -55,7 +55,7 @@ function groupFacts(current: () => EventLog): void {
       await current()
         .begin()
         .commit({ group, offsets: [at(1)] })
-    expect(await current().listGroups()).toEqual(['a', 'alpha', 'zeta', 'ü'])
+    await expect.poll(() => current().listGroups()).toEqual(['a', 'alpha', 'zeta', 'ü'])
     expect(await current().committed('a', [p0])).toEqual([at(1)])
   })
 

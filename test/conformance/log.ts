@@ -5,7 +5,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { AppendReceipt, EventLog, OffsetRange, TopicPartition } from '../../log/port.ts'
 import { batchOf, pairs } from '../log/batches.ts'
-import { cleanupConformance } from './log.cleanup.ts'
+import { cleaningConformance, deletionConformance } from './log.cleanup.ts'
 import { fetchConformance } from './log.fetch.ts'
 import { groupConformance } from './log.groups.ts'
 import { transactionConformance } from './log.transactions.ts'
@@ -77,7 +77,12 @@ export async function codeOf(run: () => unknown): Promise<string> {
   return 'nothing thrown'
 }
 
-export function logConformance(name: string, openLog: () => Promise<LogUnderTest>): void {
+/** Without `cleansByClock` a log cleans by its own clock, and what is due when is not asserted. */
+export function logConformance(
+  name: string,
+  openLog: () => Promise<LogUnderTest>,
+  { cleansByClock = true }: { cleansByClock?: boolean } = {},
+): void {
   describe(`${name} log`, () => {
     let subject: LogUnderTest
     let log: EventLog
@@ -99,7 +104,8 @@ export function logConformance(name: string, openLog: () => Promise<LogUnderTest
     transactionConformance(current, reopen, () => subject.isExact)
     fetchConformance(current)
     groupConformance(current, reopen)
-    cleanupConformance(current, reopen, () => subject.maintain)
+    deletionConformance(current, reopen)
+    if (cleansByClock) cleaningConformance(current, reopen, nowMs => subject.maintain!(nowMs))
   })
 }
 
