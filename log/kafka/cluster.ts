@@ -5,27 +5,31 @@
  * means, only the sender of the request knows. Leaders and coordinators are remembered until
  * somebody finds them stale, their broker fails, or (topics) they grow old.
  */
-import type { ConnectionOptions as TlsOptions } from 'node:tls'
 import { logError, MillraceError } from '../errors.ts'
 import type { LogEnvironment, TopicPartition } from '../port.ts'
 import {
-  type ApiVersions,
   apiVersions,
   type CoordinatorKind,
   findCoordinator,
   metadata,
   type TopicMetadata,
 } from './cluster-apis.ts'
-import { type BrokerAddress, Connections, nameOf } from './connections.ts'
+import {
+  type ClusterOptions,
+  type Knowledge,
+  nothingKnown,
+  REQUEST_TIMEOUT_MS,
+} from './cluster-knowledge.ts'
+import { type BrokerAddress, nameOf } from './connections.ts'
 import { ErrorCode, nameOf as errorName, isTransient } from './error-codes.ts'
 import { kafkaError, refusalOf } from './errors.ts'
 import { Backoff, pause } from './pause.ts'
 import { missingFrom, supportsVersion } from './requirements.ts'
-import type { SaslOptions } from './sasl.ts'
 import { TopicCache } from './topic-cache.ts'
 import type { KafkaApi } from './wire.ts'
 
 export type { CoordinatorKind, PartitionMetadata, TopicMetadata } from './cluster-apis.ts'
+export type { ClusterOptions } from './cluster-knowledge.ts'
 export type { SaslOptions } from './sasl.ts'
 export type { KafkaApi } from './wire.ts'
 
@@ -41,24 +45,6 @@ export type Purpose =
   | 'coordinator'
   | 'heartbeat'
 
-export interface ClusterOptions {
-  /** `host:port`, at least one. */
-  readonly bootstrap: readonly string[]
-  readonly environment: LogEnvironment
-  /** Shows in the brokers' logs and quotas; default `millrace`. */
-  readonly clientId?: string
-  /** Node's TLS options; absent: plain TCP. */
-  readonly tls?: TlsOptions
-  readonly sasl?: SaslOptions
-  readonly connectTimeoutMs?: number
-  /** An answer that takes longer is lost, and its connection with it; default 15 s. */
-  readonly requestTimeoutMs?: number
-  /** The same where a late answer is worth nothing; default 5 s. */
-  readonly heartbeatTimeoutMs?: number
-  /** Topics are asked for again after this; default 60 s. */
-  readonly metadataMaxAgeMs?: number
-}
-
 const SOFTWARE: [name: string, version: string] = ['millrace', '0.1.0']
 /** What a topic that does not exist is called in metadata, also when its name could not exist. */
 const MISSING: ReadonlySet<number> = new Set([
@@ -68,23 +54,7 @@ const MISSING: ReadonlySet<number> = new Set([
 ])
 /** What was there is asked for at another broker before it counts as gone. */
 const DOUBT_MS = 50
-const CONNECT_TIMEOUT_MS = 5_000
-const REQUEST_TIMEOUT_MS = 15_000
-const HEARTBEAT_TIMEOUT_MS = 5_000
 const METADATA_MAX_AGE_MS = 60_000
-
-/** What all views of a cluster share. */
-interface Knowledge {
-  readonly connections: Connections
-  readonly bootstrap: readonly BrokerAddress[]
-  readonly coordinators: Map<string, number>
-  brokers: ReadonlyMap<number, BrokerAddress>
-  versions: ApiVersions | undefined
-  clusterId: string
-  controller: number
-  /** Where the next request to any broker begins. */
-  turn: number
-}
 
 export class Cluster {
   readonly environment: LogEnvironment
@@ -195,23 +165,42 @@ export class Cluster {
     }
   }
 
-  /** As `call`, to whichever broker can be reached; each is tried once. */
-  async callAny<Args extends readonly unknown[], Result>(
+  /** As `call`, to whichever broker answers; each is tried once. For requests that only ask. */
+  callAny<Args extends readonly unknown[], Result>(
     purpose: Purpose,
     api: KafkaApi<Args, Result>,
     ...args: Args
   ): Promise<Result> {
-    const known = [...this.#known.brokers.values()]
-    const turn = this.#known.turn
+    return this.#callAny(purpose, api, args, () => true)
+  }
+
+  /** As `callAny`, but what may have been carried out is not sent to the next one. */
+  callOne<Args extends readonly unknown[], Result>(
+    purpose: Purpose,
+    api: KafkaApi<Args, Result>,
+    ...args: Args
+  ): Promise<Result> {
+    return this.#callAny(purpose, api, args, ({ details }) => details.sent === false)
+  }
+
+  async #callAny<Args extends readonly unknown[], Result>(
+    purpose: Purpose,
+    api: KafkaApi<Args, Result>,
+    args: Args,
+    mayGoOn: (error: MillraceError) => boolean,
+  ): Promise<Result> {
+    const { brokers, bootstrap, connections, turn } = this.#known
+    const known = [...brokers.values()]
     const inTurn = known.map((_, i) => known[(i + turn) % known.length]!)
     let failure: unknown
-    for (const address of [...inTurn, ...this.#known.bootstrap]) {
+    for (const address of [...inTurn, ...bootstrap]) {
       try {
-        return await this.#known.connections.call(address, purpose + this.#suffix, api, args)
+        return await connections.call(address, purpose + this.#suffix, api, args)
       } catch (error) {
-        if (!isUnreachable(error)) throw error
         failure = error
+        if (!isUnreachable(error)) throw error
         this.#known.turn++
+        if (!mayGoOn(error)) throw error
       }
     }
     throw failure
@@ -360,38 +349,6 @@ export class Cluster {
   }
 }
 
-function nothingKnown(options: ClusterOptions): Knowledge {
-  return {
-    connections: connectionsOf(options),
-    bootstrap: options.bootstrap.map(parseAddress),
-    coordinators: new Map(),
-    brokers: new Map(),
-    versions: undefined,
-    clusterId: '',
-    controller: -1,
-    turn: 0,
-  }
-}
-
-function connectionsOf(options: ClusterOptions): Connections {
-  const { environment, requestTimeoutMs = REQUEST_TIMEOUT_MS } = options
-  const { heartbeatTimeoutMs = HEARTBEAT_TIMEOUT_MS } = options
-  return new Connections({
-    clientId: options.clientId ?? 'millrace',
-    environment,
-    tls: options.tls,
-    sasl: options.sasl,
-    connectTimeoutMs: options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
-    requestTimeoutMs: lane => (lane === 'heartbeat' ? heartbeatTimeoutMs : requestTimeoutMs),
-  })
-}
-
 export function isUnreachable(error: unknown): error is MillraceError {
   return error instanceof MillraceError && error.code === 'KAFKA_UNREACHABLE'
-}
-
-/** `host:port`, also `[::1]:9092`; the port is 9092 when absent. */
-function parseAddress(text: string): BrokerAddress {
-  const { hostname, port } = new URL(`kafka://${text}`)
-  return { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(port || 9092) }
 }

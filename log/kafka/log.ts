@@ -24,6 +24,7 @@ import type {
 import { decodeBatches } from '../record-columns.ts'
 import { Appender } from './appender.ts'
 import { Cluster, type ClusterOptions } from './cluster.ts'
+import { Coalesced } from './coalesced.ts'
 import { EpochCommits } from './epoch-commits.ts'
 import { Fetcher, type FetchWait } from './fetcher.ts'
 import { Groups } from './groups.ts'
@@ -65,6 +66,7 @@ export class KafkaLog implements EventLog {
   readonly cluster: Cluster
   readonly #topics: Topics
   readonly #groups: Groups
+  readonly #ranges: Coalesced<TopicPartition, OffsetRange>
   readonly #fetcher: Fetcher
   readonly #engine: ProducerSeat
   readonly #appending: ProducerSeat
@@ -80,6 +82,7 @@ export class KafkaLog implements EventLog {
     this.cluster = cluster
     this.#topics = new Topics(cluster, options.replicas ?? -1)
     this.#groups = new Groups(cluster)
+    this.#ranges = new Coalesced(environment, targets => partitionRanges(cluster, targets))
     this.#fetcher = new Fetcher({
       cluster,
       rangeOf: async target => (await partitionRanges(cluster, [target]))[0]!,
@@ -141,7 +144,7 @@ export class KafkaLog implements EventLog {
   }
 
   offsets(targets: readonly TopicPartition[]): Promise<readonly OffsetRange[]> {
-    return this.#run(() => partitionRanges(this.cluster, targets))
+    return this.#run(() => this.#ranges.ask(targets))
   }
 
   /** Kafka's index finds where to look; from there the records say it exactly. */

@@ -10,6 +10,7 @@ interface Ask extends TopicPartition {
   readonly timestampMs: number
 }
 
+/** The same partition may be asked for twice; a request names it once. */
 async function ask(
   cluster: Cluster,
   isolation: IsolationLevel,
@@ -18,12 +19,12 @@ async function ask(
   const name = 'the offsets'
   const answers = await askLeaders(cluster, {
     name,
-    asks,
+    asks: [...new Map(asks.map(one => [`${one.topic}/${one.partition}`, one])).values()],
     send: async (node, some) =>
       inOrder(some, await cluster.call(node, 'metadata', listOffsets, isolation, some)),
   })
   for (const answer of answers) if (answer.error !== 0) throw refusal(name, answer, answer.error)
-  return answers.map(({ offset }) => offset)
+  return inOrder(asks, answers).map(({ offset }) => offset)
 }
 
 /**

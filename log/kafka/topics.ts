@@ -7,6 +7,7 @@ import type { TopicConfig, TopicDescription } from '../port.ts'
 import { checkTopic, topicConfig } from '../topics.ts'
 import { type Cluster, isUnreachable, type TopicMetadata } from './cluster.ts'
 import { metadata } from './cluster-apis.ts'
+import { Coalesced } from './coalesced.ts'
 import { ErrorCode, isTransient } from './error-codes.ts'
 import { refusalOf } from './errors.ts'
 import { Backoff } from './pause.ts'
@@ -54,11 +55,13 @@ const INVALID: ReadonlySet<number> = new Set([
 export class Topics {
   readonly #cluster: Cluster
   readonly #replicas: number
+  readonly #descriptions: Coalesced<string, TopicDescription | undefined>
 
   /** `replicas` of topics made here; -1 is the cluster's default. */
   constructor(cluster: Cluster, replicas: number) {
     this.#cluster = cluster
     this.#replicas = replicas
+    this.#descriptions = new Coalesced(cluster.environment, names => this.#describeNames(names))
   }
 
   async create(
@@ -71,7 +74,7 @@ export class Topics {
     const topic = { name, partitions, replicas: this.#replicas, configs: settingsOf(whole) }
     const timeoutMs = this.#cluster.requestTimeoutMs
     const { outcome, isUnsure } = await this.#ask(() =>
-      this.#cluster.callAny('metadata', createTopic, topic, timeoutMs),
+      this.#cluster.callOne('metadata', createTopic, topic, timeoutMs),
     )
     const { error, message } = outcome
     const exists = error === ErrorCode.TOPIC_ALREADY_EXISTS
@@ -85,15 +88,25 @@ export class Topics {
     await this.#untilEverywhere(name, topic => topic !== undefined && hasLeaders(topic))
     const description = await this.describe(name)
     if (description === undefined) throw logError('TOPIC_MISSING', { topic: name })
+    // Ours, unless it shows that it is not.
+    if (exists && description.partitions !== partitions) {
+      throw logError('TOPIC_EXISTS', { topic: name })
+    }
     return description
   }
 
   async describe(name: string): Promise<TopicDescription | undefined> {
-    this.#cluster.staleTopic(name)
-    const topic = await this.#cluster.topic(name)
-    if (topic === undefined) return undefined
-    const [description] = await this.#describeAll([topic])
+    const [description] = await this.#descriptions.ask([name])
     return description
+  }
+
+  async #describeNames(names: readonly string[]) {
+    const asked = [...new Set(names)]
+    for (const name of asked) this.#cluster.staleTopic(name)
+    const topics = await Promise.all(asked.map(name => this.#cluster.topic(name)))
+    const found = await this.#describeAll(topics.filter(topic => topic !== undefined))
+    const byName = new Map(found.map(description => [description.name, description]))
+    return names.map(name => byName.get(name))
   }
 
   /** By name, without Kafka's own. */
@@ -106,7 +119,7 @@ export class Topics {
   async delete(name: string): Promise<void> {
     const timeoutMs = this.#cluster.requestTimeoutMs
     const { outcome, isUnsure } = await this.#ask(() =>
-      this.#cluster.callAny('metadata', deleteTopic, name, timeoutMs),
+      this.#cluster.callOne('metadata', deleteTopic, name, timeoutMs),
     )
     const isMissing = outcome.error === ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     const isInvalid = outcome.error === ErrorCode.INVALID_TOPIC_EXCEPTION
@@ -149,7 +162,7 @@ export class Topics {
         isUnsure ||= outcome.error === ErrorCode.REQUEST_TIMED_OUT
       } catch (error) {
         if (!isUnreachable(error) || isLate) throw error
-        isUnsure = true
+        isUnsure ||= error.details.sent !== false
       }
       await backoff.wait()
     }

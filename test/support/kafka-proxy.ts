@@ -20,6 +20,8 @@ export const API = {
   metadata: 3,
   offsetFetch: 9,
   findCoordinator: 10,
+  createTopics: 19,
+  deleteTopics: 20,
   initProducerId: 22,
   addPartitionsToTxn: 24,
   endTxn: 26,
