@@ -27,6 +27,7 @@ import type {
   StoreMetrics,
 } from './port.ts'
 import { restoreRows } from './restore.ts'
+import { DELETED, type Entry, NONE, newest, RowEntries } from './row-entries.ts'
 
 export interface RowStoreOptions<V> {
   readonly name: string
@@ -42,21 +43,9 @@ export interface RowStoreOptions<V> {
   readonly cacheBytesMax: number
 }
 
-interface CachedRow<V> {
-  value: V | undefined
-  bytes: number
-  used: boolean
-  /** Somebody has read it by its key, and may again. */
-  isRead: boolean
-}
-
-/** Heap a cached row costs beside its bytes, about. */
-const ROW_OVERHEAD = 120
 const CHANGELOG_BATCH_BYTES = 256 * 1024
 /** Above every key, whose units are bytes. */
 const NO_ROW: RowKey = '\u0100'
-const DELETED = Symbol('deleted')
-type Overlay<V> = Map<RowKey, V | typeof DELETED>
 
 export async function openRowStore<V>(options: RowStoreOptions<V>): Promise<RowStore<V>> {
   return new OverlaidRows(options)
@@ -67,21 +56,13 @@ class OverlaidRows<V> implements RowStore<V> {
   readonly partition: number
   readonly #options: RowStoreOptions<V>
   readonly #prefix: string
-  readonly #cache = new Map<RowKey, CachedRow<V>>()
-  #dirty: Overlay<V> = new Map()
-  #sealed: Overlay<V> = new Map()
-  /** Of each sealed row, in the order of `#sealed`. */
-  #sealedRows: readonly SealedRow[] = []
-  /** Keys that `prefetch` found to have no row, or one only in `#sealed`. */
-  #asked = new Set<RowKey>()
-  #sealedAsked = new Set<RowKey>()
-  /** Keys being read from the database. */
-  readonly #reading = new Set<RowKey>()
+  readonly #entries = new RowEntries<V>()
+  /** Of each sealed row, in their order. */
+  #sealedRows: SealedRows | undefined
   readonly #absent: AbsentKeys
   #dirtyRanges: [RowKey, RowKey][] = []
   /** No row has a key below it. Expiry and closing ask below it again and again. */
   #floor: RowKey = ''
-  #cachedBytes = 0
   /** Of the changelog, once restored. */
   #topicId = ''
   #reads = 0
@@ -97,19 +78,12 @@ class OverlaidRows<V> implements RowStore<V> {
 
   get metrics(): StoreMetrics {
     return {
-      overlayRows: this.#dirty.size + this.#sealed.size,
-      cachedRows: this.#cache.size,
-      cachedBytes: this.#cachedBytes,
+      overlayRows: this.#entries.dirty.length + this.#entries.sealed.length,
+      cachedRows: this.#entries.count,
+      cachedBytes: this.#entries.bytes,
       reads: this.#reads,
       keysRead: this.#keysRead,
     }
-  }
-
-  #present(key: RowKey): boolean {
-    if (this.#dirty.has(key) || this.#cache.has(key) || this.#asked.has(key)) return true
-    if (!this.#sealed.has(key) && !this.#absent.has(key)) return false
-    this.#asked.add(key)
-    return true
   }
 
   prefetch(keys: Iterable<RowKey>): Promise<void> | undefined {
@@ -118,29 +92,34 @@ class OverlaidRows<V> implements RowStore<V> {
     return missing && this.#read([...missing])
   }
 
-  async #read(keys: readonly RowKey[]): Promise<void> {
-    for (const key of keys) this.#reading.add(key)
-    try {
-      if (this.#absent.isKnown) await this.#readRows(keys)
-      else {
-        await this.#absent.lookUp()
-        await this.#readRows(keys.filter(key => !this.#present(key)))
-      }
-    } finally {
-      for (const key of keys) this.#reading.delete(key)
-    }
+  /** Asks for a row: true when it is in memory, or cannot be. */
+  #present(key: RowKey): boolean {
+    const entry = this.#entries.of(key)
+    entry.isRead = true
+    if (newest(entry) !== NONE) return true
+    if (!this.#absent.has(key)) return false
+    this.#entries.know(entry, undefined, 0)
+    return true
   }
 
-  async #readRows(keys: readonly RowKey[]): Promise<void> {
-    if (keys.length === 0) return
+  async #read(wanted: readonly RowKey[]): Promise<void> {
+    let keys = wanted
+    if (!this.#absent.isKnown) {
+      await this.#absent.lookUp()
+      keys = wanted.filter(key => !this.#present(key))
+      if (keys.length === 0) return
+    }
     this.#reads++
     this.#keysRead += keys.length
     const { database, codec } = this.#options
     const found = await database.getMany(keys.map(key => this.#databaseKey(key)))
     keys.forEach((key, i) => {
-      if (this.#cache.has(key)) return
+      const entry = this.#entries.get(key)
+      // What was committed meanwhile is newer than the answer.
+      if (entry?.known !== NONE) return
       const bytes = found[i] ?? null
-      this.#remember(key, bytes === null ? undefined : codec.decode(bytes), bytes?.length ?? 0)
+      const value = bytes === null ? undefined : codec.decode(bytes)
+      this.#entries.know(entry, value, bytes?.length ?? 0)
     })
   }
 
@@ -148,40 +127,24 @@ class OverlaidRows<V> implements RowStore<V> {
     return Buffer.from(this.#prefix + key, 'latin1')
   }
 
-  #remember(key: RowKey, value: V | undefined, length: number): void {
-    const bytes = length + key.length + ROW_OVERHEAD
-    const row = this.#cache.get(key)
-    if (row === undefined) this.#cache.set(key, { value, bytes, used: true, isRead: false })
-    else {
-      this.#cachedBytes -= row.bytes
-      row.value = value
-      row.bytes = bytes
-      row.used = true
-    }
-    this.#cachedBytes += bytes
-  }
-
   get(key: RowKey): V | undefined {
-    const own = this.#dirty.get(key) ?? this.#sealed.get(key)
-    if (own !== undefined) return own === DELETED ? undefined : own
-    const row = this.#cache.get(key)
-    if (row === undefined) {
-      assert(this.#asked.has(key), 'a row is prefetched before it is read')
-      return undefined
-    }
-    row.used = true
-    row.isRead = true
-    return row.value
+    const entry = this.#entries.get(key)
+    assert(entry !== undefined, 'a row is prefetched before it is read')
+    const value = newest(entry)
+    assert(value !== NONE, 'a row is prefetched before it is read')
+    entry.used = true
+    entry.isRead = true
+    return value === DELETED ? undefined : value
   }
 
   put(key: RowKey, value: V): void {
     assert(value !== undefined, 'undefined is not a value')
     if (key < this.#floor) this.#floor = key
-    this.#dirty.set(key, value)
+    this.#entries.write(key, value)
   }
 
   delete(key: RowKey): void {
-    this.#dirty.set(key, DELETED)
+    this.#entries.write(key, DELETED)
   }
 
   async *scan(wanted: RowRange): AsyncGenerator<readonly Row<V>[]> {
@@ -222,9 +185,11 @@ class OverlaidRows<V> implements RowStore<V> {
   #overlayIn({ gte = '', lt, reverse }: RowRange): [RowKey, V | typeof DELETED][] {
     const inside = (key: RowKey) => key >= gte && (lt === undefined || key < lt)
     const found: [RowKey, V | typeof DELETED][] = []
-    for (const row of this.#dirty) if (inside(row[0])) found.push(row)
-    for (const row of this.#sealed) {
-      if (inside(row[0]) && !this.#dirty.has(row[0])) found.push(row)
+    for (const { key, dirty } of this.#entries.dirty) {
+      if (dirty !== NONE && inside(key)) found.push([key, dirty])
+    }
+    for (const { key, dirty, sealed } of this.#entries.sealed) {
+      if (sealed !== NONE && dirty === NONE && inside(key)) found.push([key, sealed])
     }
     found.sort(([a], [b]) => (a < b ? -1 : 1))
     return reverse ? found.reverse() : found
@@ -238,7 +203,7 @@ class OverlaidRows<V> implements RowStore<V> {
     }
     const end = keys.length === rowsMax ? `${keys.at(-1)}\0` : lt
     if (keys.length > 0) {
-      for (const key of keys) this.#dirty.set(key, DELETED)
+      for (const key of keys) this.delete(key)
       this.#dirtyRanges.push([gte, end])
     }
     if (gte <= this.#floor) await this.#raiseFloor(end)
@@ -253,36 +218,35 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   seal(wallTimeMs: number): SealedEpoch {
-    assert(this.#sealed.size === 0, 'one sealed epoch at a time awaits its commit')
-    this.#trim()
+    const entries = this.#entries
+    assert(entries.sealed.length === 0, 'one sealed epoch at a time awaits its commit')
+    entries.trim(this.#options.cacheBytesMax)
     const { codec } = this.#options
-    const ranges = this.#dirtyRanges
-    this.#sealed = this.#dirty
-    this.#dirty = new Map()
-    this.#dirtyRanges = []
-    this.#sealedAsked = this.#asked
-    this.#asked = new Set()
-    const rows: SealedRow[] = []
-    for (const [key, value] of this.#sealed) {
-      const bytes = value === DELETED ? null : codec.encode(value)
-      rows.push({ row: key, key: this.#databaseKey(key), value: bytes })
-      const isNew = this.#cache.get(key)?.value === undefined
-      if (isNew && bytes !== null) this.#absent.written(key)
+    const sealed: SealedRows = { entries: entries.seal(), keys: [], values: [] }
+    for (const { key, sealed: value, known } of sealed.entries) {
+      const bytes = value === DELETED ? null : codec.encode(value as V)
+      sealed.keys.push(this.#databaseKey(key))
+      sealed.values.push(bytes)
+      if (bytes !== null && (known === undefined || known === NONE)) this.#absent.written(key)
     }
-    this.#sealedRows = rows
+    this.#sealedRows = sealed
+    const ranges = this.#dirtyRanges
+    this.#dirtyRanges = []
     return {
-      appends: this.#changelogBatches(rows, wallTimeMs),
+      appends: this.#changelogBatches(sealed, wallTimeMs),
       write: (receipts, batch) =>
-        this.#write({ rows, ranges, receipts, timeMs: wallTimeMs }, batch),
+        this.#write({ ...sealed, ranges, receipts, timeMs: wallTimeMs }, batch),
     }
   }
 
-  #changelogBatches(rows: readonly SealedRow[], timeMs: number): ChangelogAppend[] {
+  #changelogBatches({ keys, values }: SealedRows, timeMs: number): ChangelogAppend[] {
     const target = this.#options.changelog
-    if (target === undefined || rows.length === 0) return []
+    if (target === undefined || keys.length === 0) return []
     const appends: ChangelogAppend[] = []
     const start = this.#prefix.length
-    for (const { key, value: bytes } of rows) {
+    for (let i = 0; i < keys.length; i++) {
+      const key = keys[i]!
+      const bytes = values[i]!
       const size = key.length + (bytes?.length ?? 0)
       if (builder.count > 0 && builder.sizeBytes + size > CHANGELOG_BATCH_BYTES) {
         appends.push({ target, batch: builder.finish() })
@@ -294,80 +258,40 @@ class OverlaidRows<V> implements RowStore<V> {
     return appends
   }
 
-  #write(sealed: SealedRows, batch: WriteBatch): void {
-    const { rows, ranges, receipts, timeMs } = sealed
+  #write(sealed: SealedWrites, batch: WriteBatch): void {
+    const { entries, keys, values, ranges, receipts, timeMs } = sealed
     for (const [gte, lt] of ranges) batch.deleteRange(this.#databaseKey(gte), this.#databaseKey(lt))
     const gone = (key: RowKey) => ranges.some(([gte, lt]) => key >= gte && key < lt)
-    for (const { row, key, value } of rows) {
-      if (value !== null) batch.put(key, value)
-      else if (!gone(row)) batch.delete(key)
+    for (let i = 0; i < keys.length; i++) {
+      const value = values[i]!
+      if (value !== null) batch.put(keys[i]!, value)
+      else if (!gone(entries[i]!.key)) batch.delete(keys[i]!)
     }
     const last = receipts.at(-1)
     if (last === undefined) return
     writeApplied(batch, this, { offset: last.nextOffset, timeMs, topicId: this.#topicId })
   }
 
-  /** Drops cached rows not used since the last round, until the rest fits. */
-  #trim(): void {
-    const { cacheBytesMax } = this.#options
-    for (const [key, row] of this.#cache) {
-      if (this.#cachedBytes <= cacheBytesMax) return
-      this.#cache.delete(key)
-      if (row.used) {
-        row.used = false
-        this.#cache.set(key, row)
-      } else this.#cachedBytes -= row.bytes
-    }
-  }
-
   applied(): void {
-    let i = 0
-    for (const [key, value] of this.#sealed) {
-      const length = this.#sealedRows[i++]!.value?.length ?? 0
-      if (value !== DELETED) this.#remember(key, value, length)
-      else if (this.#isRead(key)) this.#remember(key, undefined, 0)
-      else this.#forget(key)
-    }
-    this.#forgetSealed()
-  }
-
-  /** Rows that nobody reads by key, such as timers, are not remembered when they are gone. */
-  #isRead(key: RowKey): boolean {
-    if (this.#cache.get(key)?.isRead || this.#asked.has(key)) return true
-    // The answer under way may be older than what is applied now.
-    return this.#sealedAsked.has(key) || this.#reading.has(key)
-  }
-
-  #forget(key: RowKey): void {
-    const row = this.#cache.get(key)
-    if (row === undefined) return
-    this.#cachedBytes -= row.bytes
-    this.#cache.delete(key)
-  }
-
-  #forgetSealed(): void {
-    this.#sealed = new Map()
-    this.#sealedRows = []
-    this.#sealedAsked = new Set()
+    const values = this.#sealedRows?.values ?? []
+    this.#entries.applied(i => values[i]?.length ?? 0)
+    this.#sealedRows = undefined
   }
 
   reset(): void {
     this.#floor = ''
-    this.#dirty.clear()
     this.#dirtyRanges = []
-    this.#asked.clear()
-    this.#forgetSealed()
-    this.#cache.clear()
-    this.#cachedBytes = 0
+    this.#entries.clear()
+    this.#sealedRows = undefined
   }
 
   *sealedChanges(): Generator<RowChange<V>> {
     const { codec } = this.#options
-    let i = 0
-    for (const [key, value] of this.#sealed) {
-      const bytes = this.#sealedRows[i++]!.value
-      if (value === DELETED) yield { key, value: undefined }
-      else yield { key, value: codec.mutable ? codec.decode(bytes!) : value }
+    const { entries, values } = this.#sealedRows ?? { entries: [], values: [] }
+    for (let i = 0; i < entries.length; i++) {
+      const { key, sealed } = entries[i] as Entry<V>
+      if (sealed === DELETED) yield { key, value: undefined }
+      else yield { key, value: codec.mutable ? codec.decode(values[i]!) : (sealed as V) }
     }
   }
 
@@ -381,16 +305,16 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 }
 
-interface SealedRow {
-  readonly row: RowKey
-  /** The same as the database has it. */
-  readonly key: Buffer
+/** The rows of a sealed epoch, a column each. */
+interface SealedRows {
+  readonly entries: readonly Entry<unknown>[]
+  /** As in the database. */
+  readonly keys: Buffer[]
   /** Null where the row is deleted. */
-  readonly value: Buffer | null
+  readonly values: (Buffer | null)[]
 }
 
-interface SealedRows {
-  readonly rows: readonly SealedRow[]
+interface SealedWrites extends SealedRows {
   readonly ranges: readonly [RowKey, RowKey][]
   readonly receipts: readonly AppendReceipt[]
   readonly timeMs: number
