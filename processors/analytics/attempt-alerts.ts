@@ -25,6 +25,12 @@ interface Attempts {
   readonly judgedCount: number
 }
 
+const nothingJudged: Attempts = {
+  times: [],
+  judgedMs: Number.MIN_SAFE_INTEGER,
+  judgedCount: 0,
+}
+
 const customerKey = textKey('customerId')
 const stores = { attempts: { key: customerKey } } as const
 type Context = ProcessorContext<string, typeof stores, AlertKey, Alert>
@@ -56,16 +62,29 @@ export function attemptAlertsTopology(
     })
 }
 
+/**
+ * Most customers never make so many attempts that there is something to judge: then their row
+ * costs one timer. Once it holds too many, all its times are judged that have not been, in their
+ * order: those that came before there were too many turn out to be none.
+ */
 function note(context: Context, key: string, timeMs: number): void {
   const rows = context.store('attempts')
-  const row = (rows.get(key) as Attempts | undefined) ?? {
-    times: [],
-    judgedMs: Number.MIN_SAFE_INTEGER,
-    judgedCount: 0,
+  const row = rows.get(key) as Attempts | undefined
+  const { times: before, judgedMs, judgedCount } = row ?? nothingJudged
+  const times = withTime(before, timeMs)
+  rows.put(key, { times, judgedMs, judgedCount })
+  if (row === undefined) scheduleForget(context, key, timeMs)
+  if (times.length <= attemptsMax) return
+  for (const time of times) {
+    const timer = { clock: 'event', atMs: time + graceMs, key, name: 'judge' } as const
+    if (time > judgedMs) context.schedule(timer)
   }
-  const times = [...row.times, timeMs].sort((a, b) => a - b)
-  rows.put(key, { ...row, times })
-  context.schedule({ clock: 'event', atMs: timeMs + graceMs, key, name: 'judge' })
+}
+
+function withTime(times: readonly number[], timeMs: number): number[] {
+  let at = times.length
+  while (at > 0 && times[at - 1]! > timeMs) at--
+  return times.toSpliced(at, 0, timeMs)
 }
 
 /** All attempts up to `timeMs` are known, and there is one at `timeMs`. */
@@ -87,13 +106,25 @@ function judge(context: Context, key: string, timeMs: number): void {
     context.forward({ rule, key }, alert, timeMs)
   }
   rows.put(key, { times, judgedMs: timeMs, judgedCount: observed })
+}
+
+/** When an attempt lies in no window to come. */
+function scheduleForget(context: Context, key: string, timeMs: number): void {
   const atMs = timeMs + graceMs + reachMs + 1
   context.schedule({ clock: 'event', atMs, key, name: 'forget' })
 }
 
-/** Nothing that was judged by then can lie in a window with what comes. */
+/** What was judged by then is in no window with what comes. */
 function forget(context: Context, key: string, timeMs: number): void {
   const rows = context.store('attempts')
   const row = rows.get(key) as Attempts | undefined
-  if (row?.times.every(time => time < timeMs - reachMs)) rows.delete(key)
+  if (row === undefined) return
+  const times = row.times.filter(time => time >= timeMs - reachMs)
+  const last = times.at(-1)
+  if (last === undefined) {
+    rows.delete(key)
+    return
+  }
+  if (times.length < row.times.length) rows.put(key, { ...row, times })
+  scheduleForget(context, key, last)
 }
