@@ -336,7 +336,7 @@ class BlockStore implements AppendStore {
     this.#load(durable.sort((a, b) => a.startMs - b.startMs))
   }
 
-  async restore(onProgress?: (position: number, end: number) => void): Promise<void> {
+  async restore(...[onProgress, pace]: Parameters<AppendStore['restore']>): Promise<void> {
     const { log, changelog, database, clock } = this.#options
     if (log === undefined || changelog === undefined) return
     this.#topicId = await restoreBlocks({
@@ -346,6 +346,7 @@ class BlockStore implements AppendStore {
       database,
       ...(clock && { clock }),
       onProgress,
+      pace,
       keys: this.#keys,
       keepBlocks: this.#blockLog === undefined,
       segmentOf: timeMs => this.#segmentOf(timeMs),

@@ -7,6 +7,7 @@ import type { Database, WriteBatch } from '../log/database.ts'
 import type { EventLog, FetchResponse, TopicPartition } from '../log/port.ts'
 import { type Applied, readApplied, writeApplied } from './applied-offset.ts'
 import { stateError } from './errors.ts'
+import type { RestorePace } from './port.ts'
 
 export interface ReplayOptions {
   readonly store: { readonly name: string; readonly partition: number }
@@ -16,6 +17,7 @@ export interface ReplayOptions {
   /** Wall time, epoch ms; without it the age of local rows is not checked. */
   readonly clock?: () => number
   readonly onProgress?: (position: number, end: number) => void
+  readonly pace?: RestorePace
 }
 
 /** What is different from one kind of store to the other. */
@@ -43,7 +45,7 @@ const CONFIRM_MS = 60_000
  * the local rows, or the records needed, were in.
  */
 export async function replayChangelog(options: ReplayOptions, steps: ReplaySteps): Promise<string> {
-  const { store, log, changelog, database, clock, onProgress } = options
+  const { store, log, changelog, database, clock } = options
   const startedMs = clock?.() ?? 0
   const topic = await log.describeTopic(changelog.topic)
   if (topic === undefined) throw stateError('CHANGELOG_MISSING', { ...changelog })
@@ -65,20 +67,48 @@ export async function replayChangelog(options: ReplayOptions, steps: ReplaySteps
   await expire(options, steps, startOffset)
   // Until the end is reached, the rows are as old as what they began with.
   const timeMs = position > startOffset ? local.timeMs : startedMs
-  for (let waits = 0; position < highWatermark; ) {
-    const request = { ...changelog, offset: position, bytesMax: FETCH_BYTES }
-    const [response] = await log.fetch([request], { waitMsMax: WAIT_MS })
-    const applied = { offset: position, timeMs, topicId: topic.id }
-    const next = await replayResponse(options, steps, response!, applied)
-    if (next > position) waits = 0
-    else if (!mayGoOn(response!, highWatermark) || ++waits === WAITS_MAX) {
-      throw stateError('RESTORE_STUCK', { ...changelog, position, endOffset: highWatermark })
-    }
-    position = next
-    onProgress?.(position, highWatermark)
-  }
+  if (position < highWatermark)
+    position = await readTo(options, steps, { position, highWatermark, timeMs, topicId: topic.id })
   await confirm(options, { offset: position, timeMs: startedMs, topicId: topic.id }, local)
   return topic.id
+}
+
+interface Stretch {
+  readonly position: number
+  readonly highWatermark: number
+  readonly timeMs: number
+  readonly topicId: string
+}
+
+/** Reads and writes until the position has passed the high watermark; returns it. */
+async function readTo(
+  options: ReplayOptions,
+  steps: ReplaySteps,
+  { position: from, highWatermark, timeMs, topicId }: Stretch,
+): Promise<number> {
+  const { log, changelog, onProgress, pace } = options
+  const signal = pace?.signal
+  const endTurn = await pace?.turn?.()
+  let position = from
+  try {
+    for (let waits = 0; position < highWatermark; ) {
+      signal?.throwIfAborted()
+      const request = { ...changelog, offset: position, bytesMax: FETCH_BYTES }
+      const [response] = await log.fetch([request], { waitMsMax: WAIT_MS, signal })
+      signal?.throwIfAborted()
+      const applied = { offset: position, timeMs, topicId }
+      const next = await replayResponse(options, steps, response!, applied)
+      if (next > position) waits = 0
+      else if (!mayGoOn(response!, highWatermark) || ++waits === WAITS_MAX) {
+        throw stateError('RESTORE_STUCK', { ...changelog, position, endOffset: highWatermark })
+      }
+      position = next
+      onProgress?.(position, highWatermark)
+    }
+    return position
+  } finally {
+    endTurn?.()
+  }
 }
 
 function checkSame(changelog: TopicPartition, local: Applied, topicId: string): void {

@@ -60,6 +60,16 @@ export interface SealedEpoch {
   write(receipts: readonly AppendReceipt[], batch: WriteBatch): void
 }
 
+export type RestoreProgress = (position: number, end: number) => void
+
+/** How a restore shares the machine with others, and how it is called off. */
+export interface RestorePace {
+  /** Waits for its turn to read the log; the result ends the turn. */
+  readonly turn?: () => Promise<() => void>
+  /** Ends the restore with the signal's reason; what it has brought so far stays. */
+  readonly signal?: AbortSignal
+}
+
 export interface Store {
   readonly name: string
   readonly partition: number
@@ -73,7 +83,7 @@ export interface Store {
    * Brings local rows up to the changelog: replays the tail after the applied offset.
    * `onProgress` gets (position, end). Resumable; idempotent.
    */
-  restore(onProgress?: (position: number, end: number) => void): Promise<void>
+  restore(onProgress?: RestoreProgress, pace?: RestorePace): Promise<void>
   readonly metrics: StoreMetrics
 }
 

@@ -18,6 +18,8 @@ import { rowsPrefix } from './keys.ts'
 import type {
   ChangelogAppend,
   Codec,
+  RestorePace,
+  RestoreProgress,
   Row,
   RowChange,
   RowKey,
@@ -295,13 +297,13 @@ class OverlaidRows<V> implements RowStore<V> {
     }
   }
 
-  async restore(onProgress?: (position: number, end: number) => void): Promise<void> {
+  async restore(onProgress?: RestoreProgress, pace?: RestorePace): Promise<void> {
     const { log, changelog, database, clock } = this.#options
     if (log === undefined || changelog === undefined) return
     this.reset()
     this.#absent.forget()
-    const replay = { store: this, log, changelog, database, ...(clock && { clock }), onProgress }
-    this.#topicId = await restoreRows(replay)
+    const replay = { store: this, log, changelog, database, onProgress, pace }
+    this.#topicId = await restoreRows({ ...replay, ...(clock && { clock }) })
   }
 }
 

@@ -95,14 +95,14 @@ export class Engine {
   }
 
   get state(): TaskState {
-    // Others may have the tasks: known by the clock, before the loop comes to it (law 15).
+    // Others may have the tasks, or it has been given more: known before the loop comes to it.
     if (this.#state === 'running' && !this.#mayServe) return 'restoring'
     return this.#state
   }
 
   get #mayServe(): boolean {
     const { membership } = this
-    return membership === undefined || (membership.alive && membership.target !== undefined)
+    return membership === undefined || (membership.alive && this.#manager.complete)
   }
 
   /** A sentence about `state`. */
@@ -128,6 +128,7 @@ export class Engine {
           this.deadLetters.rejectBatch(manager.assembly, source, batch),
       },
       onDue: () => this.#wake(),
+      onRefused: error => this.#options.onError?.(error),
     })
     this.#manager = manager
     if (this.membership === undefined) {
@@ -155,26 +156,23 @@ export class Engine {
   #member(): GroupMember | undefined {
     const { membership } = this
     if (membership === undefined) return undefined
-    if (!membership.alive) {
-      throw streamsError('MEMBERSHIP_LOST', { reason: membership.status.detail })
-    }
+    if (!membership.alive) throw lost(membership)
     return { id: membership.memberId, epoch: membership.epoch }
   }
 
   #showState(): void {
-    const { membership } = this
-    if (membership === undefined || this.#manager.complete) {
+    if (this.#mayServe) {
       this.#state = 'running'
       this.#detail = 'processing'
       return
     }
     this.#state = 'restoring'
     const opening = this.#manager.statuses().find(({ state }) => state === 'restoring')
-    this.#detail = opening?.detail ?? membership.status.detail
+    this.#detail = opening?.detail ?? this.membership!.status.detail
   }
 
   tasks(): TaskStatus[] {
-    const state = this.#state
+    const { state } = this
     if (this.membership !== undefined && (state === 'running' || state === 'restoring')) {
       const statuses = this.#manager.statuses()
       if (statuses.length > 0) return statuses
@@ -222,14 +220,18 @@ export class Engine {
   async #follow(): Promise<boolean> {
     const { membership } = this
     if (membership === undefined) return true
+    if (membership.status.state === 'failed') throw membership.status.error
+    if (!membership.alive && membership.target !== undefined) {
+      // Others may have its tasks: what runs is dropped, once, and nothing begins until it is back.
+      if (this.assembly.tasks.length > 0) throw lost(membership)
+      if (membership.settling) membership.settled()
+      this.#showState()
+      return false
+    }
     if (membership.settling) {
       await this.#runner.settle()
       membership.settled()
       return false
-    }
-    if (membership.status.state === 'failed') throw membership.status.error
-    if (!membership.alive && membership.target !== undefined) {
-      throw streamsError('MEMBERSHIP_LOST', { reason: membership.status.detail })
     }
     if (this.#manager.due) {
       await this.#runner.settle()
@@ -356,4 +358,12 @@ export class Engine {
       this.#detail = 'stopped'
     }
   }
+}
+
+function lost({ status }: Membership): MillraceError {
+  const reason =
+    status.state === 'stable'
+      ? 'no heartbeat was answered in time'
+      : status.detail.replace(/\.$/, '')
+  return streamsError('MEMBERSHIP_LOST', { reason })
 }

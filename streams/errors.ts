@@ -28,7 +28,8 @@ export const streamsCatalogue = {
     status: 500,
   },
   MEMBERSHIP_LOST: {
-    message: 'This instance is no longer a live member of its group: {reason}.',
+    message:
+      'This instance is no longer a live member of its group: {reason}. It drops what is not committed, answers no queries, and goes on when the group has it back.',
     recovery: 'retry',
     status: 503,
   },

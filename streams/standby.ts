@@ -4,6 +4,7 @@
  */
 import type { Store } from '../state/port.ts'
 import { openStores, type StoreOptions, type TaskId } from './task-parts.ts'
+import type { Turns } from './turns.ts'
 
 /** Between one look at the changelogs and the next. */
 const FOLLOW_MS = 500
@@ -11,6 +12,7 @@ const RETRY_MS = 5_000
 
 export interface StandbyOptions extends StoreOptions {
   readonly id: TaskId
+  readonly turns: Turns
   readonly schedule: (task: () => void, delayMs: number) => () => void
 }
 
@@ -32,10 +34,11 @@ export class Standby {
       try {
         stores ??= await openStores(this.#options, this.#options.id)
         for (const [name, store] of stores) {
-          await store.restore((position, end) => {
-            signal.throwIfAborted()
+          const onProgress = (position: number, end: number) => {
             this.detail = `${name} is at ${position} of ${end}`
-          })
+          }
+          const turn = () => this.#options.turns.take(signal)
+          await store.restore(onProgress, { signal, turn })
           if (signal.aborted) return
         }
         this.detail = 'up to its changelogs'

@@ -15,6 +15,7 @@ import type { Refusals } from './source-partition.ts'
 import { Standby } from './standby.ts'
 import type { DroppedRecord } from './task.ts'
 import { openTask, type TaskId, type TaskParts, taskName } from './task-parts.ts'
+import { Turns } from './turns.ts'
 import type { TaskStatus } from './views.ts'
 
 export interface TaskManagerOptions {
@@ -29,10 +30,13 @@ export interface TaskManagerOptions {
   readonly refusals: Refusals
   /** Something is to be done at the next epoch boundary. */
   readonly onDue: () => void
+  /** A task could not be opened. */
+  readonly onRefused: (error: unknown) => void
 }
 
-/** Tasks opened at the same time: each reads a changelog. */
-const OPENING_MAX = 4
+/** Changelogs read at the same time, for tasks and for standbys: each may hold some MB. */
+const RESTORES_MAX = 8
+const FOLLOWS_MAX = 4
 const REOPEN_MS = 1000
 
 interface Opening {
@@ -40,9 +44,13 @@ interface Opening {
   readonly abort: AbortController
   done: Promise<void>
   detail: string
-  started: boolean
   parts?: TaskParts
   error?: unknown
+}
+
+interface Refused {
+  readonly detail: string
+  due: boolean
 }
 
 export class TaskManager {
@@ -50,6 +58,11 @@ export class TaskManager {
   readonly #options: TaskManagerOptions
   readonly #opening = new Map<string, Opening>()
   readonly #standbys = new Map<string, Standby>()
+  readonly #restores = new Turns(RESTORES_MAX)
+  readonly #follows = new Turns(FOLLOWS_MAX)
+  /** Tasks that could not be opened, until they are tried again. */
+  readonly #refused = new Map<string, Refused>()
+  #reported = ''
   #owned: Assignment = noTasks
   #due = true
 
@@ -68,7 +81,9 @@ export class TaskManager {
 
   /** Every task that the instance should run is running. */
   get complete(): boolean {
-    return this.#opening.size === 0 && this.#options.membership?.target !== undefined
+    const target = this.#options.membership?.target
+    if (target === undefined) return false
+    return this.#tasks(target.active).every(([name]) => this.assembly.task(name) !== undefined)
   }
 
   wake(): void {
@@ -80,7 +95,7 @@ export class TaskManager {
     const running = this.assembly.tasks.map(task => {
       return { task: task.name, state: 'running', detail: 'processing' } as const
     })
-    const opening = [...this.#opening].map(([task, { detail }]) => {
+    const opening = [...this.#refused, ...this.#opening].map(([task, { detail }]) => {
       return { task, state: 'restoring', detail } as const
     })
     const standbys = [...this.#standbys].map(([task, { detail }]) => {
@@ -110,22 +125,24 @@ export class TaskManager {
     const copies = new Map([...this.#tasks(target.standby), ...this.#tasks(target.warmup)])
     const gone = this.assembly.tasks.filter(task => !wanted.has(task.name))
     for (const task of gone) this.assembly.detach(task)
+    for (const name of this.#refused.keys()) if (!wanted.has(name)) this.#refused.delete(name)
     await this.#closeOpening(name => !wanted.has(name))
     if (gone.length > 0) this.#options.environment.reached?.('revoke-mid')
     await this.#closeStandbys(name => !copies.has(name), wanted)
     for (const [name, id] of wanted) {
-      if (this.assembly.task(name) === undefined && !this.#opening.has(name)) this.#take(name, id)
+      const isHere = this.assembly.task(name) !== undefined || this.#opening.has(name)
+      if (!isHere && this.#refused.get(name)?.due !== false) this.#take(name, id)
     }
     for (const [name, id] of copies) if (!this.#standbys.has(name)) this.#follow(name, id)
     this.#own(target)
     const joined = this.#attachOpened()
-    this.#startOpening()
     return joined || gone.length > 0
   }
 
   async #giveUpAll(): Promise<boolean> {
     const { tasks } = this.assembly
     for (const task of tasks) this.assembly.detach(task)
+    this.#refused.clear()
     await this.#closeOpening(() => true)
     await this.#closeStandbys(() => true)
     this.#owned = noTasks
@@ -146,46 +163,53 @@ export class TaskManager {
         this.#opening.delete(name)
         const { error } = opening
         if (error instanceof MillraceError && error.recovery === 'stop') throw error
-        this.#options.environment.schedule(() => this.wake(), REOPEN_MS)
+        this.#refuse(name, error)
       } else if (opening.parts !== undefined) {
         this.#opening.delete(name)
         this.assembly.attach(opening.parts)
+        this.#reported = ''
         joined = true
       }
     }
     return joined
   }
 
+  /** It is tried again after a while. What keeps all of them from opening is told once. */
+  #refuse(name: string, error: unknown): void {
+    const reason = error instanceof Error ? error.message : String(error)
+    const detail = `could not be opened and is tried again: ${reason}`
+    const refused: Refused = { detail, due: false }
+    this.#refused.set(name, refused)
+    if (reason !== this.#reported) this.#options.onRefused(error)
+    this.#reported = reason
+    this.#options.environment.schedule(() => {
+      refused.due = true
+      this.wake()
+    }, REOPEN_MS)
+  }
+
   #take(name: string, id: TaskId): void {
-    this.#opening.set(name, {
+    this.#refused.delete(name)
+    const opening: Opening = {
       id,
       abort: new AbortController(),
       done: Promise.resolve(),
-      detail: 'waiting for its turn to be restored',
-      started: false,
-    })
-  }
-
-  #startOpening(): void {
-    const all = [...this.#opening.values()]
-    let free = OPENING_MAX - all.filter(({ started }) => started).length
-    for (const opening of all) {
-      if (opening.started || free-- <= 0) continue
-      opening.started = true
-      const onProgress = (detail: string) => {
-        opening.detail = detail
-      }
-      opening.done = this.#open(opening.id, onProgress, opening.abort.signal).then(
-        parts => {
-          opening.parts = parts
-          this.wake()
-        },
-        error => {
-          opening.error = error
-          this.wake()
-        },
-      )
+      detail: 'asking for its offsets and the ends of its changelogs',
     }
+    this.#opening.set(name, opening)
+    const onProgress = (detail: string) => {
+      opening.detail = detail
+    }
+    opening.done = this.#open(id, onProgress, opening.abort.signal).then(
+      parts => {
+        opening.parts = parts
+        this.wake()
+      },
+      error => {
+        opening.error = error
+        this.wake()
+      },
+    )
   }
 
   #open(
@@ -210,6 +234,7 @@ export class TaskManager {
           environment.reached?.('restore-mid')
         },
         reached: point => environment.reached?.(point),
+        turns: this.#restores,
         ...(signal === undefined ? {} : { signal }),
       },
       id,
@@ -231,7 +256,16 @@ export class TaskManager {
     const { schedule, clock } = environment
     this.#standbys.set(
       name,
-      new Standby({ plan, log, database, storeCacheBytes, schedule, clock, id }),
+      new Standby({
+        plan,
+        log,
+        database,
+        storeCacheBytes,
+        schedule,
+        clock,
+        id,
+        turns: this.#follows,
+      }),
     )
   }
 

@@ -18,6 +18,7 @@ import type { Operator, OperatorContext, StoreSpec } from './operator.ts'
 import type { Plan, SubTopology } from './plan.ts'
 import { type Refusals, SourcePartition } from './source-partition.ts'
 import { Task, type TaskSurroundings } from './task.ts'
+import type { Turns } from './turns.ts'
 import type { InputProgress } from './watermark.ts'
 
 export function changelogTopic(application: string, store: string): string {
@@ -66,8 +67,10 @@ export interface TaskOptions extends StoreOptions {
   readonly refusals: Refusals
   readonly onRestore: (task: string, store: string, position: number, end: number) => void
   readonly reached: (point: CrashPoint) => void
-  /** Given up before it is open: the restore ends with the signal's reason. */
+  /** Given up before it is open: the opening ends with the signal's reason. */
   readonly signal?: AbortSignal
+  /** Restores that read the log at the same time. */
+  readonly turns?: Turns
 }
 
 export interface TaskParts {
@@ -92,8 +95,7 @@ export async function openStores(
 ): Promise<Map<string, Store>> {
   const share = cacheShare(plan, storeCacheBytes)
   const { application } = plan.topology
-  const stores = new Map<string, Store>()
-  for (const spec of storesOf(plan, subTopology)) {
+  const open = async (spec: StoreSpec): Promise<[string, Store]> => {
     const topic = changelogTopic(application, spec.name)
     const name = storeInDatabase(application, spec.name)
     const shared = { name, partition, database, log, clock, changelog: { topic, partition } }
@@ -101,23 +103,18 @@ export async function openStores(
       spec.kind === 'rows'
         ? await openRowStore({ ...shared, codec: spec.codec, cacheBytesMax: share })
         : await openAppendStore({ ...shared, segmentMs: spec.segmentMs, memoryBytesMax: share })
-    stores.set(spec.name, store)
+    return [spec.name, store]
   }
-  return stores
+  return new Map(await Promise.all(storesOf(plan, subTopology).map(open)))
 }
 
 export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskParts> {
-  const { plan, log, signal, onRestore } = options
+  const { plan, log, signal } = options
   const { subTopology, partition } = id
-  const starts = await startOffsets(log, plan.topology.application, topicsRead(options, id))
+  const offsets = startOffsets(log, plan.topology.application, topicsRead(options, id))
+  const starts = await unlessAborted(offsets, signal)
   const stores = await openStores(options, id)
-  for (const [name, store] of stores) {
-    await store.restore((position, end) => {
-      signal?.throwIfAborted()
-      onRestore(taskName(id), name, position, end)
-    })
-    signal?.throwIfAborted()
-  }
+  await restoreStores(options, id, stores)
   const task = buildTask(options, id, stores)
   const eventTime = new EventTime(
     task,
@@ -142,6 +139,35 @@ export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskPa
   }
   for (const input of inputs) begin(input, starts.get(input.topic)!, plan.topology.application)
   return { task, stores, eventTime, inputs }
+}
+
+/** Restores them side by side; one that fails ends the others, and nothing goes on behind. */
+async function restoreStores(
+  { signal, turns, onRestore }: TaskOptions,
+  id: TaskId,
+  stores: ReadonlyMap<string, Store>,
+): Promise<void> {
+  const failure = new AbortController()
+  const ended = AbortSignal.any([failure.signal, ...(signal ? [signal] : [])])
+  const pace = { signal: ended, ...(turns && { turn: () => turns.take(ended) }) }
+  const restores = [...stores].map(([name, store]) => {
+    const onProgress = (position: number, end: number) =>
+      onRestore(taskName(id), name, position, end)
+    return store.restore(onProgress, pace).catch(error => failure.abort(error))
+  })
+  await Promise.all(restores)
+  ended.throwIfAborted()
+}
+
+/** For work without effects: it is not waited for once the signal aborts. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work
+  return new Promise((resolve, reject) => {
+    const giveUp = () => reject(signal.reason)
+    if (signal.aborted) giveUp()
+    signal.addEventListener('abort', giveUp)
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', giveUp))
+  })
 }
 
 /** The partitions that a task reads, of sources and of exchanges with topics. */

@@ -1,5 +1,5 @@
 /**
- * An instance of the shop on real Kafka, for crash tests. Its one argument is JSON (`ShopArguments`).
+ * An instance of the shop on real Kafka, for crash tests. Its argument is JSON (`ShopArguments`).
  * It takes commands on standard input and tells what happens on standard output, a JSON line each
  * (`ShopCommand`, `ShopEvent`). It can be armed to kill or stop itself at a crash point.
  */

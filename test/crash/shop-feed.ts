@@ -1,4 +1,4 @@
-/** Appends the shop's records to Kafka bit by bit, as an independent producer: kafkajs, idempotent. */
+/** Appends the shop's records to Kafka bit by bit, as another client: kafkajs, idempotent. */
 import { Kafka, logLevel, type Producer } from 'kafkajs'
 import type { ShopRecord } from '../support/shop.ts'
 

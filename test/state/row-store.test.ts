@@ -304,6 +304,28 @@ describe('row store', () => {
     expect(database.openHandles).toBe(0)
     await world.dispose()
   })
+
+  it('takes its turn to read the log, ends it, and can be called off while it waits', async () => {
+    const world = await openWorld({ log: 'embedded log', database: 'memory' })
+    const store = await open(world)
+    store.put('a', '1')
+    await epoch(world, store)
+    const turns: string[] = []
+    const turn = async () => {
+      turns.push('begun')
+      return () => turns.push('ended')
+    }
+    const replica = await open(world, { database: new MemoryDatabase() })
+    await replica.restore(undefined, { turn })
+    expect(turns).toEqual(['begun', 'ended'])
+    await replica.restore(undefined, { turn })
+    expect(turns, 'nothing to read needs no turn').toHaveLength(2)
+    const other = await open(world, { database: new MemoryDatabase() })
+    const signal = AbortSignal.abort(new Error('given up'))
+    await expect(other.restore(undefined, { turn, signal })).rejects.toThrow('given up')
+    expect(turns).toEqual(['begun', 'ended', 'begun', 'ended'])
+    await world.dispose()
+  })
 })
 
 const key = fc.constantFrom('', 'a', 'ab', 'b', '\x00', '\xff', 'b\xff')
