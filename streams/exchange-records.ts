@@ -8,13 +8,16 @@
  *                [length:uint32 previous] bytes
  *     progress = 2:uint8 idle:uint8 upstream:uint32 time:float64 (source:uint32 offset:float64)*
  *
- * Flags: 1 the value is null, 2 `previous` is there, 4 the row had no value before. Progress is
- * the watermark of one upstream task (law 6) and how far its sources have been processed (law
- * 18); it stands behind every record that it speaks of.
+ * Flags: 1 the value is null, 2 `previous` is there, 4 the row had no value before. A source is
+ * its place in the plan's origins, -1 for results of closing. Progress is the watermark of one
+ * upstream task (law 6) and how far each source that reaches it is processed (law 18), -1 where it
+ * has not heard; it stands behind every record that it speaks of.
  */
 import type { RecordColumns } from '../log/record-columns.ts'
-import type { Batch } from './batch.ts'
+import { saturate } from '../log/varint.ts'
+import { type Batch, NO_SOURCE } from './batch.ts'
 import { streamsError } from './errors.ts'
+import { UNHEARD } from './position.ts'
 import { headersOf, keyBytes, type PartitionWriter } from './sinks.ts'
 import type { ExchangeNode } from './topology.ts'
 import type { InputProgress } from './watermark.ts'
@@ -24,6 +27,7 @@ const PROGRESS = 2
 const NULL_VALUE = 1
 const HAS_PREVIOUS = 2
 const NO_PREVIOUS = 4
+const FLAGS_MAX = 7
 const RECORD_HEAD = 22
 const PROGRESS_HEAD = 14
 const POSITION_BYTES = 12
@@ -88,7 +92,8 @@ export function writeProgress(
   }
   slice.end = p
   // Event times order what is taken first; that of a watermark is its own where it has one.
-  writer.roomFor(p + 64).append(Math.max(0, Math.trunc(timeMs)), null, slice)
+  const recordMs = saturate(Math.max(0, Math.trunc(timeMs)))
+  writer.roomFor(p + 64).append(recordMs, null, slice)
 }
 
 /** Who takes what a repartition topic says. */
@@ -129,25 +134,30 @@ function readRecord(node: ExchangeNode, columns: RecordColumns, row: number, bat
   const start = columns.valueStart[row]!
   const end = columns.valueEnd[row]!
   const flags = bytes[start + 1]!
+  if (flags > FLAGS_MAX || (flags & HAS_PREVIOUS && flags & NO_PREVIOUS)) {
+    throw new RangeError(`its flags are ${flags}`)
+  }
   let p = start + RECORD_HEAD
   let previous: unknown
   if (flags & HAS_PREVIOUS) {
-    const length = bytes.readUInt32BE(p)
+    const length = p + 4 <= end ? bytes.readUInt32BE(p) : Number.POSITIVE_INFINITY
     p += 4
     if (p + length > end) throw new RangeError('the value before ends early')
     previous = node.value.decode(bytes, p, p + length)
     p += length
   }
+  const isNull = (flags & NULL_VALUE) !== 0
+  if (isNull && p < end) throw new RangeError('bytes follow its null value')
+  const value = isNull ? null : node.value.decode(bytes, p, end)
   const keyStart = columns.keyStart[row]!
-  const value = flags & NULL_VALUE ? null : node.value.decode(bytes, p, end)
-  batch.keys.push(
-    keyStart < 0 ? null : node.key.decode(bytes.latin1Slice(keyStart, columns.keyEnd[row]!)),
-  )
+  const key =
+    keyStart < 0 ? null : node.key.decode(bytes.latin1Slice(keyStart, columns.keyEnd[row]!))
+  batch.streamTimes.push(timeAt(bytes, start + 2))
+  batch.sources.push(sourceAt(bytes, start + 10))
+  batch.offsets.push(offsetAt(bytes, start + 14))
+  batch.keys.push(key)
   batch.values.push(value)
   batch.times.push(columns.timestamps[row]!)
-  batch.streamTimes.push(bytes.readDoubleBE(start + 2))
-  batch.sources.push(bytes.readInt32BE(start + 10))
-  batch.offsets.push(bytes.readDoubleBE(start + 14))
   batch.rows.push(row)
   if (flags & (HAS_PREVIOUS | NO_PREVIOUS)) {
     // A batch of a topic may hold table changes and none: those without had nothing before.
@@ -156,18 +166,36 @@ function readRecord(node: ExchangeNode, columns: RecordColumns, row: number, bat
     list.push(previous)
   } else if (batch.previous !== undefined) batch.previous.push(undefined)
   // From here on the columns are those of the value as the serde wrote it.
-  columns.valueStart[row] = flags & NULL_VALUE ? -1 : p
+  columns.valueStart[row] = isNull ? -1 : p
 }
 
+function timeAt(bytes: Buffer, position: number): number {
+  const timeMs = bytes.readDoubleBE(position)
+  if (Number.isNaN(timeMs)) throw new RangeError('a time is no number')
+  return timeMs
+}
+
+function sourceAt(bytes: Buffer, position: number): number {
+  const source = bytes.readInt32BE(position)
+  if (source < NO_SOURCE) throw new RangeError(`its source is ${source}`)
+  return source
+}
+
+function offsetAt(bytes: Buffer, position: number): number {
+  const offset = bytes.readDoubleBE(position)
+  if (!Number.isSafeInteger(offset) || offset < UNHEARD) {
+    throw new RangeError(`an offset is ${offset}`)
+  }
+  return offset
+}
+
+/** Reads the progress that stands in `bytes[start, end)`. Throws a RangeError. */
 export function readProgress(bytes: Buffer, start: number, end: number): InputProgress {
+  const idle = bytes[start + 1]!
+  if (idle > 1) throw new RangeError(`its idle flag is ${idle}`)
   const positions = new Map<number, number>()
   let p = start + PROGRESS_HEAD
   if ((end - p) % POSITION_BYTES !== 0) throw new RangeError('its positions end early')
-  for (; p < end; p += POSITION_BYTES)
-    positions.set(bytes.readUInt32BE(p), bytes.readDoubleBE(p + 4))
-  return {
-    timeMs: bytes.readDoubleBE(start + 6),
-    idle: bytes[start + 1] === 1,
-    positions,
-  }
+  for (; p < end; p += POSITION_BYTES) positions.set(bytes.readUInt32BE(p), offsetAt(bytes, p + 4))
+  return { timeMs: timeAt(bytes, start + 6), idle: idle === 1, positions }
 }

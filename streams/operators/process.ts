@@ -126,6 +126,9 @@ class Process implements Operator {
     return {
       store: name => rows.get(name) as KeyedRows<never, never>,
       forward: (key, value, timeMs) => {
+        if (timeMs !== undefined && !Number.isSafeInteger(timeMs)) {
+          throw new TypeError(`a result cannot have the time ${timeMs}: whole ms are wanted`)
+        }
         this.#results.push({ key, value, timeMs })
       },
       drop: (reason, detail = '') => {

@@ -81,6 +81,27 @@ test('a record that fails leaves with its reason and has changed nothing', async
   expect(await lines(driver)).toBe('z=0/1@103 a=quiet at 101: 6@101 a=quiet at 103: undefined@103')
 })
 
+test('a result with a time that is none is a failure of its record, not an endless loop', async () => {
+  const topology = new Topology('times')
+  topology
+    .stream('in', { key: textKey(), value: text() })
+    .process({
+      name: 'at',
+      key: textKey(),
+      keepsKeys: true,
+      stores: {},
+      create: context => ({
+        process: ({ key, value }) => context.forward(key, value, Number(value)),
+      }),
+    })
+    .to('out', LINES)
+  const driver = await start(topology)
+  const times = ['5', 'Infinity', '-Infinity', 'NaN', '1.5', '1e300', '6']
+  await driver.pipe('in', ...times.map((value, i) => ({ key: 'k', value, timeMs: i })))
+  expect(await lines(driver)).toBe('k=5@5 k=6@6')
+  expect(await deadLetters(driver)).toEqual([1, 2, 3, 4, 5].map(i => `poison in/0@${i}`))
+})
+
 test('a record that a processor drops goes to the side output; what it did remains', async () => {
   const driver = await start(sums())
   await driver.pipe('in', at(1, 'a', 15), at(2, 'a', 1))
