@@ -28,6 +28,8 @@ export interface Principal {
 export interface AuthSettings {
   readonly keys: readonly ApiKey[]
   readonly tokens?: TokenVerifier | undefined
+  /** What the other instances of the group show. */
+  readonly peers?: ApiKey
   /** Origins (`https://host:port`) of other sites whose pages may open sockets. */
   readonly allowedOrigins: readonly string[]
 }
@@ -73,7 +75,7 @@ export function hasCredentials(auth: AuthSettings): boolean {
 export async function identify(auth: AuthSettings, secret: string | undefined): Promise<Principal> {
   if (!hasCredentials(auth)) return { name: 'local', role: 'admin' }
   if (secret === undefined) throw apiError('UNAUTHENTICATED')
-  const owner = ownerOf(auth.keys, secret)
+  const owner = ownerOf(auth.peers === undefined ? auth.keys : [...auth.keys, auth.peers], secret)
   if (owner !== undefined) return { name: owner.name, role: owner.role }
   if (auth.tokens === undefined || !looksLikeToken(secret)) throw apiError('UNAUTHENTICATED')
   return auth.tokens.verify(secret)
@@ -87,6 +89,11 @@ function ownerOf(keys: readonly ApiKey[], secret: string): ApiKey | undefined {
     if (timingSafeEqual(key.digest, digest)) found = key
   }
   return found
+}
+
+/** The secret is that of another instance of the group. */
+export function isPeer({ peers }: AuthSettings, secret: string | undefined): boolean {
+  return peers !== undefined && secret !== undefined && ownerOf([peers], secret) !== undefined
 }
 
 /** The secret in `Authorization: Bearer` or `X-API-Key`. */

@@ -24,6 +24,14 @@ export interface ServerContext {
 
 export const positionHeader = 'millrace-position'
 
+/** The token that a request carries. Throws POSITION_INVALID. */
+export function tokenOf(request: FastifyRequest): string | undefined {
+  const token = request.headers[positionHeader]
+  if (token === undefined) return undefined
+  if (typeof token !== 'string' || token === '') throw streamsError('POSITION_INVALID')
+  return token
+}
+
 export function hasTooManyHeaders(request: IncomingMessage, { limits }: ServerContext): boolean {
   return request.rawHeaders.length > 2 * limits.headersMax
 }
@@ -34,17 +42,15 @@ export function viewNamed(views: ViewService, name: string): ViewDeclaration {
   return view
 }
 
-/** Waits until the views cover the token that the request carries, if it carries one. */
+/** Waits until this instance covers the token that the request carries, if it carries one. */
 export async function awaitPosition(
   context: ServerContext,
   request: FastifyRequest,
   waitMs: number,
 ): Promise<void> {
-  const token = request.headers[positionHeader]
-  if (token === undefined) return
-  if (typeof token !== 'string' || token === '') throw streamsError('POSITION_INVALID')
-  if (await covered(context, token, waitMs)) return
-  throw apiError('POSITION_TIMEOUT', {
+  const token = tokenOf(request)
+  if (token === undefined || (await covered(context, token, waitMs))) return
+  throw streamsError('POSITION_TIMEOUT', {
     timeoutMs: waitMs,
     required: token,
     position: context.views.position(),

@@ -48,11 +48,6 @@ export const apiCatalogue = {
     recovery: 'reject',
     status: 400,
   },
-  POSITION_TIMEOUT: {
-    message: 'The views did not reach the requested position within {timeoutMs} ms.',
-    recovery: 'retry',
-    status: 503,
-  },
   EVENTS_REJECTED: { message: 'No line was appended: {reason}.', recovery: 'reject', status: 400 },
   EVENTS_CUT_OFF: {
     message: 'The log refused a batch after {accepted} lines were appended.',

@@ -11,6 +11,7 @@ import type {
   ViewUpdate,
 } from '../streams/views.ts'
 import type { ServerContext } from './context.ts'
+import { instanceSource } from './instance-source.ts'
 import { RecentChanges } from './recent-changes.ts'
 import { type RowTest, rowTest, scopeText } from './scope.ts'
 import { identityOf } from './view-routes.ts'
@@ -31,13 +32,25 @@ export interface EncodedDelta {
   readonly body: Buffer
 }
 
+/** Where a feed's updates and snapshots come from. */
+export interface FeedSource {
+  /** `scope` null: no rows. */
+  subscribe(onUpdate: (update: ViewUpdate) => void, scope: RowsScope | null): FeedSubscription
+}
+
+export interface FeedSubscription extends ViewSubscription {
+  /** The partitions that it speaks of, where these are not all. */
+  readonly partitions?: readonly number[]
+}
+
 export class ViewFeed {
   readonly view: ViewDeclaration
   /** The fields that identify a row. */
   readonly identity: readonly string[]
   private readonly context: ServerContext
+  private readonly source: FeedSource
   private readonly recent: RecentChanges
-  private readonly subscription: ViewSubscription
+  private readonly subscription: FeedSubscription
   private readonly listeners = new Set<FeedListener>()
   /** Not published yet. */
   private pending = new Map<string, ViewChange>()
@@ -45,18 +58,19 @@ export class ViewFeed {
   private cancelPublish: (() => void) | undefined
   private cancelTick: (() => void) | undefined
   private publishedAt = 0
+  private begunAnew = 0
   /** Deltas that end at the last publication, by scope and start. */
   private readonly encoded = new Map<string, EncodedDelta | undefined>()
   private readonly tests = new Map<string, { test: RowTest | undefined; users: number }>()
 
-  constructor(view: ViewDeclaration, context: ServerContext) {
+  constructor(view: ViewDeclaration, source: FeedSource, context: ServerContext) {
     this.view = view
     this.identity = identityOf(view)
+    this.source = source
     this.context = context
     const { resumeRowsMax: rowsMax, resumePositionsMax: positionsMax } = context.limits
-    this.subscription = context.views.subscribe(view.name, update => this.take(update))
-    // A database that is closing says so to whoever reads rows.
-    discard(this.subscription).catch(ignore)
+    // It wants no rows: every subscriber reads a snapshot of its own.
+    this.subscription = source.subscribe(update => this.take(update), null)
     this.recent = new RecentChanges(this.subscription.position, { rowsMax, positionsMax })
     context.onClose.add(() => this.close())
   }
@@ -67,6 +81,11 @@ export class ViewFeed {
 
   get position(): string {
     return this.recent.position
+  }
+
+  /** How often it began anew. */
+  get resets(): number {
+    return this.begunAnew
   }
 
   sequenceOf(position: string): number | undefined {
@@ -97,9 +116,9 @@ export class ViewFeed {
    * A snapshot at the feed's position, or at that of an update which is about to be delivered:
    * then its rows come again with the next delta, which changes nothing.
    */
-  snapshot(scope: RowsScope): ViewSubscription {
+  snapshot(scope: RowsScope): FeedSubscription {
     this.publish()
-    return this.context.views.subscribe(this.view.name, ignore, scope)
+    return this.source.subscribe(ignore, scope)
   }
 
   /** The rows changed after `sequence`, encoded; undefined when they are not all known. */
@@ -163,6 +182,7 @@ export class ViewFeed {
     this.cancelPublish = undefined
     this.pending = new Map()
     this.pendingPosition = undefined
+    this.begunAnew++
     this.recent.reset(position)
     this.encoded.clear()
     for (const listener of [...this.listeners]) listener.published()
@@ -186,15 +206,10 @@ export class ViewFeed {
 
 function ignore(): void {}
 
-/** A feed wants no rows: every subscriber reads a snapshot of its own. */
-async function discard({ snapshot }: ViewSubscription): Promise<void> {
-  // Begun and left, so that the engine lets go of the cut.
-  for await (const _rows of snapshot) break
-}
-
 /** The feeds of a server, made when first asked for. */
 export class Feeds {
-  private readonly feeds = new Map<string, ViewFeed>()
+  /** Of whole views, and of what is here. */
+  private readonly feeds = [new Map<string, ViewFeed>(), new Map<string, ViewFeed>()] as const
   private readonly context: ServerContext
 
   constructor(context: ServerContext) {
@@ -203,10 +218,23 @@ export class Feeds {
 
   /** Throws what `subscribe` throws: the view is unknown, or not ready. */
   of(view: ViewDeclaration): ViewFeed {
-    const known = this.feeds.get(view.name)
+    const { views } = this.context
+    return this.made(this.feeds[0], view, () => ({
+      subscribe: (onUpdate, scope) => views.subscribe(view.name, onUpdate, scope),
+    }))
+  }
+
+  /** What runs on this instance alone, for other instances. */
+  ofInstance(view: ViewDeclaration): ViewFeed {
+    const { local } = this.context.views
+    return this.made(this.feeds[1], view, () => instanceSource(local, view.name))
+  }
+
+  private made(feeds: Map<string, ViewFeed>, view: ViewDeclaration, source: () => FeedSource) {
+    const known = feeds.get(view.name)
     if (known !== undefined) return known
-    const feed = new ViewFeed(view, this.context)
-    this.feeds.set(view.name, feed)
+    const feed = new ViewFeed(view, source(), this.context)
+    feeds.set(view.name, feed)
     return feed
   }
 }

@@ -1,6 +1,13 @@
 /** The server: what `cli/` puts together. */
 export type { EventFlow } from './asyncapi.ts'
-export { type AuthSettings, assertBindable, isLoopback, noAuth, parseApiKeys } from './auth.ts'
+export {
+  type ApiKey,
+  type AuthSettings,
+  assertBindable,
+  isLoopback,
+  noAuth,
+  parseApiKeys,
+} from './auth.ts'
 export {
   type AppendEvents,
   createIngest,

@@ -1,6 +1,7 @@
 /** One live socket: the handshake, its messages, its subscriptions. */
 import { Check } from 'typebox/value'
 import type { RawData, WebSocket } from 'ws'
+import { instanceScope } from '../contracts/instance-scope.ts'
 import {
   type ClientMessage,
   clientMessage,
@@ -215,7 +216,8 @@ export class LiveConnection {
     } else this.sink.close(liveClose.tryAgainLater, code)
   }
 
-  private subscribe({ id, view: name, filter = {}, resume }: SubscribeMessage): void {
+  private subscribe(message: SubscribeMessage): void {
+    const { id, view: name, filter = {}, resume } = message
     if (this.subscribers.has(id)) {
       this.sink.close(liveClose.duplicateId, 'the id has a subscription')
       return
@@ -227,7 +229,8 @@ export class LiveConnection {
       const parameters = new Map(Object.entries(filter).map(([key, value]) => [key, `${value}`]))
       refuseUnknown(parameters, filterNames(view))
       const scope = scopeOf(view, parameters)
-      const feed = this.feeds.of(view)
+      const isPeer = message.scope === instanceScope
+      const feed = isPeer ? this.feeds.ofInstance(view) : this.feeds.of(view)
       const subscriber = new Subscriber(feed, scope, this.sinkOf(id), this.context)
       this.subscribers.set(id, subscriber)
       subscriber.start(resume)

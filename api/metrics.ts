@@ -7,6 +7,7 @@ export const openMetricsType = 'application/openmetrics-text; version=1.0.0; cha
 export interface ServerMetrics {
   requestsActive: number
   queriesActive: number
+  peerQueriesActive: number
   socketsOpen: number
   streamsOpen: number
   subscriptionsOpen: number
@@ -23,6 +24,7 @@ export function createServerMetrics(): ServerMetrics {
   return {
     requestsActive: 0,
     queriesActive: 0,
+    peerQueriesActive: 0,
     socketsOpen: 0,
     streamsOpen: 0,
     subscriptionsOpen: 0,
@@ -44,6 +46,7 @@ export function countRequest(metrics: ServerMetrics, labels: readonly string[]):
 const described: readonly [keyof ServerMetrics, MetricSample['kind'], string, string][] = [
   ['requestsActive', 'gauge', 'http_server_active_requests', 'Requests being answered.'],
   ['queriesActive', 'gauge', 'view_queries_active', 'Queries of rows being answered.'],
+  ['peerQueriesActive', 'gauge', 'peer_queries_active', 'The same, for other instances.'],
   ['socketsOpen', 'gauge', 'live_sockets', 'Open live sockets.'],
   ['streamsOpen', 'gauge', 'live_streams', 'Open event streams (SSE).'],
   ['subscriptionsOpen', 'gauge', 'live_subscriptions', 'Open subscriptions.'],

@@ -1,5 +1,5 @@
 /** Query parameters, read strictly: what is not understood is refused by name. */
-import { assert, streamsError } from '../streams/errors.ts'
+import { streamsError } from '../streams/errors.ts'
 import type { RowsQuery, RowsScope, ViewDeclaration } from '../streams/views.ts'
 
 export type Parameters = ReadonlyMap<string, string>
@@ -76,8 +76,8 @@ function integerOf(parameters: Parameters, name: string, min: number, max: numbe
 }
 
 /** Page size of any listing. */
-export function limitOf(parameters: Parameters): number {
-  return integerOf(parameters, 'limit', 1, limitMax) ?? limitDefault
+export function limitOf(parameters: Parameters, min = 1): number {
+  return integerOf(parameters, 'limit', min, limitMax) ?? limitDefault
 }
 
 /** How long a read with a position token may wait, in ms. */
@@ -170,17 +170,20 @@ export interface RowsRequest {
   readonly waitMs: number
 }
 
-/** All parameters of `/rows`. */
-export function rowsRequestOf(view: ViewDeclaration, parameters: Parameters): RowsRequest {
+/** All parameters of `/rows`. `limitMin`: 1, or 0 where the position alone may be asked for. */
+export function rowsRequestOf(
+  view: ViewDeclaration,
+  parameters: Parameters,
+  limitMin = 1,
+): RowsRequest {
   refuseUnknown(parameters, [...filterNames(view), 'asOf', 'limit', 'cursor', 'timeout'])
   refuseAsOf(parameters)
   const cursor = cursorOf(parameters)
   const query = {
     ...scopeOf(view, parameters),
-    limit: limitOf(parameters),
+    limit: limitOf(parameters, limitMin),
     ...(cursor === undefined ? {} : { cursor }),
   }
-  assert(query.limit >= 1 && query.limit <= limitMax, 'the page size is bounded')
   return { query, waitMs: waitMsOf(parameters) }
 }
 

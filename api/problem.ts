@@ -15,7 +15,16 @@ export interface Problem {
 }
 
 /** Extension members that may leave the server, taken from the error's details. */
-const published = ['parameter', 'required', 'position', 'accepted', 'rejected', 'rejectedCount']
+const published = [
+  'parameter',
+  'required',
+  'position',
+  'accepted',
+  'rejected',
+  'rejectedCount',
+  'partition',
+  'owner',
+]
 
 /** The problem document of any error; an unknown one becomes `INTERNAL` without its text. */
 export function problemOf(error: unknown): Problem {

@@ -2,10 +2,11 @@
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { assert } from '../streams/errors.ts'
 import { secretOf } from './auth.ts'
-import { awaitPosition, positionHeader, type ServerContext, viewNamed } from './context.ts'
+import { positionHeader, type ServerContext, viewNamed } from './context.ts'
 import { apiError } from './errors.ts'
 import type { Feeds } from './feed.ts'
 import { filterNames, parseSearch, refuseUnknown, scopeOf, waitMsOf } from './parameters.ts'
+import { readOne } from './reading.ts'
 import { type Handler, readRoute, searchOf } from './routes.ts'
 import { watchSession } from './session.ts'
 import { StreamSink } from './stream-sink.ts'
@@ -21,7 +22,8 @@ export function registerStreamRoute(
     const parameters = parseSearch(searchOf(request))
     refuseUnknown(parameters, [...filterNames(view), 'timeout'])
     const scope = scopeOf(view, parameters)
-    await awaitPosition(context, request, waitMsOf(parameters))
+    const read = { context, request, reply, waitMs: waitMsOf(parameters) }
+    await readOne(read, waiting => context.views.ready(view.name, waiting))
     const { metrics, limits } = context
     if (metrics.streamsOpen + metrics.socketsOpen >= limits.socketsMax) {
       throw apiError('OVERLOADED', { what: 'event streams' })

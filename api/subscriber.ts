@@ -6,7 +6,7 @@
 import type { RowsScope, ViewRow, ViewSubscription } from '../streams/views.ts'
 import type { ClientAccount } from './client-account.ts'
 import type { ServerContext } from './context.ts'
-import type { FeedListener, ViewFeed } from './feed.ts'
+import type { FeedListener, FeedSubscription, ViewFeed } from './feed.ts'
 import { rowTest } from './scope.ts'
 
 export type FrameType = 'snapshot' | 'up-to-date' | 'delta' | 'must-refetch'
@@ -43,6 +43,9 @@ export class Subscriber implements FeedListener {
   private awaitingDrain = false
   private positionTold = ''
   private refetches = 0
+  private snapshot: FeedSubscription | undefined
+  /** Of the feed, when the client's rows were read. */
+  private resets = 0
 
   constructor(feed: ViewFeed, scope: RowsScope, sink: Sink, context: ServerContext) {
     this.feed = feed
@@ -58,17 +61,29 @@ export class Subscriber implements FeedListener {
     this.feed.publish()
     this.feed.add(this)
     const sequence = resume === undefined ? undefined : this.feed.sequenceOf(resume)
-    const missed = sequence === undefined ? undefined : this.feed.delta(this.scope, sequence)
-    if (sequence !== undefined && missed !== undefined) {
+    if (sequence !== undefined && this.feed.delta(this.scope, sequence) !== undefined) {
       this.sequence = sequence
-      this.live = true
-      if (missed.changes > 0) this.advance()
-      this.sequence = this.feed.sequence
-      this.sendUpToDate(this.feed.position)
+      this.resets = this.feed.resets
+      void this.sendMissed()
       return
     }
     if (resume !== undefined) this.sendMustRefetch()
     void this.sendSnapshot()
+  }
+
+  /** What changed since the position that the client has, when it can take that. */
+  private async sendMissed(): Promise<void> {
+    if (this.account.congested) await this.account.drained()
+    if (this.closed || this.account.closed) return
+    const missed = this.feed.delta(this.scope, this.sequence)
+    if (missed === undefined) {
+      this.refetch(this.feed.resets === this.resets)
+      return
+    }
+    if (missed.changes > 0) this.sendDelta(missed)
+    this.sequence = this.feed.sequence
+    this.live = true
+    this.sendUpToDate(this.feed.position)
   }
 
   close(): void {
@@ -76,6 +91,7 @@ export class Subscriber implements FeedListener {
     this.closed = true
     this.context.metrics.subscriptionsOpen--
     this.feed.remove(this)
+    this.snapshot?.close()
   }
 
   published(): void {
@@ -100,7 +116,7 @@ export class Subscriber implements FeedListener {
     }
     const delta = this.feed.delta(this.scope, this.sequence)
     if (delta === undefined) {
-      this.refetch()
+      this.refetch(this.feed.resets === this.resets)
       return
     }
     this.sequence = this.feed.sequence
@@ -115,9 +131,10 @@ export class Subscriber implements FeedListener {
     this.advance()
   }
 
-  private refetch(): void {
+  /** `slow`: the client could not take what came between, and not for the first time. */
+  private refetch(slow: boolean): void {
     this.live = false
-    if (++this.refetches > this.context.limits.refetchesMax) {
+    if (slow && ++this.refetches > this.context.limits.refetchesMax) {
       this.account.closeSlow()
       return
     }
@@ -126,18 +143,24 @@ export class Subscriber implements FeedListener {
   }
 
   private async sendSnapshot(): Promise<void> {
-    let snapshot: ViewSubscription | undefined
+    const { resets } = this.feed
+    this.resets = resets
+    let snapshot: FeedSubscription | undefined
     try {
       snapshot = this.feed.snapshot(this.scope)
+      this.snapshot = snapshot
       this.sequence = this.feed.sequence
       await this.sendRows(snapshot)
       if (this.closed) return
-      this.sendUpToDate(snapshot.position)
+      this.sendUpToDate(snapshot.position, snapshot.partitions)
       this.live = true
       this.advance()
       if (this.live) this.refetches = 0
     } catch (error) {
-      if (!this.closed) this.sink.fail(error)
+      if (this.closed) return
+      // What was sent of it is no cut any more; the next one waits until there is one.
+      if (this.feed.resets !== resets) this.refetch(false)
+      else this.sink.fail(error)
     } finally {
       snapshot?.close()
     }
@@ -166,9 +189,9 @@ export class Subscriber implements FeedListener {
     this.sink.send({ type: 'snapshot', body: bodyOf({ view: view.name, position, key, rows }) })
   }
 
-  private sendUpToDate(position: string): void {
+  private sendUpToDate(position: string, partitions?: readonly number[]): void {
     this.positionTold = position
-    const body = bodyOf({ view: this.feed.view.name, position })
+    const body = bodyOf({ view: this.feed.view.name, position, partitions })
     this.sink.send({ type: 'up-to-date', position, body })
   }
 

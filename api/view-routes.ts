@@ -1,7 +1,8 @@
 /** `/v1/views`: declarations, rows, and one row. */
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { TSchema } from 'typebox'
-import type { RowsQuery, ViewDeclaration } from '../streams/views.ts'
+import type { PartRowsBody } from '../contracts/instance-scope.ts'
+import type { PartQuery, ViewDeclaration } from '../streams/views.ts'
 import {
   awaitPosition,
   positionHeader,
@@ -11,6 +12,7 @@ import {
 } from './context.ts'
 import { apiError } from './errors.ts'
 import { parseSearch, refuseAsOf, refuseUnknown, rowsRequestOf, waitMsOf } from './parameters.ts'
+import { awaitRead, partitionsOf, type Read, readMany, readOne } from './reading.ts'
 import { readRoute, searchOf } from './routes.ts'
 
 export function registerViewRoutes(app: FastifyInstance, context: ServerContext): void {
@@ -29,12 +31,16 @@ export function registerViewRoutes(app: FastifyInstance, context: ServerContext)
 
   readRoute(app, '/v1/views/:name/rows', async (request, reply) => {
     const view = viewNamed(context.views, (request.params as { name: string }).name)
-    const { query, waitMs } = rowsRequestOf(view, parseSearch(searchOf(request)))
-    await awaitPosition(context, request, waitMs)
-    const { rows, position, next } = await bounded(context, reply, bounds =>
-      context.views.rows(view.name, { ...query, ...bounds }),
+    const partitions = partitionsOf(request)
+    const limitMin = partitions === undefined ? 1 : 0
+    const { query, waitMs } = rowsRequestOf(view, parseSearch(searchOf(request)), limitMin)
+    const read = { context, request, reply, waitMs }
+    if (partitions !== undefined) return sendPartRows(read, view.name, { ...query, partitions })
+    const waiting = await awaitRead(read, wait => context.views.ready(view.name, wait))
+    const page = await readMany(read, 'queriesActive', bounds =>
+      context.views.rows(view.name, { ...query, ...waiting, ...bounds }),
     )
-    return sendJson(reply, { rows, position, next }, position)
+    return sendJson(reply, page, page.position)
   })
 
   readRoute(app, '/v1/views/:name/rows/*', async (request, reply) => {
@@ -43,37 +49,36 @@ export function registerViewRoutes(app: FastifyInstance, context: ServerContext)
     const parameters = parseSearch(searchOf(request))
     refuseUnknown(parameters, ['asOf', 'timeout'])
     refuseAsOf(parameters)
-    const waitMs = waitMsOf(parameters)
+    const partitions = partitionsOf(request)
     if (view.kind !== 'table') throw apiError('VIEW_NOT_TABLE', { view: name })
-    await awaitPosition(context, request, waitMs)
-    const { row, position } = await context.views.row(name, key)
+    const read = { context, request, reply, waitMs: waitMsOf(parameters) }
+    const { views } = context
+    const { row, position } = await readOne(read, waiting =>
+      partitions === undefined
+        ? views.row(name, key, waiting)
+        : views.local.row(name, { ...waiting, key, partitions }),
+    )
     reply.header(positionHeader, position)
     if (row === undefined) throw apiError('ROW_MISSING', { view: name, position })
     return sendJson(reply, { row, position })
   })
 }
 
-type Bounds = Required<Pick<RowsQuery, 'signal' | 'enough'>>
-
-/** Runs a query beside few others, for so long, and only while its client is there. */
-async function bounded<T>(
-  context: ServerContext,
-  reply: FastifyReply,
-  query: (bounds: Bounds) => Promise<T>,
-): Promise<T> {
-  const { metrics, limits, clock } = context
-  if (metrics.queriesActive >= limits.queriesMax) throw apiError('OVERLOADED', { what: 'queries' })
-  const abort = new AbortController()
-  const left = () => abort.abort(apiError('REQUEST_ABORTED'))
-  const endMs = clock() + limits.queryMsMax
-  reply.raw.once('close', left)
-  metrics.queriesActive++
-  try {
-    return await query({ signal: abort.signal, enough: () => clock() >= endMs })
-  } finally {
-    metrics.queriesActive--
-    reply.raw.off('close', left)
+/** What another instance asks for: rows of partitions that run here, with their places. */
+async function sendPartRows(read: Read, view: string, query: PartQuery): Promise<FastifyReply> {
+  const { local } = read.context.views
+  const none = { key: {}, limit: 0, partitions: query.partitions }
+  const waiting = await awaitRead(read, wait => local.rows(view, { ...none, ...wait }))
+  const { rows, position, next } = await readMany(read, 'peerQueriesActive', bounds =>
+    local.rows(view, { ...query, ...waiting, ...bounds }),
+  )
+  const body: PartRowsBody = {
+    rows: rows.map(({ row }) => row),
+    places: rows.map(({ key, partition }) => [key, partition]),
+    position,
+    next,
   }
+  return sendJson(read.reply, body, position)
 }
 
 /** A declaration as clients see it; `schema` is that of a whole row. */

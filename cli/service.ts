@@ -8,8 +8,7 @@ import { analyticsTopology } from '../processors/analytics/analytics.ts'
 import { deadLetterTopic } from '../streams/assembly.ts'
 import { Engine } from '../streams/engine.ts'
 import { streamsError } from '../streams/errors.ts'
-import { viewService } from '../streams/view-service.ts'
-import type { ViewService } from '../streams/views.ts'
+import { type InstanceViews, viewService } from '../streams/view-service.ts'
 import { type Backing, openBacking } from './backing.ts'
 import { holdsPath } from './dashboard.ts'
 import { deadLetterListing } from './dead-letter-listing.ts'
@@ -17,6 +16,7 @@ import { effects } from './effects.ts'
 import { EventAppender } from './event-appender.ts'
 import { eventFlow } from './event-flow.ts'
 import type { KafkaSettings } from './kafka-settings.ts'
+import type { HttpPeers } from './peers.ts'
 import { describeTopology } from './topology-drawing.ts'
 import { packageVersion } from './version.ts'
 
@@ -29,6 +29,8 @@ export interface ServiceOptions {
   readonly kafka?: KafkaSettings
   /** `close` gives this instance's tasks to others at once, instead of keeping them. */
   readonly leaveOnStop?: boolean
+  /** The other instances of the group; closed with the service. */
+  readonly peers?: HttpPeers
   /** ms; Infinity for ever. */
   readonly viewRetentionMs: number
   /** ms; Infinity for never. */
@@ -44,7 +46,7 @@ export interface Service {
   readonly backing: Backing
   readonly log: EventLog
   readonly engine: Engine
-  readonly views: ViewService
+  readonly views: InstanceViews
   readonly appender: EventAppender
   readonly server: Server
   /** Closes what is open, the engine's last epoch committed. Idempotent. */
@@ -63,8 +65,13 @@ export async function openService(options: ServiceOptions): Promise<Service> {
     await prepareInputTopics(log, options.createTopics)
     const engine = await openEngine(options, backing)
     opened.push(() => engine.stop({ leave: options.leaveOnStop ?? false }))
-    const { schedule } = effects
-    const views = viewService({ engine, schedule, incarnation: log.incarnation })
+    const views = viewService({
+      engine,
+      ...effects,
+      incarnation: log.incarnation,
+      ...(options.peers && { remote: options.peers }),
+    })
+    opened.push(async () => options.peers?.close())
     const appender = await EventAppender.open(log)
     const server = await openServer(options, { log, engine, views, appender })
     opened.push(() => server.close())
@@ -122,6 +129,7 @@ function openServer(
     readiness: () => readinessOf(engine),
     topology: async () => ({
       ...describeTopology(engine.plan),
+      instances: views.instances(),
       topics: await describeTopics(log),
     }),
     flow: eventFlow(engine.topology),

@@ -75,6 +75,21 @@ function saslMechanism(value: string) {
   throw new Error(`one of ${saslMechanisms.join(', ')}`)
 }
 
+/** `host:port`, or an http URL of nothing else. */
+function endpoint(value: string): { host: string; port: number } | undefined {
+  if (value === '') return undefined
+  const url = /^http:\/\//.test(value) ? value : `http://${value}`
+  const { hostname, pathname, search, username } = URL.canParse(url) ? new URL(url) : noUrl
+  const port = /:(\d{1,5})\/?$/.exec(url)?.[1]
+  const isBare = pathname === '/' && search === '' && username === ''
+  if (hostname !== '' && port !== undefined && Number(port) > 0 && isBare) {
+    return { host: hostname.replace(/^\[(.*)\]$/, '$1'), port: Number(port) }
+  }
+  throw new Error('host:port, or http://host:port')
+}
+
+const noUrl = { hostname: '', pathname: '', search: '', username: '' }
+
 function unavailable(reason: string) {
   return (value: string): undefined => {
     if (value === '') return undefined
@@ -186,6 +201,16 @@ export const settingRows = {
     meaning: 'copies of the state of each task on other instances, on Kafka: 0, 1 or 2',
     initial: '0',
     parse: integer(0, 2),
+  }),
+  advertised: setting('ADVERTISED_URL', 'HOST:PORT', {
+    meaning: 'where the other instances can ask this one; unless given, where it listens',
+    initial: '',
+    parse: endpoint,
+  }),
+  peerKey: setting('PEER_KEY', 'SECRET', {
+    meaning: 'what the instances of a group show each other; unless given, made from API_KEYS',
+    initial: '',
+    parse: text,
   }),
   leaveOnStop: setting('LEAVE_ON_STOP', 'on|off', {
     meaning: 'a stop gives the tasks to others at once, on Kafka; off keeps them for a restart',

@@ -14,6 +14,7 @@ import { DemoFeed } from './demo-feed.ts'
 import { effects } from './effects.ts'
 import { removeInstance, writeInstance } from './instance-file.ts'
 import { kafkaSettingNames, readKafkaSettings } from './kafka-settings.ts'
+import { openPeers, peerSecret, withPeers } from './peers.ts'
 import { APPLICATION, openService, type Service } from './service.ts'
 import { readSettings, type Settings } from './settings.ts'
 import { watchSignals } from './signals.ts'
@@ -31,6 +32,8 @@ const startSettings = [
   'services',
   ...kafkaSettingNames,
   'leaveOnStop',
+  'advertised',
+  'peerKey',
   'registryUrl',
   'jwksUrl',
   'jwtIssuer',
@@ -64,16 +67,18 @@ export const startCommand: Command = {
 async function start({ flags, terminal }: Invocation): Promise<number> {
   const settings = readSettings(startSettings, flags, terminal.environment)
   const logger = pino({ level: settings.logLevel }, pino.destination({ dest: 2, sync: true }))
-  const auth = credentials(settings, logger)
+  const secret = peerSecret(settings.peerKey, settings.apiKeys)
+  const auth = withPeers(credentials(settings, logger), secret)
   assertBindable(settings.host, auth)
   const signals = watchSignals(signal => logger.info({ signal }, 'stopping'))
   const root = await builtDashboard(logger)
   await mkdir(settings.dataDir, { recursive: true })
   const address = { host: settings.host, port: settings.port || (await freePort(settings.host)) }
-  const kafka = readKafkaSettings(settings, APPLICATION, endpointOf(address))
+  const endpoint = settings.advertised ?? endpointOf(address)
+  const kafka = readKafkaSettings(settings, APPLICATION, endpoint)
   const service = await openService({
     dataDir: settings.dataDir,
-    ...(kafka === undefined ? {} : { kafka }),
+    ...(kafka === undefined ? {} : { kafka, peers: openPeers(endpoint, secret, { auth, logger }) }),
     leaveOnStop: settings.leaveOnStop,
     viewRetentionMs: settings.viewRetention,
     idleAfterMs: settings.idleAfter,

@@ -1,4 +1,5 @@
 /** `millrace/client`: the typed client of the live protocol and of rows over HTTP. */
+export type { MessageHandlers } from './feed-messages.ts'
 export {
   type ConnectionState,
   connectLive,

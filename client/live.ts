@@ -3,6 +3,7 @@
  * delay; subscriptions survive and go on from the position they had.
  */
 import type { ClientMessage, LiveFilter, LiveRow, ServerMessage } from '../contracts/live.ts'
+import { FeedMessages, type MessageHandlers } from './feed-messages.ts'
 import { LiveRows, type RowsEvent } from './live-rows.ts'
 
 /** The part of the standard WebSocket that is used. */
@@ -47,6 +48,8 @@ export interface SubscriptionRequest {
   readonly view: string
   /** Key fields, `prefix`, `from`, `to`. */
   readonly filter?: LiveFilter
+  /** Internal: what runs on the instance alone. */
+  readonly scope?: 'instance'
 }
 
 export interface SubscriptionHandlers<Row> {
@@ -69,6 +72,8 @@ export interface LiveConnection {
     request: SubscriptionRequest,
     handlers?: SubscriptionHandlers<Row>,
   ): LiveSubscription<Row>
+  /** A subscription of who keeps no rows, or keeps them elsewhere; the result ends it. */
+  follow(request: SubscriptionRequest, handlers: MessageHandlers): () => void
   /** Tries at once, for instance when the network came back or a key was entered. */
   reconnect(): void
   close(): void
@@ -81,14 +86,19 @@ export function connectLive(url: string, options: LiveOptions): LiveConnection {
 
 interface Held {
   readonly request: SubscriptionRequest
-  readonly live: LiveRows<unknown>
+  readonly live: LiveRows<unknown> | FeedMessages
   readonly handlers: SubscriptionHandlers<unknown>
+  /** Set while the subscription waits to be tried again. */
+  cancelRetry: () => void
+  failures: number
 }
 
 const subprotocol = 'millrace.v1'
 const openState = 1
 /** Close codes after which the same credentials would be refused again. */
 const refusals = [4401, 4403]
+/** Errors of a subscription that pass: partitions of the view are moving or being restored. */
+const passing = ['VIEW_NOT_READY']
 
 class Connection implements LiveConnection {
   state: ConnectionState = 'connecting'
@@ -112,10 +122,8 @@ class Connection implements LiveConnection {
     request: SubscriptionRequest,
     handlers: SubscriptionHandlers<Row> = {},
   ): LiveSubscription<Row> {
-    const id = String(++this.lastId)
     const live = new LiveRows<Row>()
-    this.held.set(id, { request, live, handlers } as unknown as Held)
-    if (this.acknowledged) this.sendSubscribe(id)
+    const close = this.hold(request, live as LiveRows<unknown>, handlers as never)
     return {
       get rows() {
         return live.rows
@@ -123,9 +131,26 @@ class Connection implements LiveConnection {
       get position() {
         return live.position
       },
-      close: () => {
-        if (this.held.delete(id) && this.acknowledged) this.send({ type: 'complete', id })
-      },
+      close,
+    }
+  }
+
+  follow(request: SubscriptionRequest, handlers: MessageHandlers): () => void {
+    return this.hold(request, new FeedMessages(handlers), handlers)
+  }
+
+  private hold(
+    request: SubscriptionRequest,
+    live: Held['live'],
+    handlers: Held['handlers'],
+  ): () => void {
+    const id = String(++this.lastId)
+    const held: Held = { request, live, handlers, cancelRetry: () => {}, failures: 0 }
+    this.held.set(id, held)
+    if (this.acknowledged) this.sendSubscribe(id)
+    return () => {
+      held.cancelRetry()
+      if (this.held.delete(id) && this.acknowledged) this.send({ type: 'complete', id })
     }
   }
 
@@ -137,6 +162,7 @@ class Connection implements LiveConnection {
 
   close(): void {
     this.abandon()
+    for (const held of this.held.values()) held.cancelRetry()
     this.held.clear()
     this.setState('closed')
   }
@@ -195,12 +221,17 @@ class Connection implements LiveConnection {
       this.setState('refused')
       return
     }
-    const [first, longest] = this.options.backoffMs ?? [250, 10_000]
-    const full = Math.min(longest, first * 2 ** this.failures)
+    const delayMs = this.delayAfter(this.failures)
     this.failures = Math.min(this.failures + 1, 16)
     this.setState('waiting')
-    const delayMs = full * (0.5 + this.options.random() / 2)
     this.cancelRetry = this.options.schedule(() => this.connect(), delayMs)
+  }
+
+  /** Grows with the failures in a row, and is spread over many clients. */
+  private delayAfter(failures: number): number {
+    const [first, longest] = this.options.backoffMs ?? [250, 10_000]
+    const full = Math.min(longest, first * 2 ** failures)
+    return full * (0.5 + this.options.random() / 2)
   }
 
   /** Pings when it has been quiet for a while, and gives up when it stays so. */
@@ -244,20 +275,36 @@ class Connection implements LiveConnection {
     const held = this.held.get(id)
     // One that was closed a moment ago still gets what was under way.
     if (held === undefined) return
+    if (message.type === 'up-to-date') held.failures = 0
     const event = held.live.apply(message)
     if (event !== undefined) held.handlers.onRows?.(event)
   }
 
   private end(id: string, error: { code: string; detail: string } | undefined): void {
     const held = this.held.get(id)
+    if (held !== undefined && passing.includes(error?.code ?? '')) {
+      this.subscribeAgain(id, held)
+      return
+    }
     this.held.delete(id)
     const ended = { code: 'COMPLETE', detail: 'The server ended the subscription.' }
     held?.handlers.onError?.(error ?? ended)
   }
 
+  private subscribeAgain(id: string, held: Held): void {
+    held.live.interrupted()
+    const delayMs = this.delayAfter(held.failures)
+    held.failures = Math.min(held.failures + 1, 16)
+    held.cancelRetry = this.options.schedule(() => {
+      if (this.acknowledged) this.sendSubscribe(id)
+    }, delayMs)
+  }
+
   private sendSubscribe(id: string): void {
-    const { request, live } = this.held.get(id)!
-    const { view, filter } = request
+    const held = this.held.get(id)!
+    held.cancelRetry()
+    const { request, live } = held
+    const { view, filter, scope } = request
     const resume = live.position
     this.send({
       type: 'subscribe',
@@ -265,6 +312,7 @@ class Connection implements LiveConnection {
       view,
       ...(filter === undefined ? {} : { filter: { ...filter } }),
       ...(resume === undefined ? {} : { resume }),
+      ...(scope === undefined ? {} : { scope }),
     })
   }
 

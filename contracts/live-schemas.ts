@@ -8,6 +8,9 @@ const row = Type.Record(Type.String(), Type.Unknown(), {
   description: 'A row of the view: its schema is that of the view.',
 })
 const key = Type.Array(Type.String(), { description: 'The fields that identify a row.' })
+const partitions = Type.Optional(
+  Type.Array(Type.Integer(), { description: 'Internal: the partitions on this instance.' }),
+)
 const closed = { additionalProperties: false }
 
 const change = Type.Object(
@@ -28,7 +31,10 @@ export const serverMessages = {
     { type: Type.Literal('snapshot'), id, view, position, key, rows: Type.Array(row) },
     closed,
   ),
-  'up-to-date': Type.Object({ type: Type.Literal('up-to-date'), id, view, position }, closed),
+  'up-to-date': Type.Object(
+    { type: Type.Literal('up-to-date'), id, view, position, partitions },
+    closed,
+  ),
   delta: Type.Object(
     { type: Type.Literal('delta'), id, view, position, changes: Type.Array(change) },
     closed,

@@ -16,6 +16,7 @@
  * the latest state of every row that changed since the position before it.
  */
 import Type, { type Static } from 'typebox'
+import { instanceScope } from './instance-scope.ts'
 
 export const liveSubprotocol = 'millrace.v1'
 
@@ -63,6 +64,8 @@ export const subscribe = Type.Object(
     filter: Type.Optional(filter),
     /** Position of the last up-to-date or delta message that was applied. */
     resume: Type.Optional(Type.String({ minLength: 1, maxLength: 16_384 })),
+    /** Internal: changes of what runs on this instance alone, without rows. */
+    scope: Type.Optional(Type.Literal(instanceScope)),
   },
   closed,
 )
@@ -113,6 +116,8 @@ export interface UpToDateMessage {
   readonly id: string
   readonly view: string
   readonly position: string
+  /** With the scope of an instance: the partitions that deltas speak of. */
+  readonly partitions?: readonly number[]
 }
 
 export interface DeltaMessage {

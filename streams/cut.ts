@@ -9,7 +9,11 @@ import type { Offsets } from './position.ts'
 
 export class Cut {
   readonly snapshot: Snapshot
+  /** Counts the cuts of an engine. */
+  readonly number: number
   readonly offsets: Offsets
+  /** What each task that runs here covers, by its name. */
+  readonly covered: ReadonlyMap<string, Offsets>
   /** The position token. */
   readonly position: string
   /** Watermark of each view's step, by view name and partition. */
@@ -20,7 +24,9 @@ export class Cut {
 
   constructor(options: Omit<Cut, 'retain' | 'release'>) {
     this.snapshot = options.snapshot
+    this.number = options.number
     this.offsets = options.offsets
+    this.covered = options.covered
     this.position = options.position
     this.watermarks = options.watermarks
     this.consistent = options.consistent

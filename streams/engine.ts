@@ -58,6 +58,8 @@ export class Engine {
   #detail = 'building stores and tasks'
   #running: Promise<void> | undefined
   #wake: () => void = () => {}
+  /** An epoch failed and nothing was built again yet: others may have the tasks. */
+  #failing = false
   epochs = 0
 
   private constructor(
@@ -105,6 +107,13 @@ export class Engine {
     return membership === undefined || (membership.alive && this.#manager.complete)
   }
 
+  /** What runs here may be shown, whatever other tasks of this instance do. */
+  get answers(): boolean {
+    const { state } = this
+    if (state === 'running' || state === 'draining') return true
+    return state === 'restoring' && this.membership !== undefined && !this.#failing
+  }
+
   /** A sentence about `state`. */
   get detail(): string {
     return this.#detail
@@ -148,8 +157,10 @@ export class Engine {
         this.epochs++
       },
     })
-    this.publisher.begin(manager.assembly, describeCut(manager.assembly, log))
+    this.#failing = false
+    // Who follows a view reads it as soon as it begins anew.
     this.#showState()
+    this.publisher.begin(manager.assembly, describeCut(manager.assembly, log))
   }
 
   /** What the instance is to its group as an epoch begins (law 2). */
@@ -253,6 +264,7 @@ export class Engine {
     const { onError } = this.#options
     let error = failure
     let delayMs = firstDelayMs
+    this.#failing = true
     await this.#runner.abandon()
     // The group may have refused the epoch: others may have the tasks already.
     this.membership?.confirm()
@@ -352,10 +364,11 @@ export class Engine {
       await this.#running
       await this.#finish()
     } finally {
-      await this.membership?.leave(leave ? 'give-up' : 'remain')
-      this.publisher.close()
+      // What is left is no longer answered for (law 15).
       this.#state = 'stopped'
       this.#detail = 'stopped'
+      await this.membership?.leave(leave ? 'give-up' : 'remain')
+      this.publisher.close()
     }
   }
 }

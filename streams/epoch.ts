@@ -12,6 +12,7 @@ import type {
 import type { SealedEpoch, Store } from '../state/port.ts'
 import type { Assembly } from './assembly.ts'
 import { assert } from './errors.ts'
+import type { Plan } from './plan.ts'
 import { encodePosition, type Offsets, UNHEARD } from './position.ts'
 import type { Task } from './task.ts'
 import type { Positions } from './watermark.ts'
@@ -19,6 +20,8 @@ import type { Positions } from './watermark.ts'
 /** What the state after an epoch stands for. */
 export interface CutDescription {
   readonly offsets: Offsets
+  /** What each task here covers, by its name: `offsets` is the least of all. */
+  readonly covered: ReadonlyMap<string, Offsets>
   readonly position: string
   /** Watermark of each view's step, by partition; partitions that are elsewhere are absent. */
   readonly watermarks: ReadonlyMap<string, ReadonlyMap<number, number>>
@@ -35,6 +38,7 @@ export function describeCut(assembly: Assembly, log: EventLog): CutDescription {
   const offsets = coveredOffsets(assembly)
   return {
     offsets,
+    covered: coveredByTask(assembly, offsets),
     position: encodePosition({ incarnation: log.incarnation, offsets }),
     watermarks: viewWatermarks(assembly),
     consistent: assembly.whole,
@@ -136,14 +140,35 @@ function coveredOffsets(assembly: Assembly): Offsets {
       for (const [index, offset] of positions) take(index, offset)
     }
   }
+  const offsets = offsetsOf(plan, index => least[index])
+  assembly.covered = offsets
+  return offsets
+}
+
+/** The same task by task; where all of them run here, a commit covers all exchanges. */
+function coveredByTask(assembly: Assembly, offsets: Offsets): Map<string, Offsets> {
+  if (assembly.whole) return new Map(assembly.tasks.map(({ name }) => [name, offsets]))
+  const { plan } = assembly.options
+  const covered = new Map<string, Offsets>()
+  for (const [{ name }, positions] of assembly.positions()) {
+    covered.set(
+      name,
+      offsetsOf(plan, index => positions.get(index)),
+    )
+  }
+  return covered
+}
+
+/** By topic, of the origins that have an offset. */
+function offsetsOf(plan: Plan, of: (index: number) => number | null | undefined): Offsets {
   const offsets: Record<string, (number | null)[]> = {}
   plan.origins.forEach(({ topic, partition }, index) => {
-    if (least[index] === null) return
+    const offset = of(index)
+    if (offset === null || offset === undefined) return
     const list = (offsets[topic] ??= [])
     while (list.length < partition) list.push(null)
-    list[partition] = least[index]!
+    list[partition] = offset
   })
-  assembly.covered = offsets
   return offsets
 }
 

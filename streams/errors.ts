@@ -62,6 +62,16 @@ export const streamsCatalogue = {
     recovery: 'reject',
     status: 503,
   },
+  PEER_UNREACHABLE: {
+    message: 'The instance at {peer} did not answer: {reason}.',
+    recovery: 'retry',
+    status: 503,
+  },
+  POSITION_TIMEOUT: {
+    message: 'The views did not reach the requested position within {timeoutMs} ms.',
+    recovery: 'retry',
+    status: 503,
+  },
   CURSOR_INVALID: {
     message: 'The cursor is not one that this view gave out for the same filters.',
     recovery: 'reject',

@@ -33,6 +33,9 @@ export class Publisher {
   readonly #rows: ReadonlyMap<string, ViewRows>
   #assembly: Assembly | undefined
   #cut: Cut | undefined
+  #cuts = 0
+  /** Number of the last cut in which a followed view may have changed, by its name. */
+  readonly #changed = new Map<string, number>()
 
   constructor(options: PublisherOptions) {
     this.#options = options
@@ -56,11 +59,17 @@ export class Publisher {
     return [...this.cut.watermarks.get(view)!.keys()]
   }
 
+  /** Number of the last cut that may show other rows of the view than the one before. */
+  changedAt(view: string): number {
+    return this.#changed.get(view) ?? this.cut.number
+  }
+
   /** Starts (again) from what an assembly has restored; followers begin anew. */
   begin(assembly: Assembly, sealed: CutDescription): void {
     this.#assembly = assembly
     this.#replace(sealed)
     for (const view of this.#listeners.keys()) {
+      this.#changed.set(view, this.#cuts)
       this.#deliver(view, { position: sealed.position, changes: [], reset: true })
     }
     for (const wake of [...this.#published]) wake()
@@ -82,6 +91,9 @@ export class Publisher {
     const changes = this.#sealedChanges(sealed)
     apply()
     this.#replace(sealed)
+    for (const [view, list] of changes) {
+      if (list.length > 0 || this.#closes(view, before)) this.#changed.set(view, this.#cuts)
+    }
     try {
       for (const [view, list] of changes) {
         const { position } = sealed
@@ -100,7 +112,7 @@ export class Publisher {
   #replace(sealed: CutDescription): void {
     const snapshot = this.#options.database.snapshot()
     this.#cut?.release()
-    this.#cut = new Cut({ snapshot, ...sealed })
+    this.#cut = new Cut({ snapshot, number: ++this.#cuts, ...sealed })
   }
 
   /** The changed rows of each view that somebody follows. */
@@ -121,19 +133,29 @@ export class Publisher {
     return changes
   }
 
+  /** The ranges of windows that became final since a cut, by partition. */
+  *#closed(view: string, before: Cut) {
+    const rows = this.#rows.get(view)!
+    for (const [partition, watermarkMs] of this.cut.watermarks.get(view)!) {
+      const beforeMs = before.watermarks.get(view)?.get(partition) ?? Number.NEGATIVE_INFINITY
+      const range = rows.closedRange(beforeMs, watermarkMs)
+      if (range !== undefined) yield { partition, watermarkMs, range }
+    }
+  }
+
+  #closes(view: string, before: Cut): boolean {
+    return this.#closed(view, before).next().done !== true
+  }
+
   /**
    * Adds rows of windows that became final with this epoch and may not have changed in it. False
    * when there are too many.
    */
   async #addClosedWindows(view: string, before: Cut, list: ViewChange[]): Promise<boolean> {
     const rows = this.#rows.get(view)!
-    const cut = this.cut
-    for (const [partition, watermarkMs] of cut.watermarks.get(view)!) {
-      const beforeMs = before.watermarks.get(view)?.get(partition) ?? Number.NEGATIVE_INFINITY
-      const range = rows.closedRange(beforeMs, watermarkMs)
-      if (range === undefined) continue
-      const reader = this.reader(view, partition, cut.snapshot)
-      for await (const chunk of reader.scan(range)) {
+    const { snapshot } = this.cut
+    for (const { partition, watermarkMs, range } of [...this.#closed(view, before)]) {
+      for await (const chunk of this.reader(view, partition, snapshot).scan(range)) {
         for (const { key, value } of chunk) {
           const row = rows.row(key, value, watermarkMs)
           if (row !== undefined) list.push({ op: 'upsert', row })
@@ -157,10 +179,13 @@ export class Publisher {
 
   subscribe(view: string, listener: Listener): () => void {
     const listeners = this.#listeners.get(view) ?? new Set()
+    if (listeners.size === 0) this.#changed.set(view, this.#cuts)
     this.#listeners.set(view, listeners.add(listener))
     return () => {
       listeners.delete(listener)
-      if (listeners.size === 0) this.#listeners.delete(view)
+      if (listeners.size > 0) return
+      this.#listeners.delete(view)
+      this.#changed.delete(view)
     }
   }
 

@@ -40,12 +40,20 @@ export interface RowsScope {
   readonly to?: number
 }
 
-export interface RowsQuery extends RowsScope {
+/** How a read waits, and until when. */
+export interface Waiting {
+  /** A position token: the answer waits until it covers that. */
+  readonly covering?: string
+  /** How long it waits for that, ms; 0 unless given. */
+  readonly timeoutMs?: number
+  /** Nobody waits for the answer any more: reading stops with the signal's reason. */
+  readonly signal?: AbortSignal
+}
+
+export interface RowsQuery extends RowsScope, Waiting {
   /** 1 to 1000. */
   readonly limit: number
   readonly cursor?: string
-  /** Nobody waits for the rows any more: reading stops with the signal's reason. */
-  readonly signal?: AbortSignal
   /**
    * Asked now and then; true ends the page where it is, so that a filter that few of many rows
    * satisfy takes several requests and not one long one. Pages may so be short, even empty:
@@ -56,12 +64,21 @@ export interface RowsQuery extends RowsScope {
 
 export interface RowsPage {
   readonly rows: readonly ViewRow[]
-  /** Opaque: the cut of the input that the rows show. */
+  /** Opaque: the part of the input that the rows show. */
   readonly position: string
   /** True when the rows of all views, at this position, show one cut of the input (law 17). */
   readonly consistent: boolean
-  /** Opaque cursor of the next page; null on the last. */
+  /** The partitions of the view that the answer covers: all of them. */
+  readonly partitions: readonly number[]
+  /** Opaque cursor of the next page, good on every instance; null on the last. */
   readonly next: string | null
+}
+
+export interface RowAnswer {
+  readonly row: ViewRow | undefined
+  readonly position: string
+  /** The partitions that were looked into: the key can be in no other. */
+  readonly partitions: readonly number[]
 }
 
 /** `delete` rows hold the identifying fields only: key fields and window bounds. */
@@ -79,11 +96,58 @@ export interface ViewUpdate {
 }
 
 export interface ViewSubscription {
-  /** The cut at which the subscription began: updates follow it without gap or overlap. */
+  /**
+   * What the snapshot covers: updates follow it without gap. Where the snapshot waits for other
+   * instances it is settled when the first rows come.
+   */
   readonly position: string
   /** All rows at that cut, in view order. Iterate it once, or return() it. */
   readonly snapshot: AsyncIterable<readonly ViewRow[]>
   close(): void
+}
+
+/** One row with its place in the view: rows are ordered by row key, then by partition. */
+export interface PartRow {
+  readonly key: string
+  readonly partition: number
+  readonly row: ViewRow
+}
+
+/** Rows of some partitions, all of one cut. */
+export interface PartPage {
+  readonly rows: readonly PartRow[]
+  readonly position: string
+  /** Rows up to this place are complete; null when all are. */
+  readonly next: string | null
+}
+
+/** Which partitions of a view are asked for. */
+export interface PartScope {
+  readonly partitions: readonly number[]
+}
+
+/** A limit of 0 asks for the position alone. */
+export type PartQuery = RowsQuery & PartScope
+export type PartRowQuery = Waiting & PartScope & { readonly key: string }
+
+/** The changes of one commit of one instance. */
+export interface PartUpdate extends ViewUpdate {
+  /** The partitions that it speaks of; others come and go with a reset. */
+  readonly partitions: readonly number[]
+}
+
+/**
+ * What runs on one instance alone: of this one for the others of its group, of another for this
+ * one. It answers for all partitions that it is asked for or throws VIEW_NOT_READY.
+ */
+export interface PartViews {
+  rows(view: string, query: PartQuery): Promise<PartPage>
+  row(view: string, query: PartRowQuery): Promise<RowAnswer>
+  /**
+   * Changes of the view's partitions there, until the result is called. The first update is a
+   * reset, and each time that partitions come or go or updates may be missing there is another.
+   */
+  follow(view: string, onUpdate: (update: PartUpdate) => void): () => void
 }
 
 /** Where a task is in its life; `detail` is a sentence for people. */
@@ -115,23 +179,31 @@ export interface MetricSample {
 /** What serving needs of a running engine. Errors are `MillraceError`s with a catalogue code. */
 export interface ViewService {
   views(): readonly ViewDeclaration[]
+  /** Throws VIEW_NOT_READY when a partition is answered for by nobody: never a part of them. */
   rows(view: string, query: RowsQuery): Promise<RowsPage>
   /** One row of a table view by its key (key fields joined by `/` where there are several). */
-  row(view: string, key: string): Promise<{ row: ViewRow | undefined; position: string }>
+  row(view: string, key: string, waiting?: Waiting): Promise<RowAnswer>
+  /**
+   * Resolves when all partitions of the view are answered for and cover what is waited for.
+   * Throws VIEW_NOT_READY, and POSITION_TIMEOUT after `timeoutMs`.
+   */
+  ready(view: string, waiting: Waiting): Promise<void>
   /**
    * `onUpdate` is called synchronously after each commit: take the update and return. The
    * snapshot may leave out rows outside `scope`, so that a subscriber to the last hour costs
-   * no scan of the whole view; updates are always whole.
+   * no scan of the whole view, and is empty where `scope` is null; updates are always whole.
    */
   subscribe(
     view: string,
     onUpdate: (update: ViewUpdate) => void,
-    scope?: RowsScope,
+    scope?: RowsScope | null,
   ): ViewSubscription
-  /** The position all views show now. */
+  /** The position all views of this instance show now. */
   position(): string
-  /** Resolves true when the views cover `position`, false when `timeoutMs` has passed. */
+  /** Resolves true when this instance covers `position`, false when `timeoutMs` has passed. */
   waitFor(position: string, timeoutMs: number): Promise<boolean>
+  /** What runs on this instance alone: other instances ask for it. */
+  readonly local: PartViews
   tasks(): readonly TaskStatus[]
   metrics(): readonly MetricSample[]
 }

@@ -249,11 +249,11 @@ test('views answer 503 from the moment the session is over, and once the member 
   const rows = () => grouped.views.rows('counts', { key: {}, limit: 10 })
   expect((await rows()).rows).toEqual([])
   grouped.membership.alive = false
-  expect(rows).toThrow(expect.objectContaining({ code: 'VIEW_NOT_READY', status: 503 }))
+  await expect(rows()).rejects.toMatchObject({ code: 'VIEW_NOT_READY', status: 503 })
   grouped.membership.alive = true
   expect((await rows()).rows).toEqual([])
   grouped.membership.target = undefined
-  expect(rows).toThrow(expect.objectContaining({ code: 'VIEW_NOT_READY' }))
+  await expect(rows()).rejects.toMatchObject({ code: 'VIEW_NOT_READY' })
 })
 
 const words = { topic: 'counts-by-word-repartition', partition: 0 }

@@ -5,6 +5,7 @@
 import { assert, streamsError } from '../../streams/errors.ts'
 import type {
   MetricSample,
+  PartViews,
   RowsPage,
   RowsQuery,
   RowsScope,
@@ -15,6 +16,7 @@ import type {
   ViewService,
   ViewSubscription,
   ViewUpdate,
+  Waiting,
 } from '../../streams/views.ts'
 
 interface Waiter {
@@ -109,9 +111,10 @@ export class FakeViews implements ViewService {
 
   async rows(name: string, query: RowsQuery): Promise<RowsPage> {
     const view = this.declared(name)
-    const { limit, cursor, signal, enough, ...filter } = query
+    const { limit, cursor, signal, enough, covering: _, timeoutMs: _ms, ...filter } = query
     await this.reading?.(signal)
-    if (enough?.()) return { rows: [], position: this.position(), consistent: true, next: 'more' }
+    const page = { position: this.position(), consistent: true, partitions: [0] }
+    if (enough?.()) return { ...page, rows: [], next: 'more' }
     const rows = this.tables.get(name)!.filter(row => matches(view, row, filter))
     const scope = `${name} ${JSON.stringify(filter)}`
     let start = 0
@@ -121,18 +124,55 @@ export class FakeViews implements ViewService {
       start = rows.findIndex(row => compareRows(view, row, last) > 0)
       if (start < 0) start = rows.length
     }
-    const page = rows.slice(start, start + limit)
+    const shown = rows.slice(start, start + limit)
     const more = start + limit < rows.length
-    const next = more ? encodeCursor([scope, page.at(-1)!]) : null
-    return { rows: page, position: this.position(), consistent: true, next }
+    const next = more ? encodeCursor([scope, shown.at(-1)!]) : null
+    return { ...page, rows: shown, next }
   }
 
-  async row(name: string, key: string) {
+  async row(name: string, key: string, waiting: Waiting = {}) {
     const view = this.declared(name)
+    await this.ready(name, waiting)
     const row = this.tables
       .get(name)!
       .find(candidate => view.key.map(field => candidate[field.name]).join('/') === key)
-    return { row, position: this.position() }
+    return { row, position: this.position(), partitions: [0] }
+  }
+
+  async ready(_view: string, { covering, timeoutMs = 0 }: Waiting): Promise<void> {
+    if (covering === undefined || (await this.waitFor(covering, timeoutMs))) return
+    const position = this.position()
+    throw streamsError('POSITION_TIMEOUT', { timeoutMs, required: covering, position })
+  }
+
+  /** One partition, 0; asked for another, it is not here. */
+  readonly local: PartViews = {
+    rows: async (view, { partitions, ...query }) => {
+      this.checkPartitions(view, partitions)
+      await this.ready(view, query)
+      const { rows, position, next } = await this.rows(view, query)
+      const part = rows.map((row, i) => ({ key: String(i).padStart(8), partition: 0, row }))
+      return { rows: part, position, next }
+    },
+    row: async (view, { partitions, key, ...waiting }) => {
+      this.checkPartitions(view, partitions)
+      return this.row(view, key, waiting)
+    },
+    follow: (view, onUpdate) => {
+      const partitions = [0]
+      const { position, close } = this.subscribe(view, update => {
+        onUpdate({ ...update, partitions })
+      })
+      onUpdate({ position, partitions, changes: [], reset: true })
+      return close
+    },
+  }
+
+  private checkPartitions(view: string, partitions: readonly number[]): void {
+    const missing = partitions.find(partition => partition !== 0)
+    if (missing === undefined) return
+    const reason = `its partition ${missing} is not on this instance`
+    throw streamsError('VIEW_NOT_READY', { view, reason, partition: missing })
   }
 
   /** The engine begins anew, as after an epoch that failed. */
@@ -147,14 +187,15 @@ export class FakeViews implements ViewService {
   subscribe(
     name: string,
     onUpdate: (update: ViewUpdate) => void,
-    scope: RowsScope = { key: {} },
+    scope: RowsScope | null = { key: {} },
   ): ViewSubscription {
     const view = this.declared(name)
     const listeners = this.listeners.get(name)!
     const listener = (update: ViewUpdate) => onUpdate(update)
     listeners.add(listener)
     this.subscribers++
-    const rows = this.tables.get(name)!.filter(row => matches(view, row, scope))
+    const all = scope === null ? [] : this.tables.get(name)!
+    const rows = all.filter(row => matches(view, row, scope!))
     return {
       position: this.position(),
       snapshot: this.snapshot(rows),

@@ -24,6 +24,8 @@ import { SimulatedProcess, SimulatedTime } from '../streams-group/time.ts'
 import { type BrokerTransaction, placeOf, SimulatedBroker } from './broker.ts'
 import { SimulatedGroup } from './group.ts'
 import { SimulatedLog } from './log.ts'
+import { SimulatedPeers } from './peers.ts'
+import { Serving } from './serving.ts'
 
 export interface ClusterOptions {
   readonly seed: number
@@ -42,6 +44,8 @@ export interface Instance {
   engine: Engine | undefined
   /** Timers of the engine that have not run. */
   timers: number
+  /** Whole views: it asks the other instances. */
+  serving: Serving | undefined
   /** Crash points it may still pass; Infinity for all. */
   left: number
   /** What its engine gave up with. */
@@ -55,6 +59,7 @@ const builder = new RecordBatchBuilder()
 export class SimulatedCluster {
   readonly time: SimulatedTime
   readonly broker: SimulatedBroker
+  readonly peers: SimulatedPeers
   readonly application: string
   instances: Instance[] = []
   /** Kills, errors that engines met, tasks taken, records in repartition topics, trims. */
@@ -80,6 +85,12 @@ export class SimulatedCluster {
       checkMember: request => this.#group!.check(request),
       onCommit: transaction => this.#checkCommit(transaction),
       onDelete: (target, before) => this.#checkDeletion(target, before),
+    })
+    this.peers = new SimulatedPeers({
+      time,
+      find: id => this.instances.find(instance => instance.id === id),
+      delayMs: () => this.#delayMs(400),
+      lossShare: () => (this.#calm ? 0 : 0.03),
     })
     const topology = options.topology()
     this.application = topology.application
@@ -144,6 +155,7 @@ export class SimulatedCluster {
       database,
       engine: undefined,
       timers: 0,
+      serving: undefined,
       left,
       failure: undefined,
     }
@@ -185,6 +197,13 @@ export class SimulatedCluster {
         },
         onError: error => this.#met(error),
       })
+      const views = viewService({
+        engine: instance.engine,
+        ...process.environment,
+        incarnation: this.broker.incarnation,
+        remote: this.peers.of(id, process),
+      })
+      instance.serving = new Serving(views, process)
       await instance.engine.run()
     } catch (error) {
       if (!process.dead) instance.failure = error
@@ -388,14 +407,12 @@ export class SimulatedCluster {
   /** Rows of a view, from whoever has its partitions. */
   async rows(view: string): Promise<ViewRow[]> {
     const rows: ViewRow[] = []
-    for (const { engine, process } of this.instances) {
-      if (engine === undefined) continue
-      const { schedule } = process.environment
-      const views = viewService({ engine, schedule, incarnation: this.broker.incarnation })
+    for (const { serving } of this.instances) {
+      if (serving === undefined) continue
       let cursor: string | undefined
       do {
         const query = { key: {}, limit: 1000, ...(cursor === undefined ? {} : { cursor }) }
-        const page = await views.localRows(view, query)
+        const page = await serving.views.localRows(view, query)
         rows.push(...page.rows)
         cursor = page.next ?? undefined
       } while (cursor !== undefined)

@@ -4,9 +4,15 @@
  */
 import { ErrorCode } from '../../../log/kafka/error-codes.ts'
 import { NotSent, StreamsGroupMember } from '../../../log/kafka/streams-group-member.ts'
-import type { HeartbeatReply, HeartbeatRequest } from '../../../log/kafka/streams-group-wire.ts'
-import type { Assignment, TaskIds } from '../../../log/membership.ts'
+import { wireTopology } from '../../../log/kafka/streams-group-topology.ts'
+import type {
+  HeartbeatReply,
+  HeartbeatRequest,
+  TopicPartitions,
+} from '../../../log/kafka/streams-group-wire.ts'
+import { type Assignment, noTasks, type TaskIds } from '../../../log/membership.ts'
 import type { CommitRequest } from '../../../log/port.ts'
+import { groupTopology } from '../../../streams/group-topology.ts'
 import type { Plan } from '../../../streams/plan.ts'
 import { type TaskId, taskName, topicsRead } from '../../../streams/task-parts.ts'
 import { SimulatedCoordinator } from '../streams-group/coordinator.ts'
@@ -35,6 +41,10 @@ export class SimulatedGroup {
   readonly #readers = new Map<string, number>()
   /** Until when nothing of a member gets through. */
   readonly #cutOff = new Map<string, number>()
+  /** What each member was assigned last; the group tells all of them. */
+  readonly #assigned = new Map<string, Assignment>()
+  #endpointEpoch = 0
+  #endpoints = ''
 
   constructor(options: GroupOptions) {
     this.#options = options
@@ -68,9 +78,9 @@ export class SimulatedGroup {
       joining: {
         rackId: null,
         rebalanceTimeoutMs: REBALANCE_TIMEOUT_MS,
-        subTopologies: [],
+        subTopologies: wireTopology(groupTopology(this.#options.plan)),
         processId: memberId,
-        endpoint: null,
+        endpoint: { host: memberId, port: 1 },
         clientTags: {},
       },
       send: request => this.#deliver(process, request),
@@ -109,14 +119,37 @@ export class SimulatedGroup {
     if (isCut) return lost()
     if (fault < 0.2) return process.after(5, () => notSent())
     if (fault < 0.4) return lost()
-    const arrived = time.after(time.between(1, fault < 0.6 ? 3_000 : 20), () =>
-      this.coordinator.heartbeat(this.#toModel(request)),
-    )
+    const arrived = time.after(time.between(1, fault < 0.6 ? 3_000 : 20), () => {
+      const reply = this.#fromModel(this.coordinator.heartbeat(this.#toModel(request)))
+      if (reply.assignment !== null) this.#assigned.set(request.memberId, reply.assignment)
+      return { ...reply, ...this.#tellEndpoints(request.endpointEpoch) }
+    })
     if (fault < 0.6) return lost()
     const reply = await arrived
     if (fault < 0.7) return process.after(5, () => refused(ErrorCode.COORDINATOR_NOT_AVAILABLE))
     if (fault < 1) return lost()
-    return process.after(time.between(1, 20), () => this.#fromModel(reply))
+    return process.after(time.between(1, 20), () => reply)
+  }
+
+  /** Where the members can be asked for their tasks, to those that were told otherwise. */
+  #tellEndpoints(toldEpoch: number): Pick<HeartbeatReply, 'endpoints' | 'endpointEpoch'> {
+    const endpoints = this.coordinator.memberIds.map(host => {
+      const { active, standby } = this.#assigned.get(host) ?? noTasks
+      return { host, port: 1, active: this.#topics(active), standby: this.#topics(standby) }
+    })
+    const now = JSON.stringify(endpoints)
+    if (now !== this.#endpoints) this.#endpointEpoch++
+    this.#endpoints = now
+    const endpointEpoch = this.#endpointEpoch
+    return { endpointEpoch, endpoints: toldEpoch === endpointEpoch ? null : endpoints }
+  }
+
+  #topics(ids: TaskIds): TopicPartitions {
+    const { plan } = this.#options
+    return this.#tasks
+      .filter(({ subTopology, partition }) => ids[subTopology.name]?.includes(partition))
+      .flatMap(task => topicsRead({ plan, remote: true }, task))
+      .map(({ topic, partition }) => [topic, [partition]] as const)
   }
 
   #toModel(request: HeartbeatRequest): HeartbeatRequest {
