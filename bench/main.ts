@@ -1,6 +1,7 @@
 /** `npm run bench -- NAME [--json]`; bench/README.md has the vocabulary. */
 import { parseArgs } from 'node:util'
 import { job } from './job.ts'
+import { kafkaDriver } from './kafka-driver/kafka-driver.ts'
 import { logBench } from './log.ts'
 import { reference } from './reference/reference.ts'
 import { type Figure, report } from './report.ts'
@@ -13,14 +14,16 @@ const benches: Record<string, () => Promise<Figure[]>> = {
   job,
   views: viewsBench,
   reference,
+  'kafka-driver': kafkaDriver,
 }
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { json: { type: 'boolean', default: false } },
 })
-// The one that needs Java and minutes is run when it is asked for.
-const quick = Object.keys(benches).filter(name => name !== 'reference')
+// Those that need Java and minutes are run when they are asked for.
+const slow = ['reference', 'kafka-driver']
+const quick = Object.keys(benches).filter(name => !slow.includes(name))
 const names = positionals.length > 0 ? positionals : quick
 for (const name of names) {
   const bench = benches[name]
