@@ -104,7 +104,7 @@ async function prepareInputTopics(log: EventLog, create: boolean): Promise<void>
   for (const topic of inputTopics) {
     if ((await log.describeTopic(topic)) !== undefined) continue
     if (!create) throw streamsError('SOURCE_MISSING', { topic })
-    await log.createTopic(topic, inputPartitions, { retentionMs: -1 })
+    await createTopicOnce(log, topic, inputPartitions)
   }
 }
 

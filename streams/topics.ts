@@ -30,7 +30,7 @@ export async function prepareTopics(options: TopicOptions): Promise<Map<string, 
     if (found === undefined && wanted === undefined) {
       throw streamsError('SOURCE_MISSING', { topic: missing })
     }
-    const topic = found ?? (await createdOnce(log, name, wanted!))
+    const topic = found ?? (await createTopicOnce(log, name, wanted!))
     partitions.set(name, topic.partitions)
   }
   for (const node of topology.nodes) {
@@ -50,8 +50,8 @@ export async function prepareTopics(options: TopicOptions): Promise<Map<string, 
   return partitions
 }
 
-/** Another instance may be creating it at the same moment. */
-async function createdOnce(
+/** Creates a topic that is kept for ever; another instance may be doing so at the same moment. */
+export async function createTopicOnce(
   log: EventLog,
   name: string,
   partitions: number,

@@ -19,7 +19,7 @@ export interface OffsetAnswer extends TopicPartition {
   readonly offset: number
 }
 
-/** ListOffsets v8. The latest place is the high watermark, read_committed the last stable offset. */
+/** ListOffsets v8. The latest is the high watermark; read_committed, the last stable offset. */
 export const listOffsets = defineApi({
   key: 2,
   version: 8,

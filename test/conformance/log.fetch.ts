@@ -7,6 +7,7 @@ import { append, codeOf, linesOf, p0, p1, readAll, settled } from './log.ts'
 
 export function fetchConformance(current: () => EventLog): void {
   readFacts(current)
+  answerFacts(current)
   waitFacts(current)
   closeFacts(current)
 }
@@ -57,7 +58,9 @@ function readFacts(current: () => EventLog): void {
     }
     expect(texts).toEqual(['a=1', 'b=2', 'c=3'])
   })
+}
 
+function answerFacts(current: () => EventLog): void {
   test('bytesMax bounds an answer to whole batches, at least one', async () => {
     const receipts: AppendReceipt[] = []
     for (let i = 0; i < 10; i++) receipts.push(await append(current(), p0, `k=${i}`))
