@@ -9,7 +9,7 @@ import type { CrashPoint } from '../../streams/environment.ts'
 import type { KafkaUnderTest } from '../support/kafka/kafka.ts'
 import type { Random } from '../support/random.ts'
 import type { Arming, ShopStatus } from './kafka-shop-process.ts'
-import { shopPlan } from './kafka-verify.ts'
+import { changelogsOf, shopPlan } from './kafka-verify.ts'
 import { ShopInstance } from './shop-instance.ts'
 
 export interface RoundOptions {
@@ -23,15 +23,26 @@ export interface RoundOptions {
 
 /** How an instance that was started came back. */
 export interface Return {
-  readonly after: 'nothing' | 'kill' | 'long kill' | 'stop' | 'leave' | 'loss'
+  readonly after: After
   /** From the start of the process to all of its tasks running. */
   readonly ms: number
+  /** Of these, until it asked to join the group. */
   readonly openedMs: number
   readonly records: number
   /** Transactions of which records were replayed. */
   readonly epochs: number
-  /** Killed while the group was at rest, and back at once. */
-  readonly calm: boolean
+}
+
+/**
+ * What happened before a start. A `kill at rest` is that of an instance whose tasks were all
+ * running, and that was back before its session ended: it replays what its last commit left.
+ */
+export type After = 'nothing' | 'kill at rest' | 'kill' | 'long kill' | 'stop' | 'leave' | 'loss'
+
+interface StartOptions {
+  readonly armed?: Arming
+  /** What it was when it was killed, all of its tasks running. */
+  readonly was?: ShopStatus
 }
 
 /** Seconds, where the defaults of a broker are most of a minute. */
@@ -76,13 +87,8 @@ export class ShopRound {
     return this.instances.filter(({ alive }) => alive)
   }
 
-  start(
-    one: ShopInstance,
-    after: Return['after'],
-    options: { armed?: Arming; calm?: boolean } = {},
-  ) {
+  start(one: ShopInstance, after: After, { armed, was }: StartOptions = {}): void {
     const { kafka, prefix, standbyReplicas } = this.#options
-    const { armed, calm = false } = options
     one.start({
       bootstrap: kafka.bootstrap,
       prefix,
@@ -92,16 +98,22 @@ export class ShopRound {
       standbyReplicas,
       ...(armed === undefined ? {} : { armed }),
     })
-    const running = one.untilRunning(RUNNING_MS_MAX).then(() => {
-      if (one.running === undefined) return
-      const { ms, openedMs, replayed } = one.running
-      this.returns.push({ after, calm, ms, openedMs, ...replayed })
-      if (calm && replayed.epochs > 1) {
-        this.#violate(`${one.name} replayed ${replayed.epochs} epochs after a plain kill`)
-      }
-    })
+    const running = one.untilRunning(RUNNING_MS_MAX).then(() => this.#returned(one, after, was))
     this.#pending.add(running)
     running.finally(() => this.#pending.delete(running))
+  }
+
+  #returned(one: ShopInstance, after: After, was: ShopStatus | undefined): void {
+    if (one.running === undefined) return
+    const { ms, openedMs, memberEpoch, records, epochs } = one.running
+    const transactions = (keys: readonly string[]) =>
+      new Set(keys.flatMap(key => epochs[key] ?? []))
+    const all = transactions(Object.keys(epochs)).size
+    // Another epoch: the group has moved tasks meanwhile.
+    const kept = was?.memberEpoch === memberEpoch
+    this.returns.push({ after: kept ? 'kill at rest' : after, ms, openedMs, records, epochs: all })
+    const own = kept ? transactions(changelogsOf(this.#options.prefix, was.active)).size : 0
+    if (own > 1) this.#violate(`${one.name} replayed ${own} transactions after a plain kill`)
   }
 
   async begin(): Promise<void> {
@@ -190,7 +202,8 @@ export class ShopRound {
   async #crash(): Promise<string> {
     const { random } = this.#options
     const one = random.pick(this.#alive)
-    const calm = random.below(3) > 0 && (await this.rest())
+    const isCalm = random.below(3) > 0 && (await this.rest())
+    const was = isCalm ? (await this.statuses()).get(one) : undefined
     const point = random.pick(POINTS)
     // Behind the offsets the end of the transaction is on its way, at its broker, or answered.
     const delayMs = point === 'offsets-added' ? random.below(5) : 0
@@ -199,14 +212,14 @@ export class ShopRound {
     const ended = await one.untilEnded(4_000)
     await one.kill()
     const name = ended === undefined ? 'anywhere' : point
-    await this.#comeBack(one, calm)
+    await this.#comeBack(one, was)
     return `kill at ${name}`
   }
 
-  async #comeBack(one: ShopInstance, calm: boolean): Promise<void> {
+  async #comeBack(one: ShopInstance, was: ShopStatus | undefined): Promise<void> {
     const { random } = this.#options
     const how = random.below(10)
-    if (how < 6) return this.start(one, 'kill', { calm })
+    if (how < 6) return this.start(one, 'kill', was && { was })
     if (how < 8) {
       await sleep(SESSION_MS + 1_500)
       return this.start(one, 'long kill')

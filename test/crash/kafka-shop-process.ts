@@ -70,8 +70,10 @@ export type ShopEvent =
       readonly event: 'running'
       readonly ms: number
       readonly openedMs: number
-      readonly tasks: number
-      readonly replayed: { readonly records: number; readonly epochs: number }
+      readonly memberEpoch: number
+      readonly records: number
+      /** Transactions of which records were replayed, by changelog partition. */
+      readonly epochs: RestoreAccount['epochs']
     }
   | { readonly event: 'armed' }
   | { readonly event: 'wipe'; readonly of: string }
@@ -245,8 +247,8 @@ const watch = setInterval(() => {
   if (active.length === 0) return
   running = true
   const { records, epochs } = account
-  const replayed = { records, epochs }
-  tell({ event: 'running', ms: sinceStartMs(), openedMs, tasks: active.length, replayed })
+  const memberEpoch = engine.membership!.epoch
+  tell({ event: 'running', ms: sinceStartMs(), openedMs, memberEpoch, records, epochs })
 }, 5)
 
 process.on('SIGTERM', () => stop({ leave: false, dump: false }))

@@ -19,14 +19,25 @@ export function shopPlan(prefix: string) {
   const topics = [...INPUTS, ...OUTPUTS].map(topic => prefix + topic)
   const partitions = new Map(topics.map(topic => [topic, PARTITIONS]))
   const plan = planTopology(shopTopology(prefix), partitions)
+  const { application } = plan.topology
+  const stores = plan.subTopologies.flatMap(sub =>
+    storesOf(plan, sub).map(({ name, kind }) => {
+      return { sub: sub.name, topic: changelogTopic(application, name), kind }
+    }),
+  )
   const tasks = plan.subTopologies.flatMap(sub =>
     Array.from({ length: sub.partitions }, (_, partition) => `${sub.name}/${partition}`),
   )
-  const stores = plan.subTopologies.flatMap(sub => storesOf(plan, sub))
-  const changelogs = stores.map(({ name, kind }) => {
-    return { topic: changelogTopic(plan.topology.application, name), kind }
+  return { tasks, stores }
+}
+
+/** Changelog partitions of tasks, as `topic/partition`. */
+export function changelogsOf(prefix: string, tasks: readonly string[]): string[] {
+  const { stores } = shopPlan(prefix)
+  return tasks.flatMap(task => {
+    const [sub, partition] = task.split('/')
+    return stores.filter(store => store.sub === sub).map(({ topic }) => `${topic}/${partition}`)
   })
-  return { tasks, changelogs }
 }
 
 export interface VerifyOptions {
@@ -62,7 +73,7 @@ export async function verifyViews(
 /** Stops the instances, which tell their stores, and compares these and all topics. */
 export async function verifyRest(options: VerifyOptions): Promise<readonly string[]> {
   const { kafka, prefix, records, instances } = options
-  const { changelogs } = shopPlan(prefix)
+  const changelogs = shopPlan(prefix).stores
   const dumps = await Promise.all(
     instances.map(one => one.ask({ do: 'stop', leave: false, dump: true }, 'dump', 30_000)),
   )
@@ -81,7 +92,7 @@ export async function verifyRest(options: VerifyOptions): Promise<readonly strin
       .map(({ key, value }) => `${key}=${value}`)
       .filter(line => !line.startsWith('end'))
       .sort()
-  const stores = Object.assign({}, ...dumps.map(dump => dump?.stores ?? {}))
+  const told: Stores = Object.assign({}, ...dumps.map(dump => dump?.stores ?? {}))
   const rowTopics = changelogs.filter(({ kind }) => kind === 'rows')
   return [
     ...INPUTS.flatMap(topic => inputDifferences(topic, records, read.get(prefix + topic)!)),
@@ -89,7 +100,7 @@ export async function verifyRest(options: VerifyOptions): Promise<readonly strin
       differencesOf(`topic ${topic}`, oracle[topic as 'finals' | 'unpaid'], lines(topic)),
     ),
     ...unequal('dead letters', oracle.late, read.get(letters)!.length),
-    ...rowTopics.flatMap(({ topic }) => storeDifferences(topic, stores, read.get(topic)!)),
+    ...rowTopics.flatMap(({ topic }) => storeDifferences(topic, told, read.get(topic)!)),
     ...(await openTransactions(kafka, prefix)),
   ]
 }

@@ -94,9 +94,15 @@ function describeReturns(returns: readonly Return[]): string[] {
   return kinds.map(kind => {
     const some = returns.filter(({ after }) => after === kind)
     const ms = percentiles(some.map(one => one.ms))
+    const opened = percentiles(some.map(one => one.openedMs))
     const records = percentiles(some.map(one => one.records))
     const epochs = percentiles(some.map(one => one.epochs))
-    return `start to running after ${kind}, ms: ${ms}; records replayed ${records}; transactions ${epochs}`
+    return [
+      `start to running after ${kind}, ms: ${ms}`,
+      `of these until it joins: ${opened}`,
+      `records replayed: ${records}`,
+      `transactions: ${epochs}`,
+    ].join('; ')
   })
 }
 

@@ -13,7 +13,8 @@ export class RestoreAccount {
   records = 0
   /** Changelog partitions that were read from before what was on disk. */
   readonly wipes: string[] = []
-  readonly #epochs = new Set<string>()
+  /** Producer epochs of which records were replayed, by changelog partition. */
+  readonly #epochs = new Map<string, Set<string>>()
   readonly #applied = new Map<string, number>()
 
   constructor(log: EventLog) {
@@ -28,9 +29,9 @@ export class RestoreAccount {
     })
   }
 
-  /** Transactions of which records were replayed. */
-  get epochs(): number {
-    return this.#epochs.size
+  /** Transactions of which records were replayed, by changelog partition. */
+  get epochs(): Readonly<Record<string, readonly string[]>> {
+    return Object.fromEntries([...this.#epochs].map(([key, epochs]) => [key, [...epochs]]))
   }
 
   /** What the disk has of a changelog. */
@@ -54,7 +55,9 @@ export class RestoreAccount {
         for (const header of readBatchHeaders(response.bytes)) {
           if (header.isControl || header.nextOffset <= requests[i]!.offset) continue
           this.records += header.recordCount
-          this.#epochs.add(`${header.producerId}/${header.producerEpoch}`)
+          const key = keyOf(response)
+          const epochs = this.#epochs.get(key) ?? new Set()
+          this.#epochs.set(key, epochs.add(`${header.producerId}/${header.producerEpoch}`))
         }
       }
       return responses
