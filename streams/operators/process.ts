@@ -97,6 +97,8 @@ class Process implements Operator {
   /** Timers before this row are among the due ones, if there are any. */
   #dueEnd: RowKey = ''
   #nextDue = 0
+  /** No timer of the clock lies before this row. */
+  readonly #firedTo: Record<TimerClock, RowKey> = { event: '', wall: '' }
   #fired: Batch | undefined
   #failed: Dropped[] = []
   /** No event timer is due before this; −∞ until the first look. */
@@ -186,6 +188,7 @@ class Process implements Operator {
       const due = this.#calling?.clock === clock && row < this.#dueEnd
       if (added) this.#timers.put(row, NOTHING)
       else this.#timers.delete(row)
+      if (added && row < this.#firedTo[clock]) this.#firedTo[clock] = row
       if (due) this.#changeDue(row, added)
       else if (added && clock === 'event') this.#nextEventMs = Math.min(this.#nextEventMs, atMs)
     }
@@ -293,12 +296,15 @@ class Process implements Operator {
    * most. Resolves with the first that is left.
    */
   async #fire(clock: TimerClock, timeMs: number): Promise<RowKey | undefined> {
-    const range = timersDue(clock, timeMs)
+    const { gte, lt } = timersDue(clock, timeMs)
+    // Deleted rows are passed over one by one until the database has cleaned up.
+    const firedTo = this.#firedTo[clock]
+    const range = { gte: firedTo > gte ? firedTo : gte, lt }
     const { closeRowsMax } = this.#operator
     const { rows, left } = await firstRows(this.#timers, range, closeRowsMax)
     const due = rows.map(({ key }) => key)
     this.#due = due
-    this.#dueEnd = left?.key ?? range.lt
+    this.#dueEnd = left?.key ?? lt
     for (const row of due) this.#spec.prefetchTimer(this.#timer(row), this.#want)
     await this.#read()
     for (this.#nextDue = 0; this.#nextDue < Math.min(due.length, closeRowsMax); ) {
@@ -310,7 +316,9 @@ class Process implements Operator {
       this.#timers.delete(row)
       this.#call(timer)
     }
-    return due[this.#nextDue] ?? left?.key
+    const rest = due[this.#nextDue]
+    this.#firedTo[clock] = rest ?? this.#dueEnd
+    return rest ?? left?.key
   }
 
   #timer(row: RowKey): Timer<unknown> {

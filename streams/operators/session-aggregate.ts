@@ -81,6 +81,8 @@ class SessionAggregate implements Operator {
   #closing: { row: RowKey; value: Timed<unknown> }[] = []
   /** No mark lies before this; −∞ until the first look. */
   #nextMarkMs = Number.NEGATIVE_INFINITY
+  /** Nor before this row. */
+  #marksFrom: RowKey = ''
   /** Rows before this have been looked at for expiry; those still kept are long sessions. */
   #sweptTo: RowKey = ''
   readonly #leftover = new Map<RowKey, number>()
@@ -202,8 +204,10 @@ class SessionAggregate implements Operator {
   }
 
   #mark(session: Session, key: RowKey): void {
-    this.#live.put(markRow(session.end, key), [])
+    const row = markRow(session.end, key)
+    this.#live.put(row, [])
     this.#nextMarkMs = Math.min(this.#nextMarkMs, session.end)
+    if (row < this.#marksFrom) this.#marksFrom = row
   }
 
   /** Deletions first, so that a key never seems to have overlapping sessions. */
@@ -259,12 +263,15 @@ class SessionAggregate implements Operator {
    * end or before, so that no more close than marks are taken. True when some are left.
    */
   async #closeBefore(closedMs: number): Promise<boolean> {
-    const range = marksBefore(closedMs)
+    const { gte, lt } = marksBefore(closedMs)
+    // Deleted rows are passed over one by one until the database has cleaned up.
+    const range = { gte: this.#marksFrom > gte ? this.#marksFrom : gte, lt }
     const { rows, left: next } = await firstRows(this.#live, range, this.#context.closeRowsMax)
     const keys = new Set(rows.map(({ key }) => keyOfMark(key)))
-    const end = next?.key ?? range.lt
+    const end = next?.key ?? lt
+    this.#marksFrom = end
     await this.#live.prefetch([...keys].map(boundsRow))
-    if (keys.size > 0) await this.#live.deleteRange(range.gte, end)
+    for (const { key } of rows) this.#live.delete(key)
     const closed: RowKey[] = []
     for (const key of keys) {
       const sessions = this.#live.get(boundsRow(key)) ?? []
