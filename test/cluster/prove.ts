@@ -1,9 +1,10 @@
 /** Runs a proof as a story of a cluster and compares everything that came of it. */
 import assert from 'node:assert/strict'
-import { AT } from '../../log/record-batch.ts'
+import type { TopicPartition } from '../../log/port.ts'
+import { AT, readBatchHeaders } from '../../log/record-batch.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
 import { AppendKeys } from '../../state/append-format.ts'
-import { afterPrefix, rowsPrefix } from '../../state/keys.ts'
+import { afterPrefix, encodeTime, rowsPrefix } from '../../state/keys.ts'
 import type { MemoryDatabase } from '../../state/memory-database.ts'
 import type { SubTopology } from '../../streams/plan.ts'
 import { changelogTopic, storeInDatabase, storesOf } from '../../streams/task-parts.ts'
@@ -90,8 +91,8 @@ async function checkRows(cluster: SimulatedCluster, sub: SubTopology, place: Sto
 }
 
 /**
- * Blocks are the same on all, from the latest segment that any of them begins with: what is older
- * has expired, and each drops that in its own time.
+ * Blocks are the same on all, from the segment of the oldest block in the log: that one is live,
+ * and what is older may have expired, which each copy drops in its own time.
  */
 async function checkBlocks(cluster: SimulatedCluster, sub: SubTopology, place: StorePlace) {
   const { application, store, partition } = place
@@ -100,15 +101,27 @@ async function checkBlocks(cluster: SimulatedCluster, sub: SubTopology, place: S
   const found = await Promise.all(
     holders.map(async ([{ database }]) => [...(await entriesOf(database, range))]),
   )
-  const from = found.map(([first]) => first?.[0] ?? AFTER_HEX).reduce((a, b) => (a > b ? a : b))
+  const oldest = oldestBlock(cluster, { topic: changelogTopic(application, store), partition })
+  const [from] = found[0]!.find(([key]) => key.endsWith(oldest)) ?? []
+  const segment = from?.slice(0, -oldest.length) ?? AFTER_HEX
   // The log gives each batch its offset, in copies that were read back.
   const [active, ...standbys] = found.map(entries =>
-    entries.filter(([key]) => key >= from).map(([key, value]) => [key, value.slice(2 * AT.magic)]),
+    entries
+      .filter(([key]) => key >= segment)
+      .map(([key, value]) => [key, value.slice(2 * AT.magic)]),
   )
   for (const [i, copy] of standbys.entries()) {
     assert.deepStrictEqual(copy, active, `${store}-${partition} on ${holders[i + 1]![0].id}`)
   }
   return standbys.length
+}
+
+/** The id of a changelog's first block, as keys end with it. */
+function oldestBlock({ broker }: SimulatedCluster, changelog: TopicPartition): string {
+  const { startOffset } = broker.offsets(changelog)
+  const { bytes } = broker.read({ ...changelog, offset: startOffset, bytesMax: 1 })
+  const [header] = readBatchHeaders(bytes)
+  return Buffer.from(encodeTime(header?.baseOffset ?? -1), 'latin1').toString('hex')
 }
 
 interface StorePlace {

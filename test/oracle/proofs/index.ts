@@ -2,22 +2,26 @@
 import type { NamedProof } from '../proof.ts'
 import { aggregateProofs } from './aggregate.ts'
 import { deduplicateProofs } from './deduplicate.ts'
+import { joinProofs } from './joins.ts'
 import { sequenceProofs } from './match-sequence.ts'
 import { processProofs } from './process.ts'
 import { sessionProofs } from './session-aggregate.ts'
 import { sketchProofs } from './sketch-aggregate.ts'
 import { slidingProofs } from './sliding-aggregate.ts'
+import { tableProofs } from './tables.ts'
 import { topKProofs } from './top-k.ts'
 import { windowProofs } from './window-aggregate.ts'
 
 export const stepProofs: readonly NamedProof[] = [
   ...aggregateProofs,
   ...deduplicateProofs,
+  ...joinProofs,
   ...processProofs,
   ...sequenceProofs,
   ...sessionProofs,
   ...sketchProofs,
   ...slidingProofs,
+  ...tableProofs,
   ...topKProofs,
   ...windowProofs,
 ]

@@ -1,6 +1,8 @@
 import { afterEach, expect, test } from 'vitest'
 import { json, Topology, text, textKey, tumbling } from '../../../streams/index.ts'
 import { TopologyTestDriver } from '../../../streams/testing/index.ts'
+import { proofSuite } from '../../oracle/harness.ts'
+import { joinProofs } from '../../oracle/proofs/joins.ts'
 
 const open: TopologyTestDriver[] = []
 afterEach(async () => {
@@ -196,3 +198,5 @@ test('a re-keyed side is refused, and a side without a serde says which option i
   expect(() => mapped.join(right, l => l, options)).toThrow(/say with `left` how/)
   expect(() => left.join(right, l => l, { ...options, beforeMs: -1 })).toThrow(/beforeMs must be/)
 })
+
+for (const { name, proof } of joinProofs) proofSuite(name, proof)

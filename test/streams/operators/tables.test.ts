@@ -2,6 +2,8 @@ import { Type } from 'typebox'
 import { afterEach, expect, test } from 'vitest'
 import { fieldsKey, json, Topology, text, textKey } from '../../../streams/index.ts'
 import { TopologyTestDriver } from '../../../streams/testing/index.ts'
+import { proofSuite } from '../../oracle/harness.ts'
+import { tableProofs } from '../../oracle/proofs/tables.ts'
 
 const open: TopologyTestDriver[] = []
 afterEach(async () => {
@@ -123,3 +125,5 @@ test('tables whose keys are written differently are refused', () => {
   const join = () => left.join(right as never, (l, r) => `${l}${r}`, { name: 'joined' })
   expect(join).toThrow(/joined: left writes its keys as text, right as fields\(id\)/)
 })
+
+for (const { name, proof } of tableProofs) proofSuite(name, proof)
