@@ -38,7 +38,7 @@ export async function openBacking(
   logger: Logger,
 ): Promise<Backing> {
   const path = join(dataDir, 'db')
-  const open = () => openRocksDB(path, { ownerPid: process.pid })
+  const open = () => openRocksDB(path, { owner: { pid: process.pid, bootId: bootId() } })
   const database = await (kafka === undefined ? open() : openCopy(path, open, logger))
   try {
     return kafka === undefined

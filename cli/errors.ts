@@ -29,6 +29,23 @@ export const cliCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  DATA_MISSING: {
+    message: 'There is no database in {dataDir}: name the data folder with --data-dir.',
+    recovery: 'stop',
+    status: 500,
+  },
+  DATA_IN_USE: {
+    message:
+      'The instance {pid} at {url} has {dataDir} open: stop it first, a folder is examined at rest.',
+    recovery: 'stop',
+    status: 409,
+  },
+  SALVAGE_IMPOSSIBLE: {
+    message:
+      'The database cannot be opened in any way, so nothing of it can be kept: {reason}. Restore the data directory from a copy.',
+    recovery: 'stop',
+    status: 500,
+  },
   DASHBOARD_BUILD_FAILED: {
     message: 'The dashboard could not be built: {reason}.',
     recovery: 'stop',

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { MillraceError } from '../log/errors.ts'
 import { type Command, commandHelp, overviewHelp, parseCommand, type Terminal } from './command.ts'
+import { doctorCommand } from './doctor.ts'
 import { importCommand } from './import.ts'
 import { queryCommand } from './query.ts'
 import { resetCommand } from './reset.ts'
@@ -17,6 +18,7 @@ const commands: readonly Command[] = [
   topicsCommand,
   topologyCommand,
   resetCommand,
+  doctorCommand,
 ]
 
 const terminal: Terminal = {

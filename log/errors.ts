@@ -43,6 +43,12 @@ export function errorsOf<Rows extends Record<string, ErrorRow>>(rows: Rows) {
     new MillraceError(code, rows[code]!, details, options)
 }
 
+/** What went wrong, without where and what to do: for a sentence that says these itself. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof MillraceError) return String(error.details.reason ?? error.message)
+  return error instanceof Error ? error.message : String(error)
+}
+
 /** Crashes on a bug of ours; errors of the world are `MillraceError`s. */
 export function assert(condition: unknown, sentence: string): asserts condition {
   if (!condition) throw new Error(`Assertion failed: ${sentence}`)
@@ -100,7 +106,8 @@ export const logCatalogue = {
     status: 500,
   },
   LOG_CORRUPT: {
-    message: 'The log is damaged at {where}: {reason}. Restore the data directory from a copy.',
+    message:
+      'The log is damaged at {where}: {reason}. `millrace doctor` says what is damaged, `millrace doctor --salvage` keeps what is readable; or restore the data directory from a copy.',
     recovery: 'stop',
     status: 500,
   },

@@ -17,7 +17,7 @@ export const stateCatalogue = {
   },
   DATABASE_CORRUPT: {
     message:
-      'The database {path} is damaged: {reason}. Nothing was served from it. Restore the directory from a copy.',
+      'The database {path} is damaged{where}: {reason}. Nothing was served from it. `millrace doctor` says what is damaged, `millrace doctor --salvage` keeps what is readable; or restore the directory from a copy.',
     recovery: 'stop',
     status: 500,
   },

@@ -158,3 +158,14 @@ export function afterPrefix(row: RowKey): RowKey | undefined {
   if (end === 0) return undefined
   return row.slice(0, end - 1) + String.fromCharCode(row.charCodeAt(end - 1) + 1)
 }
+
+const KEY_BYTES_SHOWN = 64
+
+/** Printable bytes as they are, others as `\\x00`. */
+export function keyText(key: Uint8Array): string {
+  const shown = Buffer.from(key.subarray(0, KEY_BYTES_SHOWN)).latin1Slice()
+  const text = shown.replace(/[^ -[\]-~]/g, unit => {
+    return `\\x${unit.charCodeAt(0).toString(16).padStart(2, '0')}`
+  })
+  return key.length > KEY_BYTES_SHOWN ? `${text}…` : text
+}

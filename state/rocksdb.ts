@@ -9,29 +9,29 @@
  * nothing. `sync` makes it survive a power cut; without it a power cut may lose the last
  * moments and leaves a consistent prefix.
  */
-import { mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, open, readdir } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import type { Database, Entry, ScanRange, Snapshot, WriteBatch } from '../log/database.ts'
 import { CollectedBatch, type Operation } from './collected-batch.ts'
-import { assert, type MillraceError, stateError } from './errors.ts'
+import { assert, stateError } from './errors.ts'
+import {
+  accessError,
+  keyPlace,
+  keysPlace,
+  nativeLoadError,
+  openError,
+  scanPlace,
+} from './rocksdb-errors.ts'
+import { nativeOptions, type RocksDBOptions } from './rocksdb-options.ts'
+import { readOwner, removeOwner, writeOwner } from './rocksdb-owner.ts'
+
+export type { RocksDBOptions } from './rocksdb-options.ts'
 
 const SCAN_ENTRIES_FIRST = 64
 const SCAN_ENTRIES_MAX = 1024
 const SCAN_BYTES = 4 << 20
-const OWNER_FILE = 'OWNER'
 const ZERO = Buffer.of(0)
-
-export interface RocksDBOptions {
-  /** Memtable size, bytes; two of them are held at most while one is being written out. */
-  readonly writeBufferBytes?: number
-  /** Values at least this large go to blob files, which compaction does not rewrite. */
-  readonly blobBytesMin?: number
-  /** Size of one blob file: what is freed at once when its values are deleted. */
-  readonly blobFileBytes?: number
-  /** Named to the next process that finds the database locked. */
-  readonly ownerPid?: number
-}
 
 /** A database that can also be forced to the disk. */
 export interface RocksDBDatabase extends Database {
@@ -80,31 +80,19 @@ export async function openRocksDB(
   options: RocksDBOptions = {},
 ): Promise<RocksDBDatabase> {
   const native = loadNative()
+  const { owner } = options
+  const before = await readOwner(path)
   let session: NativeSession
   try {
     // The binding's own way of making the directory loops for ever where it cannot be made.
-    await mkdir(path, { recursive: true })
-    session = new native(path, nativeOptions(options))
+    if (!options.readOnly) await mkdir(path, { recursive: true })
+    session = new native(path, nativeOptions(options, before))
     await session.ready()
   } catch (error) {
-    throw await openError(path, error as Error)
+    throw openError(path, error as Error, before?.pid)
   }
-  if (options.ownerPid !== undefined) {
-    await writeFile(join(path, OWNER_FILE), `${options.ownerPid}\n`)
-  }
-  return new RocksDB(path, session)
-}
-
-function nativeOptions(options: RocksDBOptions): object {
-  return {
-    writeBufferSize: options.writeBufferBytes ?? 32 << 20,
-    enableBlobFiles: (options.blobBytesMin ?? 16 << 10) > 0,
-    minBlobSize: options.blobBytesMin ?? 16 << 10,
-    blobFileSize: options.blobFileBytes ?? 64 << 20,
-    enableBlobGarbageCollection: true,
-    maxBackgroundJobs: 2,
-    skipStatsUpdateOnOpen: true,
-  }
+  if (owner !== undefined && !options.readOnly) await writeOwner(path, owner)
+  return new RocksDB(path, session, owner !== undefined)
 }
 
 function loadNative(): NativeRocksDB {
@@ -115,37 +103,6 @@ function loadNative(): NativeRocksDB {
   }
 }
 
-/** Says what to install when the native library does not load. */
-export function nativeLoadError(error: Error): MillraceError {
-  const causes = [error, ...((error as Error & { causes?: Error[] }).causes ?? []), error.cause]
-  const reason = causes
-    .map(cause => (cause instanceof Error ? cause.message : ''))
-    .filter(message => message !== '')
-    .join('; ')
-  const hint = reason.includes('libatomic')
-    ? 'On Debian and Ubuntu install the package libatomic1 (`apt-get install libatomic1`), on Fedora libatomic.'
-    : 'It has binaries for Linux (glibc), macOS and Windows on x64 and arm64: check that node_modules was installed on this platform.'
-  return stateError('DATABASE_NATIVE_MISSING', { reason, hint }, { cause: error })
-}
-
-async function openError(path: string, error: Error): Promise<MillraceError> {
-  const reason = error.message
-  if (/lock file|lock hold|LOCK:/.test(reason)) {
-    const text = await readFile(join(path, OWNER_FILE), 'utf8').catch(() => '')
-    const owner = /^\d+$/.test(text.trim()) ? ` (pid ${text.trim()})` : ''
-    return stateError('DATABASE_LOCKED', { path, owner }, { cause: error })
-  }
-  if (isCorruption(error)) return stateError('DATABASE_CORRUPT', { path, reason }, { cause: error })
-  return stateError('DATABASE_OPEN_FAILED', { path, reason }, { cause: error })
-}
-
-/** RocksDB names the damage only in its words. */
-function isCorruption(error: Error): boolean {
-  return /corrupt|checksum|block mismatch|bad record|truncated|CURRENT|MANIFEST|magic number|Compressed block|no such file.*\.(sst|blob)/i.test(
-    error.message,
-  )
-}
-
 class RocksDB implements RocksDBDatabase {
   readonly path: string
   readonly #session: NativeSession
@@ -153,10 +110,12 @@ class RocksDB implements RocksDBDatabase {
   readonly #open = new Set<() => Promise<void>>()
   readonly #inFlight = new Set<Promise<unknown>>()
   #closed: Promise<void> | null = null
+  readonly #owned: boolean
 
-  constructor(path: string, session: NativeSession) {
+  constructor(path: string, session: NativeSession, owned: boolean) {
     this.path = path
     this.#session = session
+    this.#owned = owned
   }
 
   get openHandles(): number {
@@ -214,7 +173,7 @@ class RocksDB implements RocksDBDatabase {
   async flush(): Promise<void> {
     this.#assertOpen()
     await this.#track(this.#session.flush()).catch(error => {
-      throw this.#error('DATABASE_WRITE_FAILED', error)
+      throw this.#writeError(error)
     })
   }
 
@@ -228,7 +187,7 @@ class RocksDB implements RocksDBDatabase {
     this.#open.clear()
     while (this.#inFlight.size > 0) await Promise.allSettled(this.#inFlight)
     await this.#session.close()
-    await rm(join(this.path, OWNER_FILE), { force: true })
+    if (this.#owned) await removeOwner(this.path)
   }
 
   #assertOpen(): void {
@@ -254,7 +213,7 @@ class RocksDB implements RocksDBDatabase {
       return (await this.#track(read))[0]
     } catch (error) {
       await Promise.allSettled(values)
-      throw this.#error('DATABASE_READ_FAILED', error)
+      throw this.#readError(error, keysPlace(keys))
     }
   }
 
@@ -270,7 +229,7 @@ class RocksDB implements RocksDBDatabase {
     try {
       await this.#track(batch.flush())
     } catch (error) {
-      throw this.#error('DATABASE_WRITE_FAILED', (error as Error).cause ?? error)
+      throw this.#writeError((error as Error).cause ?? error)
     }
   }
 
@@ -308,6 +267,7 @@ class RocksDB implements RocksDBDatabase {
         yield chunk
       }
       left -= entries
+      if (range.reverse && entries === 0 && window > 0) await this.#checkEmpty(session, bounds)
       if (last === undefined || entries < window) return
       if (range.reverse) lt = last.key
       else gte = Buffer.concat([last.key, ZERO])
@@ -315,6 +275,17 @@ class RocksDB implements RocksDBDatabase {
         Math.max(Math.floor((SCAN_BYTES * entries) / bytes), 16),
         SCAN_ENTRIES_MAX,
       )
+    }
+  }
+
+  /**
+   * A reverse iterator that meets a damaged block at its first step ends as if there were nothing,
+   * without an error. A forward one tells, or finds what the other did not.
+   */
+  async #checkEmpty(session: NativeSession, { gte, lt }: ScanRange): Promise<void> {
+    const range = { gte, lt, limit: 1 }
+    for await (const _ of this.#iterate(session, range, 1)) {
+      throw this.#readError(new Error('corrupt: rows are lost backwards'), keyPlace(gte, lt))
     }
   }
 
@@ -327,6 +298,7 @@ class RocksDB implements RocksDBDatabase {
     const iterator = session.iterator(range, { capacity })
     let ended = false
     let failure: Error | null = null
+    let last: Entry | undefined
     let wake = (): void => {}
     const closed = new Promise<void>(resolve => iterator.on('close', resolve))
     const release = (): Promise<void> => {
@@ -352,11 +324,12 @@ class RocksDB implements RocksDBDatabase {
         for (let entry = iterator.read(); entry !== null; entry = iterator.read()) {
           entries.push(entry)
         }
+        last = entries.at(-1) ?? last
         if (entries.length > 0) yield entries
         else if (ended) break
         else await new Promise<void>(resolve => (wake = resolve))
       }
-      if (failure !== null) throw this.#error('DATABASE_READ_FAILED', failure)
+      if (failure !== null) throw this.#readError(failure, scanPlace(range, last))
       this.#assertOpen()
     } finally {
       this.#open.delete(release)
@@ -380,10 +353,12 @@ class RocksDB implements RocksDBDatabase {
     }
   }
 
-  #error(code: 'DATABASE_READ_FAILED' | 'DATABASE_WRITE_FAILED', error: unknown): MillraceError {
-    const cause = error as Error
-    const reason = cause.message
-    const named = isCorruption(cause) ? 'DATABASE_CORRUPT' : code
-    return stateError(named, { path: this.path, reason }, { cause })
+  #readError(error: unknown, where: string) {
+    return accessError('DATABASE_READ_FAILED', { path: this.path, where, error: error as Error })
+  }
+
+  #writeError(error: unknown) {
+    const { path } = this
+    return accessError('DATABASE_WRITE_FAILED', { path, where: '', error: error as Error })
   }
 }

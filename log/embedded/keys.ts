@@ -81,6 +81,10 @@ export function batchKey(id: PartitionId, baseOffset: number): Buffer {
   return key
 }
 
+export function batchKeyId(key: Buffer): PartitionId {
+  return { topic: key.readUInt32BE(2), partition: key.readUInt32BE(6) }
+}
+
 export function batchKeyOffset(key: Buffer): number {
   return readInt64(key, PARTITION_KEY_BYTES)
 }

@@ -123,7 +123,9 @@ mkdirSync(own.folder, { recursive: true })
 const id = memberId()
 const stalls = monitorEventLoopDelay({ resolution: 5 })
 stalls.enable()
-const database = await openRocksDB(join(own.folder, 'db'), { ownerPid: process.pid })
+const database = await openRocksDB(join(own.folder, 'db'), {
+  owner: { pid: process.pid, bootId: 'one' },
+})
 const application = `${own.prefix}shop`
 const kafka = await openKafkaLog({
   bootstrap: own.bootstrap.split(','),

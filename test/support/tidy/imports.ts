@@ -47,7 +47,7 @@ const table: readonly (readonly [RegExp, FolderRule])[] = [
     },
   ],
   [
-    /^state\/rocksdb\.ts$/,
+    /^state\/rocksdb(-owner)?\.ts$/,
     {
       files: [logPorts],
       packages: [/^rocksdb-native$/],
@@ -66,7 +66,7 @@ const table: readonly (readonly [RegExp, FolderRule])[] = [
   [
     /^streams\//,
     {
-      files: [logPorts, /^state\/(?!rocksdb\.ts|memory-database\.ts)[^/]+\.ts$/],
+      files: [logPorts, /^state\/(?!rocksdb(-owner)?\.ts|memory-database\.ts)[^/]+\.ts$/],
       packages: [/^typebox(\/|$)/, /^@opentelemetry\/api$/],
       builtins: ['crypto', 'v8'],
     },

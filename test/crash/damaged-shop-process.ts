@@ -1,0 +1,7 @@
+/** Fills a data folder with the shop, then closes it or is killed. Arguments: directory, seed, end. */
+import { fill } from './damaged-shop.ts'
+
+const [dataDir, seed, end] = process.argv.slice(2)
+await fill(dataDir!, Number(seed), () => {
+  if (end === 'killed') process.kill(process.pid, 'SIGKILL')
+})
