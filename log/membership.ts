@@ -82,8 +82,10 @@ export interface MemberEndpoint {
 export type MembershipState =
   /** No answer to a join yet. */
   | 'joining'
-  /** A member, but the group cannot place tasks yet, or has none for it: `detail` says why. */
+  /** A member, but the group has not placed tasks yet, or cannot: `detail` says why. */
   | 'waiting'
+  /** A member for which the group has no task: there are more instances than tasks. */
+  | 'idle'
   /** A member that holds, or is taking and giving up, what `target` says. */
   | 'stable'
   /** The group has removed the member: it joins anew once the engine said `own(noTasks)`. */

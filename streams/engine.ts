@@ -104,7 +104,9 @@ export class Engine {
 
   get #mayServe(): boolean {
     const { membership } = this
-    return membership === undefined || (membership.alive && this.#manager.complete)
+    if (membership === undefined) return true
+    const { alive, status } = membership
+    return alive && status.state !== 'waiting' && this.#manager.complete
   }
 
   /** What runs here may be shown, whatever other tasks of this instance do. */

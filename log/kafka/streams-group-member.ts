@@ -3,7 +3,7 @@
  * of sockets: `send` carries a heartbeat to the group's coordinator.
  *
  *               good reply                    lost reply: settling
- *   joining ──────────────▶ waiting ⇄ stable ──────────────────────▶ unreachable
+ *   joining ───────▶ waiting ⇄ idle ⇄ stable ──────────────────────▶ unreachable
  *      ▲                        ▲                                        │ settled, or
  *      │ own(noTasks)           └── nobody else can have had its tasks ──┤ an interval passed:
  *      │                                                                 │ joins anew

@@ -95,12 +95,19 @@ export function conditionOf(group: string, statuses: readonly GroupStatus[]): Gr
   const problem = statuses
     .filter(({ code }) => problems.has(code))
     .sort((a, b) => a.code - b.code)[0]
-  const detail = problem?.detail.replace(/\.+$/, '')
+  const detail = problem && shortened(problem.detail.replace(/\.+$/, ''))
   return {
     error: problem && kafkaError(problems.get(problem.code)!, { group, detail }),
     shutdownRequested: found(SHUTDOWN) !== undefined,
     delayed: found(ASSIGNMENT_DELAYED) !== undefined,
   }
+}
+
+const DETAIL_MAX = 300
+
+/** A broker names every topic that is missing. */
+function shortened(detail: string): string {
+  return detail.length <= DETAIL_MAX ? detail : `${detail.slice(0, DETAIL_MAX)}…`
 }
 
 /** What the status of a member in good standing says. */
@@ -113,8 +120,7 @@ export function describeTasks(
     const detail = `${countTasks(target.active)} active and ${standbys} standby tasks.`
     return { state: 'stable', detail: error?.message ?? detail }
   }
-  const detail = delayed
-    ? 'The group is about to place its tasks.'
-    : 'The group has no task for this instance at present.'
-  return { state: 'waiting', detail: error?.message ?? detail }
+  if (error !== undefined) return { state: 'waiting', detail: error.message }
+  if (delayed) return { state: 'waiting', detail: 'The group is about to place its tasks.' }
+  return { state: 'idle', detail: 'The group has no task for this instance at present.' }
 }

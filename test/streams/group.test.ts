@@ -2,7 +2,7 @@
 import { Type } from 'typebox'
 import { afterEach, expect, test } from 'vitest'
 import { type EmbeddedLog, openEmbeddedLog } from '../../log/embedded/index.ts'
-import { noTasks, type TaskIds } from '../../log/membership.ts'
+import { type MembershipStatus, noTasks, type TaskIds } from '../../log/membership.ts'
 import type { CommitRequest, EventLog, TopicPartition } from '../../log/port.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { countTasks } from '../../log/task-ids.ts'
@@ -163,7 +163,9 @@ test('a commit names the member with the epoch at which it began, and an offset 
   const grouped = await start()
   await grouped.append(0, 'a')
   grouped.membership.change({ epoch: 7 })
-  grouped.beforeCommit = () => grouped.membership.change({ epoch: 8 })
+  grouped.reached = () => {
+    grouped.membership.epoch = 8
+  }
   await grouped.engine.step()
   await grouped.engine.settle()
   const { member, offsets } = grouped.commits.at(-1)!
@@ -254,6 +256,19 @@ test('views answer 503 from the moment the session is over, and once the member 
   expect((await rows()).rows).toEqual([])
   grouped.membership.target = undefined
   await expect(rows()).rejects.toMatchObject({ code: 'VIEW_NOT_READY' })
+})
+
+test('an instance runs without tasks when there are none for it, not when none are placed', async () => {
+  const grouped = await start({})
+  const { engine, membership } = grouped
+  const be = (state: MembershipStatus['state'], detail: string) => {
+    membership.change({ status: { ...membership.status, state, detail } })
+    return engine.step()
+  }
+  await be('waiting', 'Topics are missing.')
+  expect([engine.state, engine.detail]).toEqual(['restoring', 'Topics are missing.'])
+  await be('idle', 'There is no task.')
+  expect(engine.state).toBe('running')
 })
 
 const words = { topic: 'counts-by-word-repartition', partition: 0 }

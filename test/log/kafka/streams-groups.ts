@@ -167,7 +167,7 @@ export class GroupUnderTest {
     const calm = () => this.#instances.map(({ member }) => member.status.state)
     await expect
       .poll(calm, { timeout: 30_000 })
-      .toEqual(counts.map(n => (n > 0 ? 'stable' : 'waiting')))
+      .toEqual(counts.map(n => (n > 0 ? 'stable' : 'idle')))
   }
 }
 

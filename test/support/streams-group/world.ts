@@ -102,7 +102,7 @@ export class World {
       const wanted = JSON.stringify(this.coordinator.targetOf(member.memberId))
       const found = JSON.stringify(engine.owned)
       const state = member.status.state
-      const calm = state === 'stable' || state === 'waiting'
+      const calm = state === 'stable' || state === 'idle'
       const complaint = `${member.memberId} is ${state}, holds ${found}, should hold ${wanted}`
       return calm && wanted === found ? [] : [complaint]
     })
