@@ -107,7 +107,7 @@ const streamJoins = (['inner', 'left', 'outer'] as const).map(kind => ({
   }),
 }))
 
-/** What a record finds depends on how far the table was read; that each finds something does not. */
+/** What a record finds depends on how far the table was read; that each finds one does not. */
 const streamTableProof: NamedProof = {
   name: 'a stream with a re-keyed table: each record once, with the row or without',
   proof: prove<string[]>({
