@@ -30,7 +30,9 @@ export class HandMembership implements Membership {
   }
 
   /** Changes what the group says, and tells it. */
-  change(changes: Partial<Pick<HandMembership, 'target' | 'epoch' | 'settling' | 'alive' | 'status'>>): void {
+  change(
+    changes: Partial<Pick<HandMembership, 'target' | 'epoch' | 'settling' | 'alive' | 'status'>>,
+  ): void {
     Object.assign(this, changes)
     for (const listener of [...this.#listeners]) listener()
   }
