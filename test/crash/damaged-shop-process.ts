@@ -1,4 +1,4 @@
-/** Fills a data folder with the shop, then closes it or is killed. Arguments: directory, seed, end. */
+/** Fills a folder with the shop, then closes it or is killed. Arguments: folder, seed, end. */
 import { fill } from './damaged-shop.ts'
 
 const [dataDir, seed, end] = process.argv.slice(2)
