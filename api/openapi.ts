@@ -38,6 +38,11 @@ const tokenText = `A token of the identity provider, ${tokenAlgorithms.join(', '
 const nextText =
   'Cursor of the next page, null on the last. A page that took long to fill ends early.'
 
+const consistentText =
+  'True when all views show one cut of the input at this position; false when the rows come ' +
+  'from several instances, each with a cut of its own, and `position` is what all of them cover.'
+const partitionsText = 'The partitions that the answer covers: all of the view.'
+
 const problem = { $ref: '#/components/schemas/Problem' }
 const position = { type: 'string', description: 'Opaque consistency token.' }
 
@@ -53,6 +58,8 @@ const fixedSchemas: Record<string, object> = {
       detail: { type: 'string' },
       instance: { type: 'string', format: 'uri' },
       parameter: { type: 'string', description: 'The query parameter at fault.' },
+      partition: { type: 'integer', description: 'The partition that nobody answers for.' },
+      owner: { type: 'string', description: 'Where it should be: host and port.' },
     },
   },
   Rejected: {
@@ -71,6 +78,16 @@ const tokenHeader = {
   in: 'header',
   description: 'Wait until the view covers this token.',
   schema: { type: 'string' },
+}
+/** What instances of a group ask each other by. */
+const partitionsOfInstance = {
+  name: 'Millrace-Partitions',
+  in: 'header',
+  description:
+    'Internal, between instances: only these partitions, as far as they run on the instance that ' +
+    'is asked; 503 unless all of them do. Rows come with their `places`. May change at any time.',
+  schema: { type: 'string', pattern: '^\\d+(,\\d+)*$' },
+  'x-internal': true,
 }
 const timeout = parameter('timeout', 'How long to wait for the token, ms.', {
   type: 'integer',
@@ -131,12 +148,21 @@ function rowsOperation(view: ViewDeclaration): Json {
     properties: {
       rows: { type: 'array', items: { $ref: `#/components/schemas/${view.name}` } },
       position,
+      consistent: { type: 'boolean', description: consistentText },
+      partitions: { type: 'array', items: { type: 'integer' }, description: partitionsText },
       next: { type: ['string', 'null'], description: nextText },
     },
   }
   return operation(`${view.name}.rows`, view.description, {
     tags: ['views'],
-    parameters: [...filterParameters(view), limit, cursor, timeout, tokenHeader],
+    parameters: [
+      ...filterParameters(view),
+      limit,
+      cursor,
+      timeout,
+      tokenHeader,
+      partitionsOfInstance,
+    ],
     responses: answers(page, 'A page of rows in view order.', [400, 401, 409, 429, 503]),
   })
 }
@@ -151,7 +177,12 @@ function rowOperation(view: ViewDeclaration): Json {
   const key = { name: 'key', in: 'path', required: true, description: name }
   return operation(`${view.name}.row`, `One row: ${view.description}`, {
     tags: ['views'],
-    parameters: [{ ...key, schema: { type: 'string' } }, timeout, tokenHeader],
+    parameters: [
+      { ...key, schema: { type: 'string' } },
+      timeout,
+      tokenHeader,
+      partitionsOfInstance,
+    ],
     responses: answers(row, 'The row.', [400, 401, 404, 409, 429, 503]),
   })
 }

@@ -69,7 +69,7 @@ export class RecentChanges {
     this.begunAnew = true
   }
 
-  /** The publication that ended at this position, while it is known. */
+  /** The first publication that ended at this position, while it is known. */
   sequenceOf(position: string): number | undefined {
     return this.sequences.get(position)
   }

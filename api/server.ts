@@ -248,8 +248,12 @@ async function registerSecurity(app: FastifyInstance, context: ServerContext): P
 
 function registerCounting(app: FastifyInstance, context: ServerContext): void {
   const { metrics } = context
-  app.addHook('onRequest', async () => {
+  app.addHook('onRequest', async (_request, reply) => {
     metrics.requestsActive++
+    // Also when the client leaves before its answer.
+    reply.raw.once('close', () => {
+      metrics.requestsActive--
+    })
   })
   app.addHook('onSend', async (request, reply) => {
     if (!request.raw.url?.startsWith('/v1/') || reply.hasHeader(positionHeader)) return
@@ -257,7 +261,6 @@ function registerCounting(app: FastifyInstance, context: ServerContext): void {
     if (position !== undefined) reply.header(positionHeader, position)
   })
   app.addHook('onResponse', async (request, reply) => {
-    metrics.requestsActive--
     const route = request.routeOptions.url ?? 'unknown'
     countRequest(metrics, [request.method, route, String(reply.statusCode)])
   })

@@ -89,7 +89,8 @@ export class RoutedReads {
   }
 
   async row(view: string, key: string, waiting: Waiting): Promise<RowAnswer> {
-    const { engine, local, placement } = this.#options
+    const { clock, engine, local, placement } = this.#options
+    const endMs = clock() + (waiting.timeoutMs ?? 0)
     const all = placement.partitions(view)
     const rowKey = local.rowKey(view, key)
     const likely =
@@ -101,7 +102,8 @@ export class RoutedReads {
     const found = await this.#gather(view, first, waiting, ask)
     if (likely?.certain !== true && !found.some(({ answer }) => answer.row !== undefined)) {
       const others = all.filter(partition => !first.includes(partition))
-      found.push(...(await this.#gather(view, others, waiting, ask)))
+      const left = { ...waiting, timeoutMs: Math.max(endMs - clock(), 0) }
+      found.push(...(await this.#gather(view, others, left, ask)))
     }
     const answers = found.map(({ answer }) => answer)
     const partitions = found.flatMap(part => part.partitions).sort((a, b) => a - b)

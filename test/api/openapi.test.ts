@@ -35,8 +35,9 @@ test('every view has its row schema and its parameters', async () => {
   const rows = paths['/v1/views/order-volume/rows'].get
   const names = rows.parameters.map(({ name }: { name: string }) => name)
   expect(names.join(' ')).toBe(
-    'region currency prefix from to limit cursor timeout Millrace-Position',
+    'region currency prefix from to limit cursor timeout Millrace-Position Millrace-Partitions',
   )
+  expect(rows.parameters.at(-1)['x-internal']).toBe(true)
   expect(paths['/v1/views/customer-profile/rows/{key}']).toBeDefined()
   expect(paths['/v1/views/order-volume/rows/{key}']).toBeUndefined()
 })

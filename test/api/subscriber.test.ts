@@ -96,3 +96,19 @@ test('a snapshot that a reset cut short is begun anew, not an end of the subscri
   expect(errors).toEqual([])
   expect(types()).toEqual(['must-refetch', 'snapshot', 'up-to-date'])
 })
+
+test('who comes back at a position gets what changed at it without new input', async () => {
+  const { views, begin } = serving()
+  const position = views.put('order-volume', volumeRow('eu', 1, 1))
+  const first = begin()
+  await settled()
+  expect(first.frames.at(-1)!.position).toBe(position)
+  first.subscriber.close()
+  const final = { ...volumeRow('eu', 1, 1), final: true }
+  views.commitInPlace({ 'order-volume': [{ op: 'upsert', row: final }] })
+  first.feed.publish()
+  const again = begin(position)
+  await settled()
+  expect(again.types()).toEqual(['delta', 'up-to-date'])
+  expect(again.frames[0]!.body.toString()).toContain('"final":true')
+})

@@ -83,6 +83,50 @@ test('a refused subscription is told once and not tried again', async () => {
   await expect.poll(() => errors).toEqual(['VIEW_UNKNOWN'])
 })
 
+test('a view that is not ready is subscribed to again until it is', async () => {
+  const { address, views } = await serve()
+  views.put('order-volume', volumeRow('eu', 1, 1))
+  const { connection } = connect(address)
+  await expect.poll(() => connection.state).toBe('open')
+  views.notReady = 'its partitions are moving'
+  const errors: string[] = []
+  let asked = 0
+  const declared = views.views.bind(views)
+  views.views = () => {
+    asked++
+    return declared()
+  }
+  const subscription = connection.subscribe<VolumeRow>(
+    { view: 'order-volume' },
+    { onError: error => errors.push(error.code) },
+  )
+  await expect.poll(() => asked).toBeGreaterThan(3)
+  views.notReady = undefined
+  await expect.poll(() => orders(subscription.rows)).toBe('eu 1')
+  expect(errors).toEqual([])
+})
+
+test('messages can be followed without keeping rows, and say when there is a gap', async () => {
+  const { address, views } = await serve()
+  views.put('order-volume', volumeRow('eu', 1, 1))
+  const { connection } = connect(address)
+  const seen: string[] = []
+  const end = connection.follow(
+    { view: 'order-volume' },
+    { onMessage: ({ type }) => seen.push(type), onInterrupted: () => seen.push('interrupted') },
+  )
+  await expect.poll(() => seen).toEqual(['snapshot', 'up-to-date'])
+  views.put('order-volume', volumeRow('eu', 1, 2))
+  await expect.poll(() => seen).toEqual(['snapshot', 'up-to-date', 'delta'])
+  views.reset()
+  const anew = ['must-refetch', 'snapshot', 'up-to-date']
+  await expect.poll(() => seen.slice(3)).toEqual(anew)
+  end()
+  views.put('order-volume', volumeRow('eu', 1, 3))
+  connection.close()
+  expect(seen.slice(6)).toEqual([])
+})
+
 async function restart(server: Server, port: number, views: FakeViews) {
   await server.close()
   return serve({ fake: views }, port)

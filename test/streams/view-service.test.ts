@@ -2,7 +2,7 @@
 import { Type } from 'typebox'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { MemoryDatabase } from '../../state/memory-database.ts'
-import { json, Topology, textKey } from '../../streams/index.ts'
+import { fieldsKey, json, Topology, textKey } from '../../streams/index.ts'
 import { TopologyTestDriver } from '../../streams/testing/index.ts'
 
 const rowCount = 3000
@@ -89,4 +89,60 @@ test('nobody waits: reading stops at once, and lets go of the cut and its iterat
   expect(database.openHandles).toBe(open)
   for (let index = 0; index < 5; index++) await pages('none', 1)
   expect(database.openHandles).toBe(open)
+})
+
+test('one key in two partitions is two rows, and no page leaves one of them out', async () => {
+  const topology = new Topology('twice')
+  topology
+    .stream('things', { key: textKey(), value: json<string>() })
+    .groupByKey({ name: 'by-key', key: textKey('thing') })
+    .reduce({ name: 'colours', reduce: (_before, colour) => colour })
+    .view({
+      name: 'colours',
+      description: 'Colours',
+      value: { colour: Type.String() },
+      row: colour => ({ colour }),
+    })
+  const twice = await TopologyTestDriver.open(topology, { partitions: 3 })
+  const things = [0, 1, 2].flatMap(partition =>
+    ['a', 'b', 'c'].map(key => ({ key, value: `${key}${partition}`, timeMs: 1, partition })),
+  )
+  await twice.pipe('things', ...things)
+  const whole = things.map(({ value }) => value).sort()
+  for (const limit of [1, 2, 4, 9]) {
+    const colours: unknown[] = []
+    let cursor: string | undefined
+    do {
+      const query = { key: {}, limit, ...(cursor === undefined ? {} : { cursor }) }
+      const page = await twice.views.rows('colours', query)
+      colours.push(...page.rows.map(({ colour }) => colour))
+      cursor = page.next ?? undefined
+    } while (cursor !== undefined)
+    expect(colours).toEqual(whole)
+  }
+  await twice.close()
+})
+
+test('a key with too few or too many fields is a row that is not there', async () => {
+  const topology = new Topology('pairs')
+  topology
+    .stream('things', { key: textKey(), value: json<string>() })
+    .groupBy((colour, thing) => ({ thing, colour }), {
+      name: 'by-pair',
+      key: fieldsKey('thing', 'colour'),
+    })
+    .count({ name: 'pairs' })
+    .view({
+      name: 'pairs',
+      description: 'Pairs',
+      value: { count: Type.Integer() },
+      row: count => ({ count }),
+    })
+  const pairs = await TopologyTestDriver.open(topology)
+  await pairs.pipe('things', { key: 'a', value: 'red', timeMs: 1 })
+  const row = async (key: string) => (await pairs.views.row('pairs', key)).row
+  expect(await row('a/red')).toEqual({ thing: 'a', colour: 'red', count: 1 })
+  for (const key of ['a', 'a/', '/a', 'a/red/', 'a/red/b', ''])
+    expect(await row(key)).toBe(undefined)
+  await pairs.close()
 })

@@ -78,6 +78,12 @@ export class FakeViews implements ViewService {
     return position
   }
 
+  /** As `commit`, at the position of the last: no input caused it. */
+  commitInPlace(changes: Readonly<Record<string, readonly ViewChange[]>>): void {
+    this.epoch--
+    this.commit(changes)
+  }
+
   /** One epoch that upserts rows of one view. */
   put(view: string, ...rows: ViewRow[]): string {
     return this.commit({ [view]: rows.map(row => ({ op: 'upsert', row })) })
