@@ -21,6 +21,9 @@ import { decodeBatches } from '../../../log/record-columns.ts'
 import { checkGroup, checkTopic, topicConfig } from '../../../log/topics.ts'
 import type { SimulatedTime } from '../streams-group/time.ts'
 
+/** What a broker refuses, or a test does to an instance. */
+export class SimulatedFault extends Error {}
+
 export interface BrokerOptions {
   readonly time: SimulatedTime
   /** After which an open transaction is aborted. */
@@ -189,7 +192,7 @@ export class SimulatedBroker {
   }
 
   begin(producer: string, epoch: number): BrokerTransaction {
-    if (this.#producers.get(producer) !== epoch) throw new Error(`${producer} is fenced`)
+    if (this.#producers.get(producer) !== epoch) throw new SimulatedFault(`${producer} is fenced`)
     let finish = () => {}
     const finished = new Promise<void>(resolve => {
       finish = resolve
@@ -224,7 +227,7 @@ export class SimulatedBroker {
   }
 
   #checkOpen({ state, producer }: BrokerTransaction): void {
-    if (state !== 'open') throw new Error(`the transaction of ${producer} is ${state}`)
+    if (state !== 'open') throw new SimulatedFault(`the transaction of ${producer} is ${state}`)
   }
 
   addOffsets(transaction: BrokerTransaction, request: CommitRequest): void {

@@ -3,6 +3,7 @@
  * everything chosen by a seed: real engines in their own loops, real group members, a broker and
  * a coordinator that behave as Kafka's do, and a network that takes its time.
  */
+import { MillraceError } from '../../../log/errors.ts'
 import { type Membership, noTasks } from '../../../log/membership.ts'
 import type { EventLog, LogEnvironment, TopicPartition } from '../../../log/port.ts'
 import { RecordBatchBuilder } from '../../../log/record-batch-builder.ts'
@@ -21,7 +22,7 @@ import { viewService } from '../../../streams/view-service.ts'
 import type { ViewRow } from '../../../streams/views.ts'
 import type { Input } from '../../oracle/inputs.ts'
 import { SimulatedProcess, SimulatedTime } from '../streams-group/time.ts'
-import { type BrokerTransaction, placeOf, SimulatedBroker } from './broker.ts'
+import { type BrokerTransaction, placeOf, SimulatedBroker, SimulatedFault } from './broker.ts'
 import { SimulatedGroup } from './group.ts'
 import { SimulatedLog } from './log.ts'
 import { SimulatedPeers } from './peers.ts'
@@ -168,7 +169,7 @@ export class SimulatedCluster {
     if (--instance.left >= 0) return
     if (!instance.process.dead) this.counts.kills++
     instance.process.kill()
-    throw new Error('killed')
+    throw new SimulatedFault('killed')
   }
 
   async #run(instance: Instance): Promise<void> {
@@ -244,6 +245,9 @@ export class SimulatedCluster {
   #met(error: unknown): void {
     this.counts.errors++
     const message = error instanceof Error ? error.message : String(error)
+    // What the world does to an engine is in the catalogue, or said by the simulation.
+    const isOurs = !(error instanceof MillraceError) && !(error instanceof SimulatedFault)
+    if (isOurs) this.broker.violations.push(message)
     const kind = message.replace(/\d+/g, 'n')
     this.errors.set(kind, (this.errors.get(kind) ?? 0) + 1)
   }

@@ -17,7 +17,7 @@ import type { Plan } from '../../../streams/plan.ts'
 import { type TaskId, taskName, topicsRead } from '../../../streams/task-parts.ts'
 import { SimulatedCoordinator } from '../streams-group/coordinator.ts'
 import type { SimulatedProcess, SimulatedTime } from '../streams-group/time.ts'
-import { placeOf } from './broker.ts'
+import { placeOf, SimulatedFault } from './broker.ts'
 
 export interface GroupOptions {
   readonly time: SimulatedTime
@@ -39,6 +39,11 @@ export class SimulatedGroup {
   readonly #tasks: readonly TaskId[]
   /** Place of the task that reads a partition. */
   readonly #readers = new Map<string, number>()
+  /**
+   * When the last heartbeat of each member arrives. One that arrives after a later join takes the
+   * assignment with it that nobody repeats; the group cannot tell them apart.
+   */
+  readonly #arrivals = new Map<string, number>()
   /** Until when nothing of a member gets through. */
   readonly #cutOff = new Map<string, number>()
   /** What each member was assigned last; the group tells all of them. */
@@ -102,7 +107,7 @@ export class SimulatedGroup {
     if (member === undefined) throw new Error('a member of a group says who it is')
     const places = new Set(offsets.map(offset => this.#readers.get(placeOf(offset))!))
     if (!this.coordinator.commit(member.id, member.epoch, [...places])) {
-      throw new Error(`${member.id} may not commit at epoch ${member.epoch}`)
+      throw new SimulatedFault(`${member.id} may not commit at epoch ${member.epoch}`)
     }
   }
 
@@ -119,7 +124,13 @@ export class SimulatedGroup {
     if (isCut) return lost()
     if (fault < 0.2) return process.after(5, () => notSent())
     if (fault < 0.4) return lost()
-    const arrived = time.after(time.between(1, fault < 0.6 ? 3_000 : 20), () => {
+    // In the order in which they were sent, also by a process and its successor.
+    const arrivalMs = Math.max(
+      time.nowMs + time.between(1, fault < 0.6 ? 3_000 : 20),
+      this.#arrivals.get(request.memberId) ?? 0,
+    )
+    this.#arrivals.set(request.memberId, arrivalMs)
+    const arrived = time.after(arrivalMs - time.nowMs, () => {
       const reply = this.#fromModel(this.coordinator.heartbeat(this.#toModel(request)))
       if (reply.assignment !== null) this.#assigned.set(request.memberId, reply.assignment)
       return { ...reply, ...this.#tellEndpoints(request.endpointEpoch) }
