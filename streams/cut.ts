@@ -12,8 +12,8 @@ export class Cut {
   /** Counts the cuts of an engine. */
   readonly number: number
   readonly offsets: Offsets
-  /** What each task that runs here covers, by its name. */
-  readonly covered: ReadonlyMap<string, Offsets>
+  /** What a task that runs here covers, by its name. */
+  readonly covered: (task: string) => Offsets
   /** The position token. */
   readonly position: string
   /** Watermark of each view's step, by view name and partition. */

@@ -20,8 +20,8 @@ import type { Positions } from './watermark.ts'
 /** What the state after an epoch stands for. */
 export interface CutDescription {
   readonly offsets: Offsets
-  /** What each task here covers, by its name: `offsets` is the least of all. */
-  readonly covered: ReadonlyMap<string, Offsets>
+  /** What a task here covers, by its name: `offsets` is the least of all. */
+  readonly covered: (task: string) => Offsets
   readonly position: string
   /** Watermark of each view's step, by partition; partitions that are elsewhere are absent. */
   readonly watermarks: ReadonlyMap<string, ReadonlyMap<number, number>>
@@ -35,10 +35,11 @@ export interface SealedCommit extends CutDescription {
 }
 
 export function describeCut(assembly: Assembly, log: EventLog): CutDescription {
-  const offsets = coveredOffsets(assembly)
+  const positions = assembly.whole ? undefined : assembly.positions()
+  const offsets = coveredOffsets(assembly, positions)
   return {
     offsets,
-    covered: coveredByTask(assembly, offsets),
+    covered: coveredByTask(assembly.options.plan, positions, offsets),
     position: encodePosition({ incarnation: log.incarnation, offsets }),
     watermarks: viewWatermarks(assembly),
     consistent: assembly.whole,
@@ -124,21 +125,22 @@ function committedOffsets(assembly: Assembly, isQuiet: boolean): CommittedOffset
  * Next offset of each source partition that is in all of the tasks' state; null where no task
  * here depends on it. What an unfinished close still has to give is in nobody's (law 13).
  */
-function coveredOffsets(assembly: Assembly): Offsets {
+function coveredOffsets(
+  assembly: Assembly,
+  positions: ReadonlyMap<Task, Positions> | undefined,
+): Offsets {
   if (assembly.closing && assembly.covered !== undefined) return assembly.covered
   const { plan } = assembly.options
   const least: (number | null)[] = plan.origins.map(() => null)
   const take = (index: number, offset: number) => {
     least[index] = Math.min(least[index] ?? offset, offset)
   }
-  if (assembly.whole) {
+  if (positions === undefined) {
     for (const { index, position } of assembly.sources) {
       take(index, assembly.closing ? UNHEARD : position)
     }
   } else {
-    for (const positions of assembly.positions().values()) {
-      for (const [index, offset] of positions) take(index, offset)
-    }
+    for (const each of positions.values()) for (const [index, offset] of each) take(index, offset)
   }
   const offsets = offsetsOf(plan, index => least[index])
   assembly.covered = offsets
@@ -146,17 +148,14 @@ function coveredOffsets(assembly: Assembly): Offsets {
 }
 
 /** The same task by task; where all of them run here, a commit covers all exchanges. */
-function coveredByTask(assembly: Assembly, offsets: Offsets): Map<string, Offsets> {
-  if (assembly.whole) return new Map(assembly.tasks.map(({ name }) => [name, offsets]))
-  const { plan } = assembly.options
-  const covered = new Map<string, Offsets>()
-  for (const [{ name }, positions] of assembly.positions()) {
-    covered.set(
-      name,
-      offsetsOf(plan, index => positions.get(index)),
-    )
-  }
-  return covered
+function coveredByTask(
+  plan: Plan,
+  positions: ReadonlyMap<Task, Positions> | undefined,
+  offsets: Offsets,
+): (task: string) => Offsets {
+  if (positions === undefined) return () => offsets
+  const named = new Map([...positions].map(([{ name }, of]) => [name, of]))
+  return task => offsetsOf(plan, index => named.get(task)!.get(index))
 }
 
 /** By topic, of the origins that have an offset. */

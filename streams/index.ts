@@ -24,6 +24,7 @@ export type {
   Want,
 } from './processor.ts'
 export type { Ranked } from './ranked-key.ts'
+export type { Peer, RemoteViews } from './remote-views.ts'
 export type { SequenceOptions } from './sequence.ts'
 export { fieldsKey, json, type KeySerde, plain, text, textKey, type ValueSerde } from './serde.ts'
 export { ddSketchCodec, hyperLogLogCodec } from './sketches/codecs.ts'

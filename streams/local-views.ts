@@ -113,7 +113,7 @@ export class LocalViews implements PartViews {
   offsets(view: string, partitions: readonly number[], cut: Cut): Offsets {
     const subTopology = this.subTopology(view)
     return leastOffsets(
-      partitions.map(partition => cut.covered.get(taskName({ subTopology, partition }))!),
+      partitions.map(partition => cut.covered(taskName({ subTopology, partition }))),
     )
   }
 

@@ -16,6 +16,7 @@ import { decodePosition, encodePosition, leastOffsets } from './position.ts'
 import { passes, peerName, type RemoteViews } from './remote-views.ts'
 import { comparePlaces, decodeCursor, encodeCursor, filterId, type RowPlace } from './row-place.ts'
 import type {
+  MetricSample,
   PartPage,
   PartScope,
   PartViews,
@@ -66,7 +67,8 @@ interface Part<T> extends PartScope {
 
 export class RoutedReads {
   readonly #options: RoutedReadsOptions
-  readonly counts = { asked: 0, failed: 0 }
+  #asked = 0
+  #failed = 0
 
   constructor(options: RoutedReadsOptions) {
     this.#options = options
@@ -115,6 +117,27 @@ export class RoutedReads {
     const query: RowsQuery = { key: {}, limit: 0 }
     const ask: Ask<PartPage> = (views, scope) => views.rows(view, { ...query, ...scope })
     await this.#gather(view, this.#options.placement.partitions(view), waiting, ask)
+  }
+
+  metrics(): MetricSample[] {
+    const kind = 'counter'
+    const labels = {}
+    return [
+      {
+        name: 'peer_requests_total',
+        help: 'Requests to other instances for their partitions of a view',
+        kind,
+        labels,
+        value: this.#asked,
+      },
+      {
+        name: 'peer_requests_failed_total',
+        help: 'Times that nobody answered for a partition, here or elsewhere, and it was tried again',
+        kind,
+        labels,
+        value: this.#failed,
+      },
+    ]
   }
 
   /** What all the parts cover. */
@@ -182,7 +205,7 @@ export class RoutedReads {
     } catch (error) {
       request.abort.signal.throwIfAborted()
       if (!passes(error)) throw error
-      this.counts.failed++
+      this.#failed++
       const failingSinceMs = request.failingSinceMs ?? clock()
       if (clock() - failingSinceMs >= HANDOVER_MS) throw notReady(request.view, group, error)
       await this.#pause(request.abort.signal)
@@ -205,7 +228,7 @@ export class RoutedReads {
     const { covering } = waiting
     const wait = covering === undefined ? {} : { covering, timeoutMs }
     if (owner.kind === 'here') return ask(local, { partitions, ...wait, signal: abort.signal })
-    this.counts.asked++
+    this.#asked++
     const peer = peerName(owner.peer)
     const limitMs = (covering === undefined ? 0 : timeoutMs) + ANSWER_MS
     const late = streamsError('PEER_UNREACHABLE', { peer, reason: `it took over ${limitMs} ms` })

@@ -222,6 +222,6 @@ class EngineViews implements InstanceViews {
   }
 
   metrics(): readonly MetricSample[] {
-    return engineMetrics(this.#options.engine)
+    return [...engineMetrics(this.#options.engine), ...(this.#reads?.metrics() ?? [])]
   }
 }
