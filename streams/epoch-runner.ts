@@ -22,8 +22,13 @@ const WORK_MS_MAX = 2
 const FETCH_WAIT_MS = 200
 /** An edge is tried to be brought to memory when its topic holds no more than this for it. */
 const DRAIN_RECORDS_MAX = 10_000
-/** Input stands still meanwhile, so the attempt is given up and made again later. */
+/**
+ * Input stands still meanwhile, so the attempt is given up after a while, sooner when nothing comes:
+ * the transaction of a dead instance may be open there. It is made again later.
+ */
 const DRAIN_MS_MAX = 500
+const DRAIN_IDLE_MS = 150
+const DRAIN_AGAIN_MS = 3000
 
 export interface EpochRunnerOptions {
   readonly assembly: Assembly
@@ -52,6 +57,8 @@ export class EpochRunner {
   #fetching: Promise<void> | undefined
   #punctuatedMs: number
   #sealedMs = Number.NEGATIVE_INFINITY
+  /** No attempt to bring an edge to memory before. */
+  #drainMs = Number.NEGATIVE_INFINITY
 
   constructor(options: EpochRunnerOptions) {
     const { assembly, log, settings, environment } = options
@@ -214,12 +221,18 @@ export class EpochRunner {
    */
   async drainExchanges(): Promise<boolean> {
     let drained = false
+    const { clock } = this.#options.environment
+    if (clock() < this.#drainMs) return false
     for (const { node, targets } of this.#options.assembly.router.undrained()) {
       const inputs = this.#targetInputs(node, targets)
       const near = inputs.every(
         ({ position, endOffset }) => endOffset - position <= DRAIN_RECORDS_MAX,
       )
-      if (!near || !(await this.#drain(node, inputs))) return drained
+      if (!near) return drained
+      if (!(await this.#drain(node, inputs))) {
+        this.#drainMs = clock() + DRAIN_AGAIN_MS
+        return drained
+      }
       this.#options.assembly.router.drained(node, targets)
       drained = true
     }
@@ -245,8 +258,13 @@ export class EpochRunner {
     const below = withDownstream(plan, plan.exchanges.get(node.id)!.to)
     const tasks = assembly.tasks.filter(task => below.has(task.subTopology))
     const missing = () => inputs.some((input, i) => input.position < ends[i]!.highWatermark)
-    while (missing()) {
-      if (environment.clock() >= giveUpMs || !mayBegin()) return false
+    const reached = () => inputs.reduce((sum, { position }) => sum + position, 0)
+    let idleMs = environment.clock() + DRAIN_IDLE_MS
+    for (let before = reached(); missing(); ) {
+      const now = environment.clock()
+      if (reached() > before) idleMs = now + DRAIN_IDLE_MS
+      if (now >= Math.min(giveUpMs, idleMs) || !mayBegin()) return false
+      before = reached()
       await this.#finishFetch()
       if (!inputs.some(input => input.hasRecords)) await this.#collector.fetch(FETCH_WAIT_MS / 4)
       await this.epoch({ inputs, tasks })

@@ -1,6 +1,7 @@
 /** Exchanges between instances: order along an edge, and when it goes in memory (law 5). */
 import { Type } from 'typebox'
 import { expect, test } from 'vitest'
+import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { json, Topology, textKey } from '../../streams/index.ts'
 import type { Input } from '../oracle/inputs.ts'
 import { Random } from '../support/random.ts'
@@ -148,6 +149,40 @@ test('a repartition topic stays short; nothing still to be read is deleted, whoe
   expect(exchanged(cluster)).toBeGreaterThan(4 * most)
   const last = new Map(inputs.map(({ value }) => [(value as Reading).meter, value]))
   expect(await cluster.rows('last')).toEqual(expect.arrayContaining([...last.values()]))
+  await cluster.close()
+})
+
+test('a transaction that a dead instance left open holds up no input', async () => {
+  const cluster = new SimulatedCluster({ seed: 3, topology: meters, partitions: PARTITIONS })
+  cluster.calm()
+  cluster.start('a')
+  cluster.append(readings(0, 4))
+  await cluster.time.run(100)
+  const { broker } = cluster
+  while (broker.describeTopic(BY_METER) === undefined) await cluster.time.run(10)
+  const builder = new RecordBatchBuilder()
+  builder.append(0, null, null)
+  const open = broker.begin('dead', broker.initProducer('dead'))
+  for (let partition = 0; partition < PARTITIONS; partition++) {
+    broker.produce(open, { topic: BY_METER, partition }, Buffer.from(builder.finish()))
+    builder.append(0, null, null)
+  }
+  while (cluster.instances[0]!.engine?.state !== 'running') await cluster.time.run(10)
+  // Every 20 ms a record of each partition; how far behind does the instance fall?
+  let behind = 0
+  for (let i = 0; i < 100; i++) {
+    const [one] = readings(i, 1)
+    cluster.append([0, 1, 2, 3].map(partition => ({ ...one!, partition })))
+    await cluster.time.run(20)
+    for (let partition = 0; partition < PARTITIONS; partition++) {
+      const target = { topic: 'readings', partition }
+      const done = broker.decided(cluster.application, target)
+      behind = Math.max(behind, broker.offsets(target).endOffset - done)
+    }
+  }
+  expect(open.state).toBe('open')
+  expect(behind).toBeLessThan(15)
+  await cluster.drain()
   await cluster.close()
 })
 
