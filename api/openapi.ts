@@ -41,6 +41,7 @@ const nextText =
 const consistentText =
   'True when all views show one cut of the input at this position; false when the rows come ' +
   'from several instances, each with a cut of its own, and `position` is what all of them cover.'
+const partitionNumbers = { type: 'array', items: { type: 'integer' } }
 const partitionsText = 'The partitions that the answer covers: all of the view.'
 
 const problem = { $ref: '#/components/schemas/Problem' }
@@ -149,7 +150,7 @@ function rowsOperation(view: ViewDeclaration): Json {
       rows: { type: 'array', items: { $ref: `#/components/schemas/${view.name}` } },
       position,
       consistent: { type: 'boolean', description: consistentText },
-      partitions: { type: 'array', items: { type: 'integer' }, description: partitionsText },
+      partitions: { ...partitionNumbers, description: partitionsText },
       next: { type: ['string', 'null'], description: nextText },
     },
   }
@@ -171,7 +172,11 @@ function rowOperation(view: ViewDeclaration): Json {
   const row = {
     type: 'object',
     required: ['row', 'position'],
-    properties: { row: { $ref: `#/components/schemas/${view.name}` }, position },
+    properties: {
+      row: { $ref: `#/components/schemas/${view.name}` },
+      position,
+      partitions: { ...partitionNumbers, description: 'The partitions that were looked into.' },
+    },
   }
   const name = view.key.map(field => field.name).join('/')
   const key = { name: 'key', in: 'path', required: true, description: name }

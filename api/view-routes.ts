@@ -53,14 +53,14 @@ export function registerViewRoutes(app: FastifyInstance, context: ServerContext)
     if (view.kind !== 'table') throw apiError('VIEW_NOT_TABLE', { view: name })
     const read = { context, request, reply, waitMs: waitMsOf(parameters) }
     const { views } = context
-    const { row, position } = await readOne(read, waiting =>
+    const { row, position, ...answer } = await readOne(read, waiting =>
       partitions === undefined
         ? views.row(name, key, waiting)
         : views.local.row(name, { ...waiting, key, partitions }),
     )
     reply.header(positionHeader, position)
     if (row === undefined) throw apiError('ROW_MISSING', { view: name, position })
-    return sendJson(reply, { row, position })
+    return sendJson(reply, { row, position, partitions: answer.partitions })
   })
 }
 

@@ -112,6 +112,7 @@ test('a row is found wherever it is; one that is nowhere is 404 with a position'
       const rows = [device.body.row as Readonly<Record<string, unknown>>]
       expect(faults({ view: 'devices', rows, position: token, asked }, records, token)).toEqual([])
       expect(meter.body.row).toMatchObject({ meter: value.meter })
+      expect(meter.body.partitions).toHaveLength(1)
     }
     const nobody = await get(instance, '/v1/views/devices/rows/nobody', headers)
     expect([nobody.status, nobody.body.code]).toEqual([404, 'ROW_MISSING'])
@@ -236,6 +237,22 @@ test('live clients see changes of all instances, over one feed of each view betw
   expect(await metric(b, 'live_subscriptions')).toBe(1)
   expect(await metric(b, 'live_sockets')).toBe(1)
   expect(followed).toEqual(['meters'])
+})
+
+test('an event stream of one instance has the rows of all', async () => {
+  const { a, records, token } = await pair()
+  const abort = new AbortController()
+  const headers = { 'Millrace-Position': token }
+  const response = await fetch(`${a.address}/v1/stream/meters`, { headers, signal: abort.signal })
+  let text = ''
+  for await (const chunk of response.body!) {
+    text += Buffer.from(chunk).toString()
+    if (text.includes('event: up-to-date')) break
+  }
+  abort.abort()
+  const data = [...text.matchAll(/^data: (.*)$/gm)].map(([, json]) => JSON.parse(json!))
+  const rows = data.flatMap(message => message.rows ?? [])
+  expect(faults({ view: 'meters', rows, position: token }, records, token)).toEqual([])
 })
 
 test('a live client goes on when partitions move, and when an instance is lost', async () => {

@@ -138,3 +138,17 @@ test('the claim with the roles is a name, or names joined by dots', () => {
     expect(message(() => read(claim))).toContain('JWT_ROLES_CLAIM')
   }
 })
+
+test('where the others can ask is host and port, bare or as an http URL', () => {
+  const read = (advertised: string) => readSettings(['advertised'], { advertised }, {}).advertised
+  expect(read('')).toBe(undefined)
+  for (const text of ['node-1:8080', 'http://node-1:8080', 'http://node-1:8080/']) {
+    expect(read(text)).toEqual({ host: 'node-1', port: 8080 })
+  }
+  expect(read('[::1]:80')).toEqual({ host: '::1', port: 80 })
+  expect(read('http://node-1:80')).toEqual({ host: 'node-1', port: 80 })
+  const bad = ['node-1', ':8080', 'node-1:0', 'node-1:99999', 'https://node-1:8080', 'a b:1']
+  for (const text of [...bad, 'node-1:80/x', 'http://u:p@node-1:80', 'http://node-1:80?x']) {
+    expect(message(() => read(text))).toContain('--advertised: expected host:port')
+  }
+})
