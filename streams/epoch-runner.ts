@@ -23,7 +23,7 @@ const FETCH_WAIT_MS = 200
 /** An edge is tried to be brought to memory when its topic holds no more than this for it. */
 const DRAIN_RECORDS_MAX = 10_000
 /**
- * Input stands still meanwhile, so the attempt is given up after a while, sooner when nothing comes:
+ * Input stands still meanwhile, so the attempt is given up after a while, sooner if nothing comes:
  * the transaction of a dead instance may be open there. It is made again later.
  */
 const DRAIN_MS_MAX = 500
