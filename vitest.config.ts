@@ -10,6 +10,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     teardownTimeout: 10_000,
+    // What is waited for comes sooner or later; a busy machine is no failure.
+    expect: { poll: { timeout: 15_000 } },
     // A forgotten `.only` would hide all other tests of its file.
     allowOnly: !process.env.CI,
   },

@@ -127,6 +127,9 @@ describeOnKafka('a streams group', kafka => {
     await expect.poll(counts).toEqual([2, 3, 3])
     const calm = () => instances.every(({ member }) => member.status.state === 'stable')
     await expect.poll(calm).toBe(true)
+    // Each hears of the group's last epoch with a heartbeat of its own.
+    const heard = () => new Set(instances.map(({ member }) => member.epoch)).size
+    await expect.poll(heard).toBe(1)
     const before = instances.map(activeTasks)
     const epochs = instances.map(({ member }) => member.epoch)
     for (const [i, id] of ids.entries()) {
