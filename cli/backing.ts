@@ -17,6 +17,7 @@ import { groupTopology } from '../streams/group-topology.ts'
 import type { Plan } from '../streams/plan.ts'
 import { bootId, effects } from './effects.ts'
 import type { KafkaSettings } from './kafka-settings.ts'
+import { finishSalvage } from './salvage.ts'
 
 export interface Backing {
   readonly database: RocksDBDatabase
@@ -38,6 +39,7 @@ export async function openBacking(
   logger: Logger,
 ): Promise<Backing> {
   const path = join(dataDir, 'db')
+  await finishSalvage(dataDir)
   const open = () => openRocksDB(path, { owner: { pid: process.pid, bootId: bootId() } })
   const database = await (kafka === undefined ? open() : openCopy(path, open, logger))
   try {

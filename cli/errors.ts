@@ -40,6 +40,12 @@ export const cliCatalogue = {
     recovery: 'stop',
     status: 409,
   },
+  SALVAGE_NEEDLESS: {
+    message:
+      '{dataDir} holds a copy of what is on Kafka: a start sets a damaged database aside and builds it anew.',
+    recovery: 'stop',
+    status: 409,
+  },
   SALVAGE_IMPOSSIBLE: {
     message:
       'The database cannot be opened in any way, so nothing of it can be kept: {reason}. Restore the data directory from a copy.',

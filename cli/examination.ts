@@ -140,7 +140,7 @@ function examineOne(
     partition,
     kind: identity.kind,
     ...(codec && { codec }),
-    changelogEnd: changelog?.endOffset,
+    changelogEnd: log.isThere ? (changelog?.endOffset ?? 0) : undefined,
     blockSizes: offsets => blockSizes(database, changelog?.id, offsets),
   })
 }

@@ -88,12 +88,12 @@ function resetReason(
     return `it has read ${report.topic}-${report.partition} to ${committed}, which is cut at ${from}`
   }
   const lost = stores.find(
-    ({ store, problems }) =>
+    ({ store, problems, changelogShort }) =>
       applicationOf(store) === application &&
-      problems.length > 0 &&
-      !log.topics.some(({ name }) => name === changelogOf(store)),
+      (changelogShort ||
+        (problems.length > 0 && !log.topics.some(({ name }) => name === changelogOf(store)))),
   )
-  return lost && `${lost.store} is damaged and has no changelog`
+  return lost && `the changelog of ${lost.store} does not hold all of it`
 }
 
 function offsetOf(

@@ -14,6 +14,7 @@ import { openRocksDB, type RocksDBDatabase } from '../state/rocksdb.ts'
 import type { Topology } from '../streams/topology.ts'
 import { writeCutFile } from './cut-file.ts'
 import { effects } from './effects.ts'
+import { cliError } from './errors.ts'
 import { type Examination, examine } from './examination.ts'
 import { copySalvaged } from './salvage-copy.ts'
 import { openDamaged } from './salvage-open.ts'
@@ -53,6 +54,7 @@ export async function salvage(options: SalvageOptions): Promise<SalvageResult | 
     const from = await openDamaged(work)
     try {
       const examination = await examine(from, { topology, onProgress })
+      if (!examination.log.isThere) throw cliError('SALVAGE_NEEDLESS', { dataDir })
       const plan = planSalvage(examination, topology)
       if (!(await confirm(examination, plan))) return undefined
       return await replace(options, from, { examination, plan })

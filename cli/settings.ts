@@ -140,6 +140,11 @@ export const settingRows = {
     initial: '30s',
     parse: value => durationMs(value, 'never'),
   }),
+  syncInterval: setting('SYNC_INTERVAL', 'TIME', {
+    meaning: 'how often the log is forced to the disk, embedded: 1s, 50ms, never',
+    initial: 'never',
+    parse: value => durationMs(value, 'never'),
+  }),
   apiKeys: setting('API_KEYS', 'KEYS', {
     meaning: 'name:role:secret, comma separated; roles are reader, writer and admin',
     initial: '',

@@ -18,6 +18,7 @@ import { openPeers, peerSecret, withPeers } from './peers.ts'
 import { APPLICATION, openService, type Service } from './service.ts'
 import { readSettings, type Settings } from './settings.ts'
 import { watchSignals } from './signals.ts'
+import { syncEvery } from './sync-timer.ts'
 
 const startSettings = [
   'port',
@@ -25,6 +26,7 @@ const startSettings = [
   'dataDir',
   'viewRetention',
   'idleAfter',
+  'syncInterval',
   'apiKeys',
   'allowedOrigins',
   'rate',
@@ -92,10 +94,15 @@ async function start({ flags, terminal }: Invocation): Promise<number> {
     // The engine answers for itself in /readyz; what serves stays up to say so.
     const damage = damageOf(service, settings.dataDir, logger)
     stops.push(maintain(service, logger))
+    // On Kafka the database is a copy, and may lose what it likes.
+    const syncMs = kafka === undefined ? settings.syncInterval : Number.POSITIVE_INFINITY
+    const syncs = syncEvery(service.backing.database, syncMs, effects)
+    stops.push(() => syncs.stop())
     await announce(service, { ...settings, ...address }, terminal)
     stops.push(() => removeInstance(settings.dataDir))
     if (flags['no-demo'] !== true) stops.push(startDemo(service, settings, logger))
-    const ended = await Promise.race([signals, damage, shutdownOf(service, logger)])
+    const ends = [signals, damage, shutdownOf(service, logger), syncs.failed]
+    const ended = await Promise.race(ends)
     if (ended === 'damaged') return 1
   } finally {
     for (const stop of stops.reverse()) await stop()

@@ -17,7 +17,7 @@ export interface StoreToExamine {
   readonly kind: 'rows' | 'blocks'
   /** Of rows, where the topology has the store. */
   readonly codec?: Codec<unknown>
-  /** End offset of the changelog; undefined where it is not there. */
+  /** End offset of the changelog; undefined where it is in another log than this database's. */
   readonly changelogEnd: number | undefined
   /** Sizes of the changelog's batches at these offsets; null where there is none. */
   readonly blockSizes: (offsets: readonly number[]) => Promise<readonly (number | null)[]>
@@ -31,6 +31,8 @@ export interface StoreReport {
   /** The changelog is applied up to here. */
   applied: number
   readonly problems: string[]
+  /** The changelog does not hold all that the store refers to: it cannot be restored from it. */
+  changelogShort: boolean
 }
 
 /** More problems of one store are counted, not told one by one. */
@@ -41,12 +43,19 @@ export async function examineStore(
   store: StoreToExamine,
 ): Promise<StoreReport> {
   const { name, partition, changelogEnd } = store
-  const report: StoreReport = { store: name, partition, rows: 0, applied: 0, problems: [] }
+  const report: StoreReport = {
+    store: name,
+    partition,
+    rows: 0,
+    applied: 0,
+    problems: [],
+    changelogShort: false,
+  }
   const told = new Problems(report)
   try {
     report.applied = (await readApplied(database, store)).offset
-    if (changelogEnd === undefined && report.applied > 0) told.add('its changelog is not there')
     if (changelogEnd !== undefined && report.applied > changelogEnd) {
+      report.changelogShort = true
       told.add(`it is at offset ${report.applied} of its changelog, which ends at ${changelogEnd}`)
     }
     if (store.kind === 'rows') await examineRows(database, store, report, told)
@@ -99,7 +108,7 @@ async function examineRows(
 
 async function examineBlocks(
   database: Database,
-  { name, partition, blockSizes }: StoreToExamine,
+  { name, partition, blockSizes, changelogEnd }: StoreToExamine,
   report: StoreReport,
   told: Problems,
 ): Promise<void> {
@@ -117,9 +126,12 @@ async function examineBlocks(
       if (entries?.length !== records * ENTRY_BYTES) {
         told.add(`the index of the blocks from offset ${first.id} on does not fit them`)
       }
+      if (changelogEnd === undefined) continue
       const sizes = await blockSizes(blocks.map(({ id }) => id))
       blocks.forEach(({ id, sizeBytes }, i) => {
-        if (sizes[i] !== sizeBytes) told.add(`the block at offset ${id} is not there, or not whole`)
+        if (sizes[i] === sizeBytes) return
+        report.changelogShort = true
+        told.add(`the block at offset ${id} is not there, or not whole`)
       })
     }
   }

@@ -31,7 +31,11 @@ export async function writeOwner(directory: string, { pid, bootId }: DatabaseOwn
   } finally {
     await file.close()
   }
-  // The entry of the file in its directory; Windows has no such thing to open.
+  await syncDirectory(directory)
+}
+
+/** Makes the entries of new files survive a power cut. Windows has no such thing to open. */
+export async function syncDirectory(directory: string): Promise<void> {
   const folder = await open(directory, 'r').catch(() => null)
   await folder?.sync().catch(() => {})
   await folder?.close()

@@ -24,7 +24,7 @@ import {
   scanPlace,
 } from './rocksdb-errors.ts'
 import { nativeOptions, type RocksDBOptions } from './rocksdb-options.ts'
-import { readOwner, removeOwner, writeOwner } from './rocksdb-owner.ts'
+import { readOwner, removeOwner, syncDirectory, writeOwner } from './rocksdb-owner.ts'
 
 export type { RocksDBOptions } from './rocksdb-options.ts'
 
@@ -167,7 +167,9 @@ class RocksDB implements RocksDBDatabase {
 
   async sync(): Promise<void> {
     this.#assertOpen()
-    await this.#track(this.#syncFiles())
+    await this.#track(this.#syncFiles()).catch(error => {
+      throw this.#writeError(error)
+    })
   }
 
   async flush(): Promise<void> {
@@ -351,6 +353,7 @@ class RocksDB implements RocksDBDatabase {
         await file.close()
       }
     }
+    await syncDirectory(this.path)
   }
 
   #readError(error: unknown, where: string) {

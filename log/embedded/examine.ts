@@ -50,6 +50,8 @@ export interface LogReport {
   readonly topicsWhole: boolean
   /** Likewise for `groups`. */
   readonly groupsWhole: boolean
+  /** False where no embedded log ever was: its database holds the state of a log elsewhere. */
+  readonly isThere: boolean
 }
 
 type ExamineProgress = (topic: string, partition: number, records: number) => void
@@ -86,7 +88,7 @@ export async function examineLog(
     const { group, ...id } = keys.parseGroupKey(key)
     groups.push({ group, id, ...keys.decodeGroupOffset(value) })
   })
-  await readIncarnation(database, problems)
+  const isThere = await readIncarnation(database, problems)
   const partitions: PartitionReport[] = []
   for (const topic of topics) {
     for (let partition = 0; partition < topic.row.partitions; partition++) {
@@ -94,7 +96,7 @@ export async function examineLog(
     }
   }
   problems.push(...groupProblems(groups, topics, partitions))
-  return { topics, partitions, groups, problems, topicsWhole, groupsWhole }
+  return { topics, partitions, groups, problems, topicsWhole, groupsWhole, isThere }
 }
 
 const UNREADABLE_TOPICS_MAX = 64
@@ -166,15 +168,17 @@ function attempt(problems: string[], work: () => void): boolean {
   }
 }
 
-async function readIncarnation(database: Database, problems: string[]): Promise<void> {
+async function readIncarnation(database: Database, problems: string[]): Promise<boolean> {
   try {
     const [value] = await database.getMany([keys.incarnationKey])
-    if (value) keys.decodeJson<keys.IncarnationRow>(value, 'the incarnation')
+    if (!value) return false
+    keys.decodeJson<keys.IncarnationRow>(value, 'the incarnation')
     const [counter] = await database.getMany([keys.topicCounterKey])
     if (counter) keys.decodeCounter(counter)
   } catch (error) {
     problems.push(reasonOf(error))
   }
+  return true
 }
 
 async function examinePartition(

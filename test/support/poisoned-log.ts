@@ -45,19 +45,28 @@ function slice(bytes: Buffer | null) {
 
 async function damageBatches(
   database: Database,
-  name: string,
+  topic: string,
   records: readonly RawRecord[],
+): Promise<void> {
+  for (const [offset, { damage }] of records.entries()) {
+    if (damage === undefined) continue
+    await damageBatch(database, { topic, partition: 0, offset }, damage)
+  }
+}
+
+/** Changes the stored batch that begins at an offset. */
+export async function damageBatch(
+  database: Database,
+  { topic: name, partition, offset }: { topic: string; partition: number; offset: number },
+  damage: (batch: Buffer) => Buffer,
 ): Promise<void> {
   const [stored] = await database.getMany([topicKey(name)])
   const { topic } = decodeJson<TopicRow>(stored!, name)
-  for (const [offset, { damage }] of records.entries()) {
-    if (damage === undefined) continue
-    const key = batchKey({ topic, partition: 0 }, offset)
-    const [batch] = await database.getMany([key])
-    const writes = database.batch()
-    writes.put(key, damage(Buffer.from(batch!)))
-    await writes.commit()
-  }
+  const key = batchKey({ topic, partition }, offset)
+  const [batch] = await database.getMany([key])
+  const writes = database.batch()
+  writes.put(key, damage(Buffer.from(batch!)))
+  await writes.commit()
 }
 
 /** Flips one bit of the last byte: the checksum does not fit any more. */
