@@ -19,6 +19,12 @@ const tables = 'test/streams/operators/tables.test.ts'
 const join = 'test/streams/operators/stream-join.test.ts'
 const chains = 'test/streams/chains.test.ts'
 const engine = 'test/streams/engine.test.ts'
+const group = 'test/streams/group.test.ts'
+const exchange = 'test/cluster/exchange.test.ts'
+const progress = 'test/cluster/progress.test.ts'
+const positions = 'test/cluster/positions.test.ts'
+const clusterSteps = 'test/cluster/operators.test.ts'
+const clusterChains = 'test/cluster/chains.test.ts'
 const closing = 'test/streams/closing.test.ts'
 
 export const plantedBugs: readonly PlantedBug[] = [
@@ -160,5 +166,155 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace:
       'committedRows({ name, partition, codec: spec.codec, reader: this.#options.database })',
     tests: [engine],
+  },
+  // What follows concerns several instances.
+  {
+    law: '1: event time moves with its task, or finals come twice',
+    file: 'streams/event-time.ts',
+    find: '  async load(): Promise<void> {\n',
+    replace: '  async load(): Promise<void> {\n    return\n',
+    tests: [clusterSteps],
+  },
+  {
+    law: '1: what upstream tasks have told is event time too',
+    file: 'streams/event-time.ts',
+    find: "if (node.kind === 'exchange') return 'x'",
+    replace: "if (node.kind === 'exchange') return undefined",
+    tests: [clusterSteps],
+  },
+  {
+    law: '2: a commit names the epoch at which the transaction began',
+    file: 'streams/epoch-runner.ts',
+    find: 'wallTimeMs: clock(), member })',
+    replace: 'wallTimeMs: clock(), member: this.#options.member() })',
+    tests: [group],
+  },
+  {
+    law: '2: every task that wrote has an offset, moved or not',
+    file: 'streams/epoch.ts',
+    find: 'return assembly.inputs.map(({ topic',
+    replace: 'return assembly.inputs.filter(one => one.position > 0).map(({ topic',
+    tests: [group],
+  },
+  {
+    law: '2: a transaction begins only when the group has been followed',
+    file: 'streams/epoch-runner.ts',
+    find: '    if (!mayBegin()) return false\n',
+    replace: '',
+    tests: [group],
+  },
+  {
+    law: '3: offsets until they are stable, then the state',
+    file: 'streams/task-parts.ts',
+    find: `  const offsets = startOffsets(log, plan.topology.application, topicsRead(options, id))
+  const starts = await unlessAborted(offsets, signal)
+  const stores = await openStores(options, id)
+  await restoreStores(options, id, stores)
+`,
+    replace: `  const stores = await openStores(options, id)
+  await restoreStores(options, id, stores)
+  const offsets = startOffsets(log, plan.topology.application, topicsRead(options, id))
+  const starts = await unlessAborted(offsets, signal)
+`,
+    tests: [group],
+  },
+  {
+    law: '3: a restore ends at the high watermark, not at the last stable offset',
+    file: 'state/changelog-replay.ts',
+    find: 'const { startOffset, highWatermark } = range!',
+    replace: 'const { startOffset, endOffset: highWatermark } = range!',
+    tests: [clusterSteps, clusterChains],
+  },
+  {
+    law: '4: what is not committed as read is not trimmed',
+    file: 'streams/epoch-runner.ts',
+    find: '    const sealed = sealEpoch(',
+    replace:
+      '    if (trimPoints !== undefined) this.#trim.trim(trimPoints)\n    const sealed = sealEpoch(',
+    tests: [exchange],
+  },
+  {
+    law: '5: an edge goes in memory when its topic is drained',
+    file: 'streams/epoch-runner.ts',
+    find: 'if (!(await this.#drain(node, inputs))) {',
+    replace: 'if (inputs.length === 0) {',
+    tests: [exchange],
+  },
+  {
+    law: '5: what a drain passes on in memory is committed with it',
+    file: 'streams/epoch-runner.ts',
+    find: 'task => below.has(task.subTopology)',
+    replace: 'task => below.has(task.subTopology) && task.has(node.id)',
+    tests: [group],
+  },
+  {
+    law: '6: a watermark does not overtake records that take the topic',
+    file: 'streams/exchange-router.ts',
+    find: 'if (!memory[from * receivers.length + target]) continue',
+    replace: 'if (receivers[target] === undefined) continue',
+    tests: [clusterSteps, clusterChains],
+  },
+  {
+    law: '6: partitions that got no record are told too',
+    file: 'streams/exchange-router.ts',
+    find: '(!all && !wrote[edge])',
+    replace: '!wrote[edge]',
+    tests: [progress],
+  },
+  {
+    law: '6: an idle application has told its last',
+    file: 'streams/exchange-router.ts',
+    find: 'this.#owes = owes\n',
+    replace: 'this.#owes = false\n',
+    tests: [progress, positions],
+  },
+  {
+    law: '7: silence of upstream tasks is not idleness',
+    file: 'streams/watermark.ts',
+    find: 'this.#idle = new Uint8Array(inputs)',
+    replace: 'this.#idle = new Uint8Array(inputs).fill(inputs > 1 ? 1 : 0)',
+    tests: [clusterSteps],
+  },
+  {
+    law: '8: what is held back is held back on the way to other instances',
+    file: 'streams/operators/window-aggregate.ts',
+    find: 'return watermarkMs - this.#spec.windows.sizeMs - this.#spec.windows.graceMs',
+    replace: 'return watermarkMs',
+    tests: [clusterChains],
+  },
+  {
+    law: '15: a task is given up only after its last epoch is settled',
+    file: 'streams/engine.ts',
+    find: '    if (this.#manager.due) {\n      await this.#runner.settle()\n',
+    replace: '    if (this.#manager.due) {\n',
+    tests: [group],
+  },
+  {
+    law: '15: nothing is committed once the session is over',
+    file: 'streams/epoch-runner.ts',
+    find: '    // It may have run out while the epoch ran.\n    this.#options.member()\n',
+    replace: '',
+    tests: [group],
+  },
+  {
+    law: '15: no view answers once the session is over',
+    file: 'streams/local-views.ts',
+    find: 'if (membership.alive && membership.target !== undefined) return undefined',
+    replace: 'if (membership !== undefined) return undefined',
+    tests: [group],
+  },
+  {
+    law: '17: a cut with remote edges does not claim to be consistent',
+    file: 'streams/assembly.ts',
+    find: 'return tasks === this.#tasks.length && this.router.local',
+    replace: 'return tasks > 0',
+    tests: [positions],
+  },
+  {
+    law: '18: a position waits for every edge of every exchange',
+    file: 'streams/assembly.ts',
+    find: 'const offset = told?.get(source) ?? UNHEARD',
+    replace: 'const offset = told?.get(source) ?? 2 ** 52',
+    tests: [positions],
   },
 ]

@@ -39,6 +39,24 @@ function countsByWord(): Topology {
   return topology
 }
 
+/** Two exchanges, one below the other. */
+function countsByLetter(): Topology {
+  const topology = new Topology('counts')
+  topology
+    .stream('events', { key: textKey(), value: json<number>() })
+    .selectKey((_, key) => `by ${key}`)
+    .repartition({ name: 'by-word', key: textKey() })
+    .groupBy((_, key) => key.slice(0, 4), { name: 'by-letter', key: textKey() })
+    .count({ name: 'counts' })
+    .view({
+      name: 'counts',
+      description: 'Counts',
+      value: { count: Type.Integer() },
+      row: count => ({ count }),
+    })
+  return topology
+}
+
 /** An engine with tasks in the test's hand, and hooks into its log. */
 class Grouped {
   readonly membership: HandMembership
@@ -46,6 +64,10 @@ class Grouped {
   beforeFetch = () => {}
   reached: (point: CrashPoint) => void = () => {}
   beforeCommit: (request: CommitRequest) => void | Promise<void> = () => {}
+  /** When the log is asked how far it goes. */
+  beforeOffsets: () => void | Promise<void> = () => {}
+  /** While the group is asked for offsets, before it answers. */
+  beforeCommitted: () => void | Promise<void> = () => {}
   engine!: Engine
   log!: EmbeddedLog
   readonly #database = new MemoryDatabase()
@@ -56,8 +78,9 @@ class Grouped {
     this.#topology = topology
   }
 
-  async open(): Promise<void> {
-    this.log = await openEmbeddedLog(this.#database, environment)
+  /** On a log of its own, or on that of another. */
+  async open(log?: EmbeddedLog): Promise<void> {
+    this.log = log ?? (await openEmbeddedLog(new MemoryDatabase(), environment))
     this.engine = await Engine.open({
       topology: this.#topology(),
       log: this.#hooked(),
@@ -72,7 +95,7 @@ class Grouped {
         for (const { id, changelogs, repartitionSources } of groupTopology(plan).subTopologies) {
           const { partitions } = plan.subTopologies.find(({ name }) => name === id)!
           for (const { name } of [...changelogs, ...repartitionSources]) {
-            await this.log.createTopic(name, partitions)
+            if (log === undefined) await this.log.createTopic(name, partitions)
           }
         }
         return this.membership
@@ -90,6 +113,18 @@ class Grouped {
             return log.fetch(...args)
           }
         }
+        if (name === 'offsets') {
+          return async (...args: Parameters<EventLog['offsets']>) => {
+            await this.beforeOffsets()
+            return log.offsets(...args)
+          }
+        }
+        if (name === 'committed') {
+          return async (...args: Parameters<EventLog['committed']>) => {
+            await this.beforeCommitted()
+            return log.committed(...args)
+          }
+        }
         if (name === 'begin') return () => this.#transaction()
         const value: unknown = Reflect.get(target, name, target)
         return typeof value === 'function' ? value.bind(target) : value
@@ -105,7 +140,12 @@ class Grouped {
       commit: async (request: CommitRequest = {}) => {
         this.commits.push(request)
         await this.beforeCommit(request)
-        return transaction.commit(request)
+        const { state, ...rest } = request
+        const receipts = await transaction.commit(rest)
+        const batch = this.#database.batch()
+        state?.(receipts, batch)
+        await batch.commit()
+        return receipts
       },
     }
   }
@@ -211,6 +251,25 @@ test('a task that went while records were fetched is in no transaction that begi
   }
 })
 
+test('what the last owner commits while its offsets are asked for is in the state (law 3)', async () => {
+  const before = await start({ events: [0] })
+  const after = new Grouped({ events: [0] }, counts)
+  open.push(after)
+  await after.open(before.log)
+  await before.append(0, 'a', 'a')
+  after.beforeCommitted = async () => {
+    await before.engine.step()
+    await before.engine.settle()
+  }
+  await after.openTasks()
+  after.beforeCommitted = () => {}
+  await after.append(0, 'a')
+  await after.engine.step()
+  await after.engine.settle()
+  const { rows } = await after.views.localRows('counts', { key: {}, limit: 10 })
+  expect(rows).toMatchObject([{ key: 'a', count: 3 }])
+})
+
 test('a session that ran out while the epoch ran: it is not committed', async () => {
   const grouped = await start()
   await grouped.append(0, 'a')
@@ -298,4 +357,34 @@ test('a repartition topic without what was never processed stops the task', asyn
   await grouped.log.deleteRecords(words, 2)
   grouped.membership.change({ target: { ...noTasks, active: { 'by-word': [0] } } })
   await expect(grouped.openTasks()).rejects.toMatchObject({ code: 'OFFSET_LOST', recovery: 'stop' })
+})
+
+test('what a drain passes on in memory is committed with it', async () => {
+  const below = { 'by-word': [0, 1], 'by-letter': [0, 1] }
+  const one = await start(below, countsByLetter)
+  const other = new Grouped({ events: [0, 1] }, countsByLetter)
+  open.push(other)
+  await other.open(one.log)
+  await other.openTasks()
+  // The edges between the exchanges go to memory; then one takes a task that feeds the first.
+  for (let i = 0; i < 3; i++) await one.engine.step()
+  other.membership.change({ target: { ...noTasks, active: { events: [1] } } })
+  await other.engine.step()
+  one.membership.change({ target: { ...noTasks, active: { ...below, events: [0] } } })
+  let drained = 0
+  one.beforeOffsets = async () => {
+    // As it asks for the end of the topic, the other writes more into it.
+    if (one.engine.assembly.tasks.length < 5) return
+    drained++
+    await other.append(1, 'a', 'b', 'c', 'd')
+    await other.engine.step()
+    await other.engine.settle()
+  }
+  await one.openTasks()
+  for (let i = 0; i < 3; i++) await one.engine.step()
+  one.beforeOffsets = () => {}
+  await one.engine.drain()
+  expect(drained).toBeGreaterThan(0)
+  const { rows } = await one.views.localRows('counts', { key: {}, limit: 10 })
+  expect(rows.map(({ count }) => count)).toEqual([drained, drained, drained, drained])
 })
