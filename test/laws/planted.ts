@@ -25,6 +25,7 @@ const progress = 'test/cluster/progress.test.ts'
 const positions = 'test/cluster/positions.test.ts'
 const clusterSteps = 'test/cluster/operators.test.ts'
 const clusterChains = 'test/cluster/chains.test.ts'
+const replay = 'test/state/changelog-replay.test.ts'
 const closing = 'test/streams/closing.test.ts'
 
 export const plantedBugs: readonly PlantedBug[] = [
@@ -223,7 +224,7 @@ export const plantedBugs: readonly PlantedBug[] = [
     file: 'state/changelog-replay.ts',
     find: 'const { startOffset, highWatermark } = range!',
     replace: 'const { startOffset, endOffset: highWatermark } = range!',
-    tests: [clusterSteps, clusterChains],
+    tests: [replay],
   },
   {
     law: '4: what is not committed as read is not trimmed',

@@ -1,6 +1,7 @@
-/** What a store finds when its changelog is not the one it knew (faults 22, 23, 26). */
+/** Restoring from a changelog, also one that is not what the store knew (faults 22, 23, 26). */
 import { expect, test } from 'vitest'
 import { openEmbeddedLog } from '../../log/embedded/index.ts'
+import type { EventLog } from '../../log/port.ts'
 import { MemoryDatabase } from '../../state/memory-database.ts'
 import type { RowStore } from '../../state/port.ts'
 import { openRowStore } from '../../state/row-store.ts'
@@ -20,13 +21,13 @@ async function openWorld() {
   let serial = 0
   const log = await openEmbeddedLog(new MemoryDatabase(), environment)
   await log.createTopic(changelog.topic, 1, { cleanup: 'compact' })
-  const open = (database: MemoryDatabase) =>
+  const open = (database: MemoryDatabase, from: EventLog = log) =>
     openRowStore<unknown>({
       name: 'counts',
       partition: 0,
       codec: json<unknown>(),
       database,
-      log,
+      log: from,
       changelog,
       clock: environment.clock,
       cacheBytesMax: 1000,
@@ -45,6 +46,25 @@ async function openWorld() {
   return { world, log, open, commit }
 }
 
+/** The same log, in which the last transaction is committed but not yet marked for two fetches. */
+function markedLate(log: EventLog, endOffset: number): EventLog {
+  let fetches = 0
+  const late: Pick<EventLog, 'describeTopic' | 'offsets' | 'fetch'> = {
+    describeTopic: topic => log.describeTopic(topic),
+    async offsets(targets) {
+      const [range] = await log.offsets(targets)
+      return [{ ...range!, endOffset }]
+    },
+    async fetch(requests, options) {
+      const [response] = await log.fetch(requests, { ...options, waitMsMax: 0 })
+      if (++fetches > 2) return [response!]
+      const { offset: nextOffset } = requests[0]!
+      return [{ ...response!, bytes: Buffer.alloc(0), nextOffset, endOffset, pending: true }]
+    },
+  }
+  return late as EventLog
+}
+
 async function rows(store: RowStore<unknown>): Promise<string[]> {
   const found: string[] = []
   for await (const chunk of store.scan({})) {
@@ -52,6 +72,21 @@ async function rows(store: RowStore<unknown>): Promise<string[]> {
   }
   return found
 }
+
+test('a transaction that is committed but not yet marked is waited for', async () => {
+  const { log, open, commit } = await openWorld()
+  const disk = new MemoryDatabase()
+  const store = await open(disk)
+  await store.restore()
+  store.put('a', 1)
+  await commit(store, disk)
+  const [range] = await log.offsets([changelog])
+  store.put('a', 2)
+  await commit(store, new MemoryDatabase())
+  const next = await open(disk, markedLate(log, range!.endOffset))
+  await next.restore()
+  expect(await rows(next)).toEqual(['a=2'])
+})
 
 test('deleted keys stay deleted when an old copy of the state is put back', async () => {
   const { world, log, open, commit } = await openWorld()
