@@ -10,6 +10,9 @@ export interface CommittedRecord {
   readonly offset: number
   readonly key: Buffer | null
   readonly value: Buffer | null
+  readonly timestampMs: number
+  /** kafkajs puts headers of one name together. */
+  readonly headers: readonly (readonly [name: string, value: Buffer | string | undefined])[]
 }
 
 const END = 'end-of-reading-'
@@ -36,12 +39,21 @@ export async function readCommitted(
         reject(new Error(`a read_committed consumer does not get to the end of ${left}`))
       }, waitMsMax)
       const eachMessage = async ({ topic, partition, message }: EachMessage) => {
-        const { key, value } = message
+        const { key, value, headers = {} } = message
         if (String(key) === end) {
           open.delete(`${topic}/${partition}`)
           if (open.size === 0) resolve()
         } else if (!String(key).startsWith(END)) {
-          records.get(topic)!.push({ partition, offset: Number(message.offset), key, value })
+          records.get(topic)!.push({
+            partition,
+            offset: Number(message.offset),
+            key,
+            value,
+            timestampMs: Number(message.timestamp),
+            headers: Object.entries(headers).flatMap(([name, values]) =>
+              (Array.isArray(values) ? values : [values]).map(one => [name, one] as const),
+            ),
+          })
         }
       }
       consumer.run({ eachMessage }).catch(reject)
