@@ -8,9 +8,9 @@ import { isDeepStrictEqual } from 'node:util'
 import type { CrashPoint } from '../../streams/environment.ts'
 import type { KafkaUnderTest } from '../support/kafka/kafka.ts'
 import type { Random } from '../support/random.ts'
-import type { Arming, ShopStatus } from './kafka-shop-process.ts'
+import { InstanceProcess } from './instance-process.ts'
+import type { Arming, InstanceStatus } from './kafka-instance.ts'
 import { changelogsOf, shopPlan } from './kafka-verify.ts'
-import { ShopInstance } from './shop-instance.ts'
 
 export interface RoundOptions {
   readonly kafka: KafkaUnderTest
@@ -42,7 +42,7 @@ export type After = 'nothing' | 'kill at rest' | 'kill' | 'long kill' | 'stop' |
 interface StartOptions {
   readonly armed?: Arming
   /** What it was when it was killed, all of its tasks running. */
-  readonly was?: ShopStatus
+  readonly was?: InstanceStatus
 }
 
 /** Seconds, where the defaults of a broker are most of a minute. */
@@ -68,7 +68,7 @@ const POINTS: readonly CrashPoint[] = [
 ]
 
 export class ShopRound {
-  readonly instances: readonly ShopInstance[]
+  readonly instances: readonly InstanceProcess[]
   readonly events = new Map<string, number>()
   readonly returns: Return[] = []
   /** What must not happen, whatever comes out at the end. */
@@ -80,14 +80,17 @@ export class ShopRound {
 
   constructor(options: RoundOptions) {
     this.#options = options
-    this.instances = ['a', 'b', 'c'].map(name => new ShopInstance(name, join(options.folder, name)))
+    const { folder } = options
+    this.instances = ['a', 'b', 'c'].map(
+      name => new InstanceProcess(name, join(folder, name), 'kafka-shop-process.ts'),
+    )
   }
 
-  get #alive(): ShopInstance[] {
+  get #alive(): InstanceProcess[] {
     return this.instances.filter(({ alive }) => alive)
   }
 
-  start(one: ShopInstance, after: After, { armed, was }: StartOptions = {}): void {
+  start(one: InstanceProcess, after: After, { armed, was }: StartOptions = {}): void {
     const { kafka, prefix, standbyReplicas } = this.#options
     one.start({
       bootstrap: kafka.bootstrap,
@@ -103,7 +106,7 @@ export class ShopRound {
     running.finally(() => this.#pending.delete(running))
   }
 
-  #returned(one: ShopInstance, after: After, was: ShopStatus | undefined): void {
+  #returned(one: InstanceProcess, after: After, was: InstanceStatus | undefined): void {
     if (one.running === undefined) return
     const { ms, openedMs, memberEpoch, records, epochs } = one.running
     const transactions = (keys: readonly string[]) =>
@@ -169,8 +172,8 @@ export class ShopRound {
     this.#options.log(`VIOLATED: ${text}`)
   }
 
-  async statuses(): Promise<ReadonlyMap<ShopInstance, ShopStatus>> {
-    const found = new Map<ShopInstance, ShopStatus>()
+  async statuses(): Promise<ReadonlyMap<InstanceProcess, InstanceStatus>> {
+    const found = new Map<InstanceProcess, InstanceStatus>()
     for (const one of this.#alive) {
       const status = await one.ask({ do: 'status' }, 'status')
       if (status === undefined) continue
@@ -216,7 +219,7 @@ export class ShopRound {
     return `kill at ${name}`
   }
 
-  async #comeBack(one: ShopInstance, was: ShopStatus | undefined): Promise<void> {
+  async #comeBack(one: InstanceProcess, was: InstanceStatus | undefined): Promise<void> {
     const { random } = this.#options
     const how = random.below(10)
     if (how < 6) return this.start(one, 'kill', was && { was })
@@ -307,7 +310,7 @@ export class ShopRound {
     return 'short pause'
   }
 
-  async #stop(one: ShopInstance, leave: boolean): Promise<void> {
+  async #stop(one: InstanceProcess, leave: boolean): Promise<void> {
     await one.ask({ do: 'stop', leave, dump: false }, 'stopped', 30_000)
     const ended = await one.untilEnded(5_000)
     if (ended?.code !== 0) this.#violate(`${one.name} did not stop in 30 s: ${one.output}`)

@@ -8,8 +8,8 @@ import { planTopology } from '../../streams/plan.ts'
 import { changelogTopic, storesOf } from '../../streams/task-parts.ts'
 import { type KafkaUnderTest, toolClasses } from '../support/kafka/kafka.ts'
 import { type CommittedRecord, readCommitted } from '../support/kafka/read-committed.ts'
-import { PARTITIONS, type ShopRecord, shopOracle, shopTopology } from '../support/shop.ts'
-import type { ShopInstance } from './shop-instance.ts'
+import { lines, PARTITIONS, type ShopRecord, shopOracle, shopTopology } from '../support/shop.ts'
+import type { InstanceProcess } from './instance-process.ts'
 
 const INPUTS = ['orders', 'payments']
 const OUTPUTS = ['finals', 'unpaid']
@@ -44,7 +44,7 @@ export interface VerifyOptions {
   readonly kafka: KafkaUnderTest
   readonly prefix: string
   readonly records: readonly ShopRecord[]
-  readonly instances: readonly ShopInstance[]
+  readonly instances: readonly InstanceProcess[]
 }
 
 /** Waits until the views of all instances together are the oracle's; what differs when not. */
@@ -55,15 +55,12 @@ export async function verifyViews(
   const { volume, revenue } = shopOracle(records)
   const untilMs = Date.now() + waitMsMax
   for (;;) {
-    const found: Record<string, string[]> = { volume: [], revenue: [], error: [] }
-    for (const one of instances) {
-      const answer = await one.ask({ do: 'rows' }, 'rows')
-      for (const [view, rows] of Object.entries(answer?.rows ?? {})) found[view]!.push(...rows)
-    }
+    const answers = await Promise.all(instances.map(one => one.ask({ do: 'rows' }, 'rows')))
+    const found = (view: string) => lines(answers.flatMap(answer => answer?.rows[view] ?? []))
     const differences = [
-      ...found.error!,
-      ...differencesOf('view volume', volume, found.volume!.sort()),
-      ...differencesOf('view revenue', revenue, found.revenue!.sort()),
+      ...answers.flatMap(answer => answer?.error ?? []),
+      ...differencesOf('view volume', volume, found('volume')),
+      ...differencesOf('view revenue', revenue, found('revenue')),
     ]
     if (differences.length === 0 || Date.now() > untilMs) return differences
     await new Promise(resolve => setTimeout(resolve, 300))
@@ -86,7 +83,7 @@ export async function verifyRest(options: VerifyOptions): Promise<readonly strin
   const names = [...topics, letters, ...changelogs.map(({ topic }) => topic)]
   const read = await readCommitted(kafka.bootstrap, names)
   const oracle = shopOracle(records)
-  const lines = (topic: string) =>
+  const written = (topic: string) =>
     read
       .get(prefix + topic)!
       .map(({ key, value }) => `${key}=${value}`)
@@ -97,7 +94,7 @@ export async function verifyRest(options: VerifyOptions): Promise<readonly strin
   return [
     ...INPUTS.flatMap(topic => inputDifferences(topic, records, read.get(prefix + topic)!)),
     ...OUTPUTS.flatMap(topic =>
-      differencesOf(`topic ${topic}`, oracle[topic as 'finals' | 'unpaid'], lines(topic)),
+      differencesOf(`topic ${topic}`, oracle[topic as 'finals' | 'unpaid'], written(topic)),
     ),
     ...unequal('dead letters', oracle.late, read.get(letters)!.length),
     ...rowTopics.flatMap(({ topic }) => storeDifferences(topic, told, read.get(topic)!)),

@@ -1,4 +1,4 @@
-/** An instance of the shop on Kafka as its crash test sees it: a process, its folder, its words. */
+/** An instance on Kafka as its crash test sees it: a process, its folder, what it says. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync, rmSync } from 'node:fs'
@@ -6,16 +6,16 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { childEnvironment, root } from '../support/processes.ts'
-import type { ShopArguments, ShopCommand, ShopEvent } from './kafka-shop-process.ts'
+import type { InstanceArguments, InstanceCommand, InstanceEvent } from './kafka-instance.ts'
 
-type EventOf<Name extends ShopEvent['event']> = Extract<ShopEvent, { event: Name }>
+type EventOf<Name extends InstanceEvent['event']> = Extract<InstanceEvent, { event: Name }>
 
 export interface Ended {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
 }
 
-export class ShopInstance {
+export class InstanceProcess {
   readonly name: string
   readonly folder: string
   /** Of all its processes. */
@@ -27,21 +27,23 @@ export class ShopInstance {
   ended: Ended | undefined
   #child: ChildProcess | undefined
   #exited: Promise<Ended> = Promise.resolve({ code: 0, signal: null })
-  #waiting: { readonly event: string; readonly resolve: (event: ShopEvent) => void }[] = []
+  #waiting: { readonly event: string; readonly resolve: (event: InstanceEvent) => void }[] = []
+  /** A file of this folder that runs an instance. */
+  readonly #script: string
 
-  constructor(name: string, folder: string) {
+  constructor(name: string, folder: string, script: string) {
     this.name = name
     this.folder = folder
+    this.#script = join(root, 'test/crash', script)
   }
 
   get alive(): boolean {
     return this.#child !== undefined && this.ended === undefined
   }
 
-  start(options: Omit<ShopArguments, 'folder'>): void {
-    const script = join(root, 'test/crash/kafka-shop-process.ts')
-    const own: ShopArguments = { ...options, folder: this.folder }
-    const child = spawn(process.execPath, [script, JSON.stringify(own)], {
+  start(options: Omit<InstanceArguments, 'folder'>): void {
+    const own: InstanceArguments = { ...options, folder: this.folder }
+    const child = spawn(process.execPath, [this.#script, JSON.stringify(own)], {
       env: childEnvironment,
       stdio: ['pipe', 'pipe', 'pipe'],
     })
@@ -60,17 +62,20 @@ export class ShopInstance {
     })
   }
 
-  #heard(event: ShopEvent): void {
+  #heard(event: InstanceEvent): void {
     if (event.event === 'running') this.running = event
     if (event.event === 'error') this.errors.push(event.text)
     if (event.event === 'wipe') this.wipes.push(`${this.name}: ${event.of}`)
-    const at = this.#waiting.findIndex(waiting => waiting.event === event.event)
-    if (at >= 0) this.#waiting.splice(at, 1)[0]!.resolve(event)
+    const waiting = this.#waiting.filter(one => one.event === event.event)
+    // An answer is for who asked first; that it runs is for all who wait for it.
+    const heard = event.event === 'running' ? waiting : waiting.slice(0, 1)
+    this.#waiting = this.#waiting.filter(one => !heard.includes(one))
+    for (const { resolve } of heard) resolve(event)
   }
 
   /** Undefined when the process has ended, or does not answer in time. */
-  async ask<Name extends ShopEvent['event']>(
-    command: ShopCommand,
+  async ask<Name extends InstanceEvent['event']>(
+    command: InstanceCommand,
     answer: Name,
     waitMsMax = 15_000,
   ): Promise<EventOf<Name> | undefined> {
@@ -81,14 +86,14 @@ export class ShopInstance {
     return event?.event === answer ? (event as EventOf<Name>) : undefined
   }
 
-  #next(event: string, waitMsMax: number): Promise<ShopEvent | undefined> {
+  #next(event: string, waitMsMax: number): Promise<InstanceEvent | undefined> {
     return new Promise(resolve => {
       const waiting = { event, resolve: settle }
       const timer = setTimeout(() => {
         this.#waiting = this.#waiting.filter(one => one !== waiting)
         resolve(undefined)
       }, waitMsMax)
-      function settle(heard: ShopEvent): void {
+      function settle(heard: InstanceEvent): void {
         clearTimeout(timer)
         resolve(heard)
       }
