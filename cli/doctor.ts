@@ -7,10 +7,11 @@ import { openRocksDB, type RocksDBDatabase } from '../state/rocksdb.ts'
 import { MillraceError } from '../streams/errors.ts'
 import type { Topology } from '../streams/topology.ts'
 import { type Command, type Invocation, jsonSwitch, type Terminal } from './command.ts'
-import { bootId, effects } from './effects.ts'
+import { bootId } from './effects.ts'
 import { cliError } from './errors.ts'
 import { type Examination, examine, isSound } from './examination.ts'
 import { findInstance } from './instance-file.ts'
+import { ProgressLine } from './progress-line.ts'
 import { finishSalvage, salvage } from './salvage.ts'
 import type { SalvagePlan } from './salvage-plan.ts'
 import { readSettings, type Settings } from './settings.ts'
@@ -18,8 +19,6 @@ import { textTable } from './text-table.ts'
 
 const doctorSettings = ['dataDir', 'viewRetention'] as const
 type DoctorSettings = Pick<Settings, (typeof doctorSettings)[number]>
-
-const PROGRESS_MS = 200
 
 export const doctorCommand: Command = {
   name: 'doctor',
@@ -85,7 +84,7 @@ async function diagnose(doctoring: Doctoring): Promise<number> {
   }
   let examination: Examination
   try {
-    const onProgress = (text: string) => progress.show(text)
+    const onProgress = (text: string) => progress.show(() => text)
     examination = await examine(opened.database, { topology, onProgress })
   } finally {
     await opened.database.close()
@@ -129,7 +128,7 @@ async function salvageNow(
   const result = await salvage({
     dataDir: settings.dataDir,
     topology,
-    onProgress: text => progress.show(text),
+    onProgress: text => progress.show(() => text),
     confirm: async (_, plan) => {
       progress.end()
       terminal.out(describePlan(plan, problem))
@@ -210,28 +209,4 @@ function describePlan({ cuts, resets, restored }: SalvagePlan, problem?: string)
     ...restored.map(({ store, partition }) => `restores ${store}/${partition} from its changelog`),
   ]
   return `Salvaging\n${lines.map(line => `  ${line}\n`).join('')}`
-}
-
-/** One line on a terminal that is written over; nothing elsewhere. */
-class ProgressLine {
-  readonly #terminal: Terminal
-  #shownMs = 0
-  #width = 0
-
-  constructor(terminal: Terminal) {
-    this.#terminal = terminal
-  }
-
-  show(text: string): void {
-    const now = effects.clock()
-    if (!this.#terminal.isInteractive || now - this.#shownMs < PROGRESS_MS) return
-    this.#shownMs = now
-    this.#terminal.err(`\r${text.padEnd(this.#width)}`)
-    this.#width = text.length
-  }
-
-  end(): void {
-    if (this.#width > 0) this.#terminal.err(`\r${' '.repeat(this.#width)}\r`)
-    this.#width = 0
-  }
 }

@@ -29,14 +29,18 @@ export const cliCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  FILE_UNWRITABLE: {
+    message: 'The file {path} cannot be written: {reason}.',
+    recovery: 'stop',
+    status: 500,
+  },
   DATA_MISSING: {
     message: 'There is no database in {dataDir}: name the data folder with --data-dir.',
     recovery: 'stop',
     status: 500,
   },
   DATA_IN_USE: {
-    message:
-      'The instance {pid} at {url} has {dataDir} open: stop it first, a folder is examined at rest.',
+    message: 'The instance {pid} at {url} has {dataDir} open: stop it first.',
     recovery: 'stop',
     status: 409,
   },

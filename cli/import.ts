@@ -13,6 +13,7 @@ import {
 import { effects } from './effects.ts'
 import { cliError } from './errors.ts'
 import { type LineChunk, lineChunks } from './line-chunks.ts'
+import { ProgressLine } from './progress-line.ts'
 import { readSettings } from './settings.ts'
 
 interface RejectedLine {
@@ -34,7 +35,6 @@ const CHUNK = { lines: 1000, bytes: 4 * 1024 * 1024, lineBytes: lineBytesMax + 1
 const REJECTED_LISTED_MAX = 1000
 const BUSY_TRIES_MAX = 60
 const BUSY_PAUSE_MS = 500
-const PROGRESS_MS = 200
 
 export const importCommand: Command = {
   name: 'import',
@@ -55,16 +55,19 @@ export const importCommand: Command = {
     const settings = readSettings(connectionSettings, flags, terminal.environment)
     const { source, sizeBytes } = await openFile(operands[0])
     const totals: Totals = { accepted: 0, rejectedCount: 0, rejected: [], position: null }
-    const progress = new Progress(terminal, sizeBytes)
+    const progress = new ProgressLine(terminal)
+    const startedMs = effects.clock()
     try {
       await withConnection(settings, async connection => {
         for await (const chunk of lineChunks(source, CHUNK)) {
           add(totals, await send(connection, chunk, totals), chunk)
-          progress.show(chunk.bytesRead, totals)
+          const { bytesRead } = chunk
+          const ms = effects.clock() - startedMs
+          progress.show(() => progressText(bytesRead, sizeBytes, totals, ms))
         }
       })
     } finally {
-      progress.clear()
+      progress.end()
       report(totals, flags.json === true, terminal)
     }
     return totals.rejectedCount === 0 || flags['allow-rejected'] === true ? 0 : 1
@@ -140,31 +143,10 @@ function report(totals: Totals, json: boolean, terminal: Terminal): void {
   if (more > 0) terminal.err(`  and ${more} more\n`)
 }
 
-/** One line on a terminal, written over and over. */
-class Progress {
-  readonly #terminal: Terminal
-  readonly #sizeBytes: number
-  readonly #startedMs = effects.clock()
-  #shownMs = 0
-
-  constructor(terminal: Terminal, sizeBytes: number) {
-    this.#terminal = terminal
-    this.#sizeBytes = sizeBytes
-  }
-
-  show(bytesRead: number, { accepted, rejectedCount }: Totals): void {
-    const nowMs = effects.clock()
-    if (!this.#terminal.isInteractive || nowMs - this.#shownMs < PROGRESS_MS) return
-    this.#shownMs = nowMs
-    const share =
-      this.#sizeBytes > 0 ? `${Math.floor((100 * bytesRead) / this.#sizeBytes)} %, ` : ''
-    const perSecond = Math.round((accepted / Math.max(1, nowMs - this.#startedMs)) * 1000)
-    this.#terminal.err(
-      `\r\x1b[K${share}${accepted} accepted, ${rejectedCount} rejected, ${perSecond} a second`,
-    )
-  }
-
-  clear(): void {
-    if (this.#shownMs > 0) this.#terminal.err('\r\x1b[K')
-  }
+/** How far it is, as one line. */
+function progressText(bytesRead: number, sizeBytes: number, totals: Totals, ms: number): string {
+  const share = sizeBytes > 0 ? `${Math.floor((100 * bytesRead) / sizeBytes)} %, ` : ''
+  const perSecond = Math.round((totals.accepted / Math.max(1, ms)) * 1000)
+  const { accepted, rejectedCount } = totals
+  return `${share}${accepted} accepted, ${rejectedCount} rejected, ${perSecond} a second`
 }

@@ -4,7 +4,9 @@ import { MillraceError } from '../log/errors.ts'
 import { type Command, commandHelp, overviewHelp, parseCommand, type Terminal } from './command.ts'
 import { doctorCommand } from './doctor.ts'
 import { importCommand } from './import.ts'
+import { inspectCommand } from './inspect.ts'
 import { queryCommand } from './query.ts'
+import { recordCommand } from './record.ts'
 import { resetCommand } from './reset.ts'
 import { startCommand } from './start.ts'
 import { topicsCommand } from './topics.ts'
@@ -19,6 +21,8 @@ const commands: readonly Command[] = [
   topologyCommand,
   resetCommand,
   doctorCommand,
+  recordCommand,
+  inspectCommand,
 ]
 
 const terminal: Terminal = {

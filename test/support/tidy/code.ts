@@ -9,7 +9,7 @@ import {
   walk,
 } from './sources.ts'
 
-const pureFolders = /^(contracts|client|log|state|streams|processors|api)\//
+const pureFolders = /^(contracts|client|log|state|recording|streams|processors|api)\//
 
 const bannedGlobals: Readonly<Record<string, string>> = {
   setTimeout: 'a scheduler is an argument',

@@ -56,6 +56,10 @@ const table: readonly (readonly [RegExp, FolderRule])[] = [
   ],
   [/^state\//, { files: [logPorts], packages: [], builtins: ['crypto'] }],
   [
+    /^recording\//,
+    { files: [logPorts, /^streams\/sketches\/ddsketch\.ts$/], packages: [], builtins: ['zlib'] },
+  ],
+  [
     /^streams\/testing\//,
     {
       files: [logPorts, /^log\/embedded\//, /^state\//, /^streams\//],

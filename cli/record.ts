@@ -1,0 +1,158 @@
+/** `millrace record`: what a log has of some topics, into a file that `millrace replay` sends. */
+import { VERSION } from '../recording/format.ts'
+import type { RecordSource } from '../recording/port.ts'
+import { openRecording } from '../recording/reader.ts'
+import {
+  describeTopics,
+  nextOffsets,
+  type PartitionOffset,
+  type RecordFrom,
+  type RecordProgress,
+  record,
+  resumeWriter,
+} from '../recording/recorder.ts'
+import { RecordingWriter } from '../recording/writer.ts'
+import { type Command, type Invocation, jsonSwitch } from './command.ts'
+import { durationMs } from './durations.ts'
+import { effects } from './effects.ts'
+import { Flags, timeMs, wholeNumber } from './flags.ts'
+import { kafkaAccessSettings } from './log-access.ts'
+import { ProgressLine } from './progress-line.ts'
+import { bytesText, countText } from './quantities.ts'
+import { type OpenSource, openRecordSource } from './record-source.ts'
+import { createRecordingFile, reopenRecordingFile } from './recording-file.ts'
+import { readSettings } from './settings.ts'
+import { watchSignals } from './signals.ts'
+
+const recordSettings = ['dataDir', ...kafkaAccessSettings] as const
+
+export const recordCommand: Command = {
+  name: 'record',
+  operands: '',
+  operandsMin: 0,
+  operandsMax: 0,
+  summary: 'Records topics into a file, until a limit, the end of a folder at rest, or Ctrl-C.',
+  settings: recordSettings,
+  switches: [
+    { name: 'topics', placeholder: 'TOPICS', meaning: 'what to record, comma separated' },
+    { name: 'out', placeholder: 'FILE.mrec', meaning: 'where to; it must not exist' },
+    { name: 'from', placeholder: 'PLACE', meaning: 'beginning (unless given), now, or a time' },
+    { name: 'duration', placeholder: 'TIME', meaning: 'ends after it: 60s, 10m' },
+    { name: 'records', placeholder: 'NUMBER', meaning: 'ends after so many records' },
+    { name: 'to-end', meaning: 'ends where the topics ended at its start' },
+    { name: 'resume', meaning: 'goes on with a recording that was interrupted or ended' },
+    { name: 'from-kafka', placeholder: 'HOSTS', meaning: 'brokers to record from, host:port' },
+    jsonSwitch,
+  ],
+  examples: [
+    'millrace record --topics orders,payments --out run.mrec --duration 60s',
+    'millrace record --topics orders --out run.mrec --from 2026-01-05T08:00Z --records 100000',
+    'millrace record --topics orders --out run.mrec --from-kafka 127.0.0.1:9092 --to-end',
+    'millrace record --out run.mrec --resume',
+  ],
+  run,
+}
+
+async function run({ flags: values, terminal }: Invocation): Promise<number> {
+  const settings = readSettings(recordSettings, values, terminal.environment)
+  const flags = new Flags('record', values)
+  const limits = limitsOf(flags)
+  const out = flags.required('out')
+  const interrupted = new AbortController()
+  void watchSignals(() => interrupted.abort())
+  const opened = await openRecordSource(settings, flags.text('from-kafka')?.split(','))
+  const progress = new ProgressLine(terminal)
+  const startedMs = effects.clock()
+  try {
+    const begun = flags.has('resume')
+      ? await resumed(out, opened.source)
+      : await created(out, opened, flags)
+    const { writer, offsets, close } = begun
+    try {
+      const records = await record({
+        source: opened.source,
+        writer,
+        offsets,
+        environment: effects,
+        ...limits,
+        toEnd: flags.has('to-end') || opened.isAtRest,
+        signal: interrupted.signal,
+        onProgress: state => progress.show(() => progressText(state, startedMs)),
+      })
+      await writer.finish()
+      progress.end()
+      const report = { file: out, source: opened.name, records, sizeBytes: writer.sizeBytes }
+      terminal.out(flags.has('json') ? `${JSON.stringify(report)}\n` : reportText(report))
+    } finally {
+      await close()
+    }
+  } finally {
+    progress.end()
+    await opened.close()
+  }
+  return 0
+}
+
+function progressText({ records, sizeBytes }: RecordProgress, startedMs: number): string {
+  const rate = (records / Math.max(1, effects.clock() - startedMs)) * 1000
+  return `${countText(records)} records, ${bytesText(sizeBytes)}, ${countText(rate)} a second`
+}
+
+interface Report {
+  readonly file: string
+  readonly source: string
+  readonly records: number
+  readonly sizeBytes: number
+}
+
+function reportText({ file, source, records, sizeBytes }: Report): string {
+  return `${countText(records)} records of ${source} in ${file}, now ${bytesText(sizeBytes)}\n`
+}
+
+interface Begun {
+  readonly writer: RecordingWriter
+  readonly offsets: readonly PartitionOffset[]
+  close(): Promise<void>
+}
+
+async function created(path: string, opened: OpenSource, flags: Flags): Promise<Begun> {
+  const { source, kind } = opened
+  const names = new Set(flags.required('topics').split(','))
+  const topics = await describeTopics(source, [...names], placeOf(flags))
+  const file = await createRecordingFile(path)
+  const createdMs = effects.clock()
+  const { incarnation } = source
+  const header = { version: VERSION, createdMs, source: { kind, incarnation }, topics }
+  const writer = await RecordingWriter.create(file, header)
+  return { writer, offsets: nextOffsets({ header, blocks: [] }), close: () => file.close() }
+}
+
+async function resumed(path: string, source: RecordSource): Promise<Begun> {
+  const file = await reopenRecordingFile(path)
+  try {
+    const recording = await openRecording(file)
+    const writer = await resumeWriter(recording, source)
+    return { writer, offsets: nextOffsets(recording), close: () => file.close() }
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}
+
+function limitsOf(flags: Flags) {
+  if (flags.has('resume') && (flags.has('from') || flags.has('topics'))) {
+    throw flags.usage('--resume goes on with the topics, and at the place, of the recording.')
+  }
+  const length = flags.parsed('duration', text => durationMs(text, 'forever'))
+  const recordsMax = flags.parsed('records', wholeNumber)
+  return {
+    ...(length !== undefined && { durationMs: length }),
+    ...(recordsMax !== undefined && { recordsMax }),
+  }
+}
+
+function placeOf(flags: Flags): RecordFrom {
+  const place = flags.text('from') ?? 'beginning'
+  if (place === 'beginning' || place === 'now') return place
+  return { timestampMs: flags.parsed('from', timeMs)! }
+}

@@ -1,0 +1,60 @@
+/**
+ * What recording and replay ask of the world: a file, a log to read, a place to send to, a clock
+ * and timers. `cli/` gives the real ones.
+ */
+import type { EventLog, LogEnvironment, TopicConfig } from '../log/port.ts'
+
+/** A file that grows at its end. Errors are those of the system. */
+export interface RecordingFile {
+  /** For messages. */
+  readonly path: string
+  size(): Promise<number>
+  /** Fewer bytes than asked for only at the end of the file. */
+  read(position: number, length: number): Promise<Buffer>
+  append(bytes: Buffer): Promise<void>
+  truncate(size: number): Promise<void>
+  /** What was appended survives a power cut. */
+  sync(): Promise<void>
+  close(): Promise<void>
+}
+
+/** What is read of a log: every `EventLog` is one. */
+export type RecordSource = Pick<
+  EventLog,
+  'incarnation' | 'describeTopic' | 'offsets' | 'offsetForTimestamp' | 'fetch'
+>
+
+/** A topic as it was when the recording began. */
+export interface RecordedTopic {
+  readonly name: string
+  /** Changes when a topic of the same name is created anew. */
+  readonly id: string
+  readonly partitions: number
+  readonly config: TopicConfig
+  /** Offset of each partition at which the recording began. */
+  readonly from: readonly number[]
+}
+
+/** Whole record batches for one partition of a recorded topic. */
+export interface OutgoingRecords {
+  readonly topic: string
+  readonly partition: number
+  readonly records: number
+  /** The target's own from here on. */
+  readonly bytes: Buffer
+}
+
+/** Where a replay sends to. */
+export interface ReplayTarget {
+  /** How it is called in reports. */
+  readonly name: string
+  /** Sends that may be under way; they take effect in the order of the calls. */
+  readonly sendsMax: number
+  /** Makes missing topics. Rejects with TARGET_PARTITIONS where one does not fit. */
+  prepare(topics: readonly RecordedTopic[]): Promise<void>
+  /** Resolves when the records are acknowledged. */
+  send(records: readonly OutgoingRecords[]): Promise<void>
+}
+
+/** `clock` may be finer than a millisecond, and must not jump. */
+export type ReplayEnvironment = Pick<LogEnvironment, 'clock' | 'schedule'>

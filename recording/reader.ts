@@ -1,0 +1,223 @@
+/**
+ * Reads a recording (grammar in `format.ts`): by its index where it has one, otherwise by a scan
+ * of its blocks, which ends at the first one that is not whole.
+ */
+import { MillraceError } from '../log/errors.ts'
+import { decodeBatches, type RecordColumns } from '../log/record-columns.ts'
+import { recordingError } from './errors.ts'
+import {
+  type BlockEntry,
+  blockBatches,
+  blockSpans,
+  Damage,
+  decodeHeader,
+  decodeIndex,
+  FRAME_BYTES,
+  frameBody,
+  indexPosition,
+  MAGIC,
+  type RecordingHeader,
+  readFrameHead,
+  type Span,
+  TRAILER_BYTES,
+  VERSION,
+} from './format.ts'
+import type { RecordingFile } from './port.ts'
+
+/** Where a recording stops being readable. */
+export interface DamagePlace {
+  readonly position: number
+  readonly reason: string
+  /** It ends within a frame, as a recording does that was interrupted. */
+  readonly isTorn: boolean
+}
+
+/** What a block holds of one partition, with its batches. */
+export interface SpanData {
+  readonly span: Span
+  /** Of the block's frame. */
+  readonly position: number
+  /** The caller's own. */
+  readonly bytes: Buffer
+}
+
+export interface Recording {
+  readonly file: RecordingFile
+  readonly header: RecordingHeader
+  readonly blocks: readonly BlockEntry[]
+  /** End of the last whole block. */
+  readonly end: number
+  /** Whether it was ended, with an index. */
+  readonly isComplete: boolean
+  readonly damage: DamagePlace | undefined
+}
+
+/**
+ * Opens a recording. `scan` reads and checks all blocks also where there is an index. Rejects with
+ * RECORDING_FOREIGN, RECORDING_VERSION, or RECORDING_DAMAGED when not even the header can be read.
+ */
+export async function openRecording(
+  file: RecordingFile,
+  { scan = false } = {},
+): Promise<Recording> {
+  const size = await file.size()
+  const { header, end: start } = await readHeader(file, size)
+  const index = await readIndex(file, size, { header, start })
+  if (index !== undefined && !scan) {
+    return {
+      file,
+      header,
+      blocks: index.blocks,
+      end: index.end,
+      isComplete: true,
+      damage: undefined,
+    }
+  }
+  const scanned = await scanBlocks(file, { header, start, size: index?.end ?? size })
+  return { file, header, isComplete: index !== undefined, ...scanned }
+}
+
+async function readHeader(file: RecordingFile, size: number) {
+  const { path } = file
+  const foreign = (reason: string) => recordingError('RECORDING_FOREIGN', { path, reason })
+  const damaged = (reason: string) =>
+    recordingError('RECORDING_DAMAGED', { path, position: MAGIC.length, reason })
+  if (size === 0) throw foreign('it is empty')
+  const head = await file.read(0, MAGIC.length + FRAME_BYTES)
+  if (!head.subarray(0, MAGIC.length).equals(MAGIC)) throw foreign('it does not begin as one')
+  try {
+    if (head.length < MAGIC.length + FRAME_BYTES) throw new Damage('its header is cut off')
+    const { size: bodySize, kind } = readFrameHead(head.subarray(MAGIC.length))
+    if (kind !== 'H') throw new Damage('it has no header')
+    const end = MAGIC.length + FRAME_BYTES + bodySize
+    if (end > size) throw new Damage('its header is cut off')
+    const body = frameBody(await file.read(MAGIC.length, FRAME_BYTES + bodySize))
+    const header = decodeHeader(body)
+    if (header.version !== VERSION) {
+      throw recordingError('RECORDING_VERSION', { path, found: header.version, expected: VERSION })
+    }
+    return { header, end }
+  } catch (error) {
+    if (error instanceof Damage) throw damaged(error.message)
+    throw error
+  }
+}
+
+interface Place {
+  readonly header: RecordingHeader
+  /** Of the first block. */
+  readonly start: number
+}
+
+/** The index and where it begins; undefined where there is none that can be trusted. */
+async function readIndex(file: RecordingFile, size: number, { header, start }: Place) {
+  const end = indexPosition(await file.read(Math.max(0, size - TRAILER_BYTES), TRAILER_BYTES))
+  if (end === undefined || end < start || end + FRAME_BYTES + TRAILER_BYTES > size) return undefined
+  try {
+    const frame = await file.read(end, size - TRAILER_BYTES - end)
+    const head = readFrameHead(frame)
+    if (head.kind !== 'I' || FRAME_BYTES + head.size !== frame.length) return undefined
+    const blocks = await decodeIndex(frameBody(frame))
+    for (const { spans } of blocks) checkSpans(spans, header)
+    return { blocks, end }
+  } catch (error) {
+    if (error instanceof Damage) return undefined
+    throw error
+  }
+}
+
+function checkSpans(spans: readonly Span[], { topics }: RecordingHeader): void {
+  for (const { topic, partition, from, to } of spans) {
+    const known = topics[topic]
+    if (known === undefined || partition >= known.partitions || !(from >= 0 && to > from)) {
+      throw new Damage('its list of spans names what is not recorded')
+    }
+  }
+}
+
+async function scanBlocks(
+  file: RecordingFile,
+  { header, start, size }: Place & { readonly size: number },
+): Promise<Pick<Recording, 'blocks' | 'end' | 'damage'>> {
+  const blocks: BlockEntry[] = []
+  let position = start
+  const damaged = (reason: string, isTorn: boolean) => ({
+    blocks,
+    end: position,
+    damage: { position, reason, isTorn },
+  })
+  while (position < size) {
+    const head = await file.read(position, FRAME_BYTES)
+    try {
+      if (head.length < FRAME_BYTES || position + FRAME_BYTES > size) {
+        return damaged('it ends within a frame', true)
+      }
+      const { kind, size: bodySize } = readFrameHead(head)
+      if (position + FRAME_BYTES + bodySize > size) return damaged('it ends within a frame', true)
+      const body = frameBody(await file.read(position, FRAME_BYTES + bodySize))
+      // An index whose trailer is lost is no harm: the blocks are all there.
+      if (kind === 'I') return { blocks, end: position, damage: undefined }
+      if (kind !== 'B') throw new Damage('a second header begins there')
+      const spans = blockSpans(body)
+      checkSpans(spans, header)
+      blocks.push({ position, size: bodySize, spans })
+      position += FRAME_BYTES + bodySize
+    } catch (error) {
+      if (error instanceof Damage) return damaged(error.message, false)
+      throw error
+    }
+  }
+  return { blocks, end: position, damage: undefined }
+}
+
+/** The batches of a block. Rejects with RECORDING_DAMAGED. */
+export async function readBlock(
+  { file, header }: Pick<Recording, 'file' | 'header'>,
+  { position, size }: BlockEntry,
+): Promise<readonly SpanData[]> {
+  try {
+    const frame = await file.read(position, FRAME_BYTES + size)
+    if (frame.length < FRAME_BYTES + size) throw new Damage('the file ends there')
+    const head = readFrameHead(frame)
+    if (head.kind !== 'B' || head.size !== size) throw new Damage('its index leads astray')
+    const body = frameBody(frame)
+    const spans = blockSpans(body)
+    checkSpans(spans, header)
+    const batches = await blockBatches(body, spans)
+    return spans.map((span, i) => ({ span, position, bytes: batches[i]! }))
+  } catch (error) {
+    if (!(error instanceof Damage)) throw error
+    throw recordingError('RECORDING_DAMAGED', { path: file.path, position, reason: error.message })
+  }
+}
+
+/** The records of a span, without those that its ends leave out. Throws RECORDING_DAMAGED. */
+export function spanRecords(
+  { file, header }: Pick<Recording, 'file' | 'header'>,
+  { span, position, bytes }: SpanData,
+): readonly RecordColumns[] {
+  try {
+    const { runs } = decodeBatches(bytes, { fromOffset: span.from })
+    for (const run of runs) {
+      while (run.length > 0 && run.offsets[run.length - 1]! >= span.to) run.length--
+    }
+    return runs.filter(run => run.length > 0)
+  } catch (error) {
+    if (!(error instanceof MillraceError)) throw error
+    const where = `${header.topics[span.topic]!.name}-${span.partition} offset ${span.from}`
+    const reason = `${where}: ${error.message}`
+    throw recordingError('RECORDING_DAMAGED', { path: file.path, position, reason })
+  }
+}
+
+/** Where each partition's records end, by `topic/partition` of the header's topics. */
+export function endOffsets(blocks: readonly BlockEntry[]): ReadonlyMap<string, number> {
+  const ends = new Map<string, number>()
+  for (const { spans } of blocks) {
+    for (const { topic, partition, to } of spans) {
+      const key = `${topic}/${partition}`
+      ends.set(key, Math.max(ends.get(key) ?? 0, to))
+    }
+  }
+  return ends
+}
