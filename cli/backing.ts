@@ -106,7 +106,7 @@ interface KafkaParts {
 
 async function onKafka({ dataDir, database, kafka, logger }: KafkaParts): Promise<Backing> {
   const memberId = await ownMemberId(dataDir)
-  const { connection, application, endpoint, standbyReplicas } = kafka
+  const { connection, application, endpoint, rackId, standbyReplicas } = kafka
   const log = await openKafkaLog({
     ...connection,
     environment: effects,
@@ -127,6 +127,7 @@ async function onKafka({ dataDir, database, kafka, logger }: KafkaParts): Promis
         processId: memberId,
         topology: groupTopology(plan),
         ...(endpoint === undefined ? {} : { endpoint }),
+        ...(rackId === undefined ? {} : { rackId }),
         settings: { standbyReplicas },
       }
       const { outcome, changes } = await prepareGroup(options)

@@ -12,6 +12,8 @@ export interface KafkaSettings {
   readonly endpoint?: { readonly host: string; readonly port: number }
   /** Copies of each task's state on other instances. */
   readonly standbyReplicas: number
+  /** Rack or zone of this instance. */
+  readonly rackId?: string
 }
 
 export const kafkaSettingNames = [
@@ -22,8 +24,13 @@ export const kafkaSettingNames = [
   'kafkaUsername',
   'kafkaPassword',
   'standbyReplicas',
+  'kafkaRack',
 ] as const
 type KafkaSettingValues = Pick<Settings, (typeof kafkaSettingNames)[number]>
+type AccessValues = Pick<
+  Settings,
+  'kafkaTls' | 'kafkaCa' | 'kafkaSasl' | 'kafkaUsername' | 'kafkaPassword'
+>
 
 /** Undefined without brokers: the embedded log. Throws SETTINGS_INVALID on half a credential. */
 export function readKafkaSettings(
@@ -31,18 +38,26 @@ export function readKafkaSettings(
   application: string,
   endpoint?: KafkaSettings['endpoint'],
 ): KafkaSettings | undefined {
-  const { millraceBrokers: bootstrap, kafkaTls, kafkaCa, kafkaSasl } = values
-  if (bootstrap === undefined) return undefined
-  const tls = kafkaTls ? { tls: kafkaCa === '' ? {} : { ca: readCertificate(kafkaCa) } } : {}
-  const sasl = kafkaSasl === undefined ? {} : { sasl: credentials(values) }
-  const connection = { bootstrap, ...tls, ...sasl }
-  const { standbyReplicas } = values
+  const { millraceBrokers, standbyReplicas, kafkaRack } = values
+  if (millraceBrokers === undefined) return undefined
   return {
-    connection,
+    connection: readConnection(values, millraceBrokers),
     application,
     standbyReplicas,
+    ...(kafkaRack === '' ? {} : { rackId: kafkaRack }),
     ...(endpoint === undefined ? {} : { endpoint }),
   }
+}
+
+/** Throws SETTINGS_INVALID on half a credential. */
+export function readConnection(
+  values: AccessValues,
+  bootstrap: readonly string[],
+): KafkaSettings['connection'] {
+  const { kafkaTls, kafkaCa, kafkaSasl } = values
+  const tls = kafkaTls ? { tls: kafkaCa === '' ? {} : { ca: readCertificate(kafkaCa) } } : {}
+  const sasl = kafkaSasl === undefined ? {} : { sasl: credentials(values) }
+  return { bootstrap, ...tls, ...sasl }
 }
 
 function readCertificate(path: string): Buffer {
@@ -54,7 +69,7 @@ function readCertificate(path: string): Buffer {
   }
 }
 
-function credentials({ kafkaSasl, kafkaUsername, kafkaPassword }: KafkaSettingValues) {
+function credentials({ kafkaSasl, kafkaUsername, kafkaPassword }: AccessValues) {
   const mechanism = kafkaSasl!
   if (mechanism === 'OAUTHBEARER') {
     if (kafkaPassword !== '') return { mechanism, token: kafkaPassword }

@@ -8,7 +8,7 @@ import { openBacking } from './backing.ts'
 import { effects } from './effects.ts'
 import { cliError } from './errors.ts'
 import { findInstance } from './instance-file.ts'
-import { readKafkaSettings } from './kafka-settings.ts'
+import { readConnection } from './kafka-settings.ts'
 import type { Settings } from './settings.ts'
 
 export interface OpenLog {
@@ -34,8 +34,7 @@ export async function openBrokers(
   settings: KafkaAccess,
   brokers: readonly string[],
 ): Promise<OpenLog> {
-  const values = { ...settings, millraceBrokers: [...brokers], standbyReplicas: 0 }
-  const { connection } = readKafkaSettings(values, 'millrace')!
+  const connection = readConnection(settings, brokers)
   const log = await openKafkaLog({ ...connection, environment: effects, clientId: 'millrace' })
   return { name: `kafka://${brokers.join(',')}`, log, close: () => log.close() }
 }

@@ -207,6 +207,11 @@ export const settingRows = {
     initial: '0',
     parse: integer(0, 2),
   }),
+  kafkaRack: setting('KAFKA_RACK', 'NAME', {
+    meaning: 'rack or zone of this instance, told to the group on Kafka',
+    initial: '',
+    parse: text,
+  }),
   advertised: setting('ADVERTISED_URL', 'HOST:PORT', {
     meaning: 'where the other instances can ask this one; unless given, where it listens',
     initial: '',

@@ -176,7 +176,8 @@ export class Engine {
   #showState(): void {
     if (this.#mayServe) {
       this.#state = 'running'
-      this.#detail = 'processing'
+      const isIdle = this.membership !== undefined && this.assembly.tasks.length === 0
+      this.#detail = isIdle ? this.membership!.status.detail : 'processing'
       return
     }
     this.#state = 'restoring'
@@ -356,7 +357,8 @@ export class Engine {
 
   /**
    * Finishes the epoch that runs, commits it and stops. Idempotent. The group keeps this
-   * instance's tasks for its return, until its session ends; with `leave` others get them at once.
+   * instance's tasks for its return, until its session ends; with `leave`, or once the group was
+   * asked to shut down, others get them at once.
    */
   async stop({ leave = false }: { leave?: boolean } = {}): Promise<void> {
     this.#state = 'draining'
@@ -369,7 +371,9 @@ export class Engine {
       // What is left is no longer answered for (law 15).
       this.#state = 'stopped'
       this.#detail = 'stopped'
-      await this.membership?.leave(leave ? 'give-up' : 'remain')
+      // A group that was asked to shut down does so until it has been empty.
+      const givesUp = leave || this.membership?.status.shutdownRequested
+      await this.membership?.leave(givesUp ? 'give-up' : 'remain')
       this.publisher.close()
     }
   }

@@ -199,6 +199,10 @@ function readHeartbeat(reader: ResponseReader): HeartbeatReply {
   }
 }
 
+/**
+ * Version 0, the only one of brokers up to 4.3. A newer broker that offers more still takes it
+ * while it is in its range, which is asked at connecting (`requirements.ts`).
+ */
 export const streamsGroupHeartbeat = defineApi<[HeartbeatRequest], HeartbeatReply>({
   key: 88,
   version: 0,
