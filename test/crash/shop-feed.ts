@@ -10,6 +10,7 @@ export class ShopFeed {
   readonly #prefix: string
   readonly #pauseMs: number
   #isHurried = false
+  #isStopped = false
   #wake = () => {}
   #done: Promise<void> | undefined
 
@@ -34,6 +35,12 @@ export class ShopFeed {
     this.#done.catch(() => {})
   }
 
+  /** Appends no more. */
+  async stop(): Promise<void> {
+    this.#isStopped = true
+    await this.finish()
+  }
+
   /** Appends the rest without pauses; resolves when all is acknowledged. */
   async finish(): Promise<void> {
     this.#isHurried = true
@@ -47,7 +54,7 @@ export class ShopFeed {
 
   async #run(): Promise<void> {
     await this.#producer.connect()
-    for (let i = 0; i < this.#records.length; i += CHUNK) {
+    for (let i = 0; i < this.#records.length && !this.#isStopped; i += CHUNK) {
       await this.#send(this.#records.slice(i, i + CHUNK))
       if (!this.#isHurried) await this.#pause()
     }

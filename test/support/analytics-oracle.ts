@@ -38,18 +38,38 @@ interface Placed<T> {
 }
 
 function grouped<T>(items: readonly T[], keyOf: (item: T) => string): T[][] {
-  const groups = new Map<string, T[]>()
-  for (const item of items) groups.set(keyOf(item), [...(groups.get(keyOf(item)) ?? []), item])
-  return [...groups.values()]
+  return [...Map.groupBy(items, keyOf).values()]
 }
 
 const sum = <T>(items: readonly T[], of: (item: T) => number) =>
   items.reduce((total, item) => total + of(item), 0)
 
 /** Rows with their fields in order, themselves in order: for comparing. */
-export function inOrder(rows: readonly Row[]): string[] {
+function inOrder(rows: readonly Row[]): string[] {
   return rows.map(row => JSON.stringify(Object.fromEntries(Object.entries(row).sort()))).sort()
 }
+
+/** Each view and how the oracle computes its rows. */
+export const analyticsViews: readonly (readonly [string, (oracle: AnalyticsOracle) => Row[]])[] = [
+  ['order-volume', oracle => oracle.orderVolume()],
+  ['revenue', oracle => oracle.revenue()],
+  ['revenue-trend', oracle => oracle.revenueTrend()],
+  ['payment-outcomes', oracle => oracle.paymentOutcomes()],
+  ['unpaid-orders', oracle => oracle.unpaidOrders()],
+  ['top-products', oracle => oracle.topProducts()],
+  ['active-customers', oracle => oracle.activeCustomers()],
+  ['customer-sessions', oracle => oracle.customerSessions()],
+  ['customer-profile', oracle => oracle.customerProfile()],
+  ['alerts', oracle => oracle.alerts()],
+]
+
+/** Rows in a form to compare. The words of an alert are not judged. */
+export function comparedRows(rows: readonly Row[]): string[] {
+  return inOrder(rows.map(({ severity, message, ...row }) => row))
+}
+
+/** An event in the order of its arrival, which may be that of its partition alone. */
+export type ArrivedEvent = Pick<GeneratedEvent, 'event' | 'topic' | 'key' | 'ceId' | 'eventTimeMs'>
 
 export class AnalyticsOracle {
   readonly #orders: Order[] = []
@@ -61,7 +81,7 @@ export class AnalyticsOracle {
   #attemptsMark: number
   duplicates = 0
 
-  constructor(events: readonly GeneratedEvent[], partitions: number) {
+  constructor(events: readonly ArrivedEvent[], partitions: number) {
     const streams = { orders: [] as number[], payments: [] as number[] }
     const seen = new Set<string>()
     for (const { event, topic, key, ceId, eventTimeMs: time } of events) {

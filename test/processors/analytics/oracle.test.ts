@@ -4,7 +4,7 @@ import type { GeneratedEvent } from '../../../processors/demo/order-story.ts'
 import { DemoWorld } from '../../../processors/demo/world.ts'
 import { text, textKey } from '../../../streams/index.ts'
 import { TopologyTestDriver } from '../../../streams/testing/index.ts'
-import { AnalyticsOracle, inOrder, type Row } from '../../support/analytics-oracle.ts'
+import { AnalyticsOracle, analyticsViews, comparedRows } from '../../support/analytics-oracle.ts'
 
 const hour = 3_600_000
 const startMs = Date.UTC(2026, 2, 3, 6)
@@ -44,24 +44,6 @@ const open = () =>
     startMs: endMs,
   })
 
-const views: readonly (readonly [string, (oracle: AnalyticsOracle) => Row[]])[] = [
-  ['order-volume', oracle => oracle.orderVolume()],
-  ['revenue', oracle => oracle.revenue()],
-  ['revenue-trend', oracle => oracle.revenueTrend()],
-  ['payment-outcomes', oracle => oracle.paymentOutcomes()],
-  ['unpaid-orders', oracle => oracle.unpaidOrders()],
-  ['top-products', oracle => oracle.topProducts()],
-  ['active-customers', oracle => oracle.activeCustomers()],
-  ['customer-sessions', oracle => oracle.customerSessions()],
-  ['customer-profile', oracle => oracle.customerProfile()],
-  ['alerts', oracle => oracle.alerts()],
-]
-
-/** The words of an alert are not judged. */
-function compared(rows: readonly Row[]): string[] {
-  return inOrder(rows.map(({ severity, message, ...row }) => row))
-}
-
 describe('the views show what the events say (seed 11)', () => {
   const events = story(11)
   const oracle = new AnalyticsOracle(events, partitions)
@@ -73,10 +55,10 @@ describe('the views show what the events say (seed 11)', () => {
   })
   afterAll(() => driver.close())
 
-  test.each(views)('%s', async (view, expected) => {
+  test.each(analyticsViews)('%s', async (view, expected) => {
     const rows = expected(oracle)
     expect(rows.length).toBeGreaterThan(0)
-    expect(compared(await driver.rows(view))).toEqual(compared(rows))
+    expect(comparedRows(await driver.rows(view))).toEqual(comparedRows(rows))
   })
 
   test('each rule has raised an alert', async () => {
@@ -112,8 +94,10 @@ test('the views are the same when the events come in pieces, across a restart', 
       database: pieces.database,
     })
   }
-  for (const [view] of views) {
-    expect(compared(await pieces.rows(view)), view).toEqual(compared(await whole.rows(view)))
+  for (const [view] of analyticsViews) {
+    expect(comparedRows(await pieces.rows(view)), view).toEqual(
+      comparedRows(await whole.rows(view)),
+    )
   }
   await whole.close()
   await pieces.close()

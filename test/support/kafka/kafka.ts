@@ -161,6 +161,11 @@ export class KafkaUnderTest {
     for (const one of this.#chosen(node)) one.signal('SIGCONT')
   }
 
+  /** Transactions that brokers have called ended although they are not: see `KafkaNode`. */
+  get markersLost(): number {
+    return this.nodes.reduce((sum, node) => sum + node.markersLost, 0)
+  }
+
   /** Runs one of Kafka's command-line classes to its end. */
   tool(className: string, args: readonly string[], options: ToolOptions = {}): Promise<ToolResult> {
     return runKafkaTool(className, args, options)

@@ -99,6 +99,17 @@ export class KafkaNode {
     await this.#process?.kill()
   }
 
+  /**
+   * How often it has called a transaction ended without having written all of its markers: what it
+   * does where a partition has no leader, as all have none once the session of a killed broker ends
+   * that has been started again. Such partitions stay closed to read_committed behind it.
+   */
+  get markersLost(): number {
+    const { log } = this.#files
+    if (!existsSync(log)) return 0
+    return readFileSync(log, 'utf8').split("Couldn't find leader endpoint").length - 1
+  }
+
   signal(name: NodeJS.Signals): void {
     this.#process?.signal(name)
   }

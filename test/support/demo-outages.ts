@@ -1,0 +1,175 @@
+/**
+ * The main job on Kafka with its demo and a client that posts, through outages of its broker: what
+ * it says of its health meanwhile, and whether everything is there at the end, once.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Row } from './analytics-oracle.ts'
+import { arrivedEvents, demoDifferences, endPosition, viewDifferences } from './demo-account.ts'
+import { type HealthAnswer, HealthWatch } from './health-watch.ts'
+import type { KafkaUnderTest } from './kafka/kafka.ts'
+import type { BrokerSettings } from './kafka/settings.ts'
+import { eventLines } from './order-lines.ts'
+import { ServiceProcess } from './service-process.ts'
+
+export type OutageKind = 'killed' | 'stopped' | 'hangs'
+
+/** The group notices within seconds that a member is away. */
+export const SESSION_MS = 6_000
+export const outageBroker: BrokerSettings = {
+  'group.streams.session.timeout.ms': SESSION_MS,
+  'group.streams.heartbeat.interval.ms': 500,
+  'transaction.abort.timed.out.transaction.cleanup.interval.ms': 500,
+}
+
+/** Until an instance has noticed: the longest that a request waits for its answer. */
+const NOTICE_MS_MAX = 25_000
+const RETURN_MS_MAX = 60_000
+const ORDERS_A_POST = 20
+const POST_MS = 300
+
+export interface OutageResult {
+  /** From the end of the broker to the first answer that the service is not ready, ms. */
+  readonly noticedMs: number
+  /** From the broker's return to the service being ready, ms. */
+  readonly returnedMs: number
+  readonly reasons: readonly string[]
+}
+
+interface OutagesOptions {
+  readonly kafka: KafkaUnderTest
+  readonly dataDir: string
+  readonly rate: number
+}
+
+export class DemoOutages {
+  readonly #options: OutagesOptions
+  readonly #startedMs = Date.now()
+  readonly differences: string[] = []
+  #service!: ServiceProcess
+  #watch!: HealthWatch
+  #posting: Promise<void> | undefined
+  #isOver = false
+  #posted = 0
+  refusals = 0
+
+  constructor(options: OutagesOptions) {
+    this.#options = options
+  }
+
+  async #start(flags: readonly string[]): Promise<void> {
+    const { kafka, dataDir, rate } = this.#options
+    this.#service = await ServiceProcess.start(dataDir, flags, {
+      MILLRACE_BROKERS: kafka.bootstrap,
+      IDLE_AFTER: 'never',
+      VIEW_RETENTION: 'forever',
+      LOG_LEVEL: 'warn',
+      RATE: String(rate),
+      SEED: '5',
+    })
+  }
+
+  /** With the demo's history told, and a client that posts from now on. */
+  async begin(historyMsMax: number): Promise<void> {
+    await this.#start([])
+    const { url } = this.#service
+    this.#watch = new HealthWatch(url)
+    await this.#service.reach(await endPosition(this.#options.kafka.bootstrap), historyMsMax)
+    this.#posting = this.#post()
+  }
+
+  /** As a client that was refused or cut off does, it repeats what was not acknowledged. */
+  async #post(): Promise<void> {
+    while (!this.#isOver) {
+      const from = this.#posted
+      const lines = eventLines(from, from + ORDERS_A_POST, this.#startedMs)
+      try {
+        await this.#service.post(lines)
+        this.#posted += ORDERS_A_POST
+      } catch {
+        this.refusals++
+      }
+      await sleep(POST_MS)
+    }
+  }
+
+  async outage(kind: OutageKind, awayMs: number): Promise<OutageResult> {
+    const { kafka } = this.#options
+    const beganMs = Date.now()
+    if (kind === 'killed') await kafka.kill()
+    else if (kind === 'stopped') await kafka.nodes[0]!.stop()
+    else kafka.pause()
+    const awayAtMs = Date.now()
+    const noticed = await this.#watch.until(isNotReady, awayAtMs, NOTICE_MS_MAX)
+    await sleep(Math.max(0, awayAtMs + awayMs - Date.now()))
+    const backMs = Date.now()
+    this.#judge(kind, noticed, backMs)
+    if (kind === 'hangs') kafka.resume()
+    else await kafka.restart()
+    const upMs = Date.now()
+    const ready = await this.#watch.until(({ readyz }) => readyz === 200, upMs, RETURN_MS_MAX)
+    if (ready === undefined) {
+      const { reason } = this.#watch.answers.at(-1)!
+      this.differences.push(`not ready ${RETURN_MS_MAX / 1000} s after the broker: ${reason}`)
+    }
+    const meanwhile = this.#watch.answers.filter(({ atMs }) => atMs >= beganMs)
+    const dead = meanwhile.find(({ livez }) => livez !== 200)
+    if (dead !== undefined) this.differences.push(`/livez said ${dead.livez}`)
+    return {
+      noticedMs: (noticed?.atMs ?? Number.NaN) - awayAtMs,
+      returnedMs: (ready?.atMs ?? Number.NaN) - upMs,
+      reasons: [...new Set(meanwhile.filter(isNotReady).map(({ reason }) => reason))],
+    }
+  }
+
+  /** Once it knows, it says so until the broker is back, and why. */
+  #judge(kind: OutageKind, noticed: HealthAnswer | undefined, backMs: number): void {
+    if (noticed === undefined) {
+      this.differences.push(`/readyz said that all is well while the broker was ${kind}`)
+      return
+    }
+    const after = this.#watch.answers.filter(
+      ({ atMs }) => atMs >= noticed.atMs + SESSION_MS && atMs < backMs,
+    )
+    const wrong = after.find(answer => !isNotReady(answer))
+    if (wrong !== undefined) this.differences.push(`/readyz said ${wrong.readyz} with no broker`)
+    const mute = this.#watch.answers.find(answer => isNotReady(answer) && answer.reason === '')
+    if (mute !== undefined) this.differences.push('/readyz did not say why')
+  }
+
+  /** Ends the feed and compares topics and views with what must be there. */
+  async finish(): Promise<readonly string[]> {
+    const { kafka } = this.#options
+    this.#isOver = true
+    await this.#posting
+    await this.#watch.stop()
+    const ended = await this.#service.stop()
+    if (ended.code !== 0) this.differences.push(`it ended with ${JSON.stringify(ended)}`)
+    await this.#start(['--no-demo'])
+    const position = await endPosition(kafka.bootstrap)
+    await this.#service.reach(position, RETURN_MS_MAX)
+    const { views } = await this.#service.get<{ views: { name: string }[] }>('/v1/views')
+    const rows: Record<string, Row[]> = {}
+    for (const { name } of views) rows[name] = await this.#service.rows(name, position)
+    await this.#service.stop()
+    const arrived = await arrivedEvents(kafka.bootstrap)
+    const ids = new Set(arrived.map(({ ceId }) => ceId))
+    const lost = eventLines(0, this.#posted, this.#startedMs)
+      .map(line => JSON.parse(line).headers.ce_id as string)
+      .filter(id => !ids.has(id))
+    return [
+      ...this.differences,
+      ...lost.slice(0, 3).map(id => `${id} was acknowledged and is not there`),
+      ...(await demoDifferences(kafka.bootstrap, arrived)),
+      ...viewDifferences(arrived, rows),
+    ]
+  }
+
+  async close(): Promise<void> {
+    this.#isOver = true
+    await this.#service?.kill()
+    await this.#watch?.stop()
+    await this.#posting
+  }
+}
+
+const isNotReady = ({ readyz }: HealthAnswer) => readyz === 503
