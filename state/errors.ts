@@ -38,7 +38,7 @@ export const stateCatalogue = {
   },
   RESTORE_STUCK: {
     message:
-      'Restoring from {topic}-{partition} stands at offset {position} before its end {endOffset}: the log gives nothing more. Reset the application with `millrace reset` to rebuild its state from its input.',
+      'Restoring from {topic}-{partition} stands at offset {position} before its end {endOffset}: the log gives nothing more. On Kafka a transaction without an end may hold it (kafka-transactions.sh find-hanging); otherwise reset the application with `millrace reset` to rebuild its state from its input.',
     recovery: 'restore',
     status: 503,
   },

@@ -78,6 +78,8 @@ export type InstanceEvent =
       readonly loadedMs: number
       /** When it asked to join. */
       readonly openedMs: number
+      /** When the group had told it its tasks. */
+      readonly assignedMs: number
       readonly memberEpoch: number
       readonly records: number
       /** Transactions of which records were replayed, by changelog partition. */
@@ -120,6 +122,7 @@ class Instance {
   readonly #stalls = monitorEventLoopDelay({ resolution: 5 })
   readonly #loadedMs = sinceStartMs()
   #openedMs = 0
+  #assignedMs = 0
   #armed: Arming | undefined
   #left = 0
   #stopping = false
@@ -198,6 +201,9 @@ class Instance {
       onError: error => tell({ event: 'error', text: String((error as Error)?.message ?? error) }),
     })
     this.#openedMs = sinceStartMs()
+    this.#engine.membership!.onChange(() => {
+      if (this.#engine.membership!.target !== undefined) this.#assignedMs ||= sinceStartMs()
+    })
     this.#views = viewService({ engine: this.#engine, ...environment, incarnation })
     await this.#readApplied()
   }
@@ -242,6 +248,7 @@ class Instance {
       ms: sinceStartMs(),
       loadedMs: this.#loadedMs,
       openedMs: this.#openedMs,
+      assignedMs: this.#assignedMs,
       memberEpoch: this.#engine.membership!.epoch,
       records,
       epochs,

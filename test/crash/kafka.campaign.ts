@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { Kafka, logLevel } from 'kafkajs'
 import type { Campaign } from '../support/campaigns.ts'
 import { type KafkaUnderTest, startKafka } from '../support/kafka/kafka.ts'
+import { percentiles } from '../support/percentiles.ts'
 import { Random } from '../support/random.ts'
 import { shopRecords } from '../support/shop.ts'
 import { type Return, ShopRound } from './kafka-round.ts'
@@ -101,14 +102,6 @@ async function deleteTopics({ bootstrap }: KafkaUnderTest): Promise<void> {
   const topics = (await admin.listTopics()).filter(name => !name.startsWith('__'))
   await admin.deleteTopics({ topics })
   await admin.disconnect()
-}
-
-function percentiles(values: readonly number[]): string {
-  if (values.length === 0) return 'none'
-  const sorted = [...values].sort((a, b) => a - b)
-  const at = (share: number) =>
-    sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]
-  return `${sorted.length}: p50 ${at(0.5)}, p99 ${at(0.99)}, max ${sorted.at(-1)}`
 }
 
 function describeReturns(returns: readonly Return[]): string[] {

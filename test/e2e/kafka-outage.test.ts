@@ -26,8 +26,8 @@ describe.skipIf(kafkaIsMissing !== undefined)('without a broker', () => {
   })
 
   test('it lives and says that it is not ready, then goes on: nothing lost or doubled', async () => {
-    await outages.begin(60_000)
-    const { reasons } = await outages.outage('killed', AWAY_MS)
+    await outages.begin(2_000, 60_000)
+    const { reasons } = await outages.outage('stopped', AWAY_MS)
     expect(reasons.length).toBeGreaterThan(0)
     expect(outages.refusals).toBeGreaterThan(0)
     expect(await outages.finish()).toEqual([])

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Row } from './analytics-oracle.ts'
-import { arrivedEvents, demoDifferences, endPosition, viewDifferences } from './demo-account.ts'
+import { arrivedEvents, demoDifferences, endOfInput, viewDifferences } from './demo-account.ts'
 import { type HealthAnswer, HealthWatch } from './health-watch.ts'
 import type { KafkaUnderTest } from './kafka/kafka.ts'
 import type { BrokerSettings } from './kafka/settings.ts'
@@ -24,6 +24,8 @@ export const outageBroker: BrokerSettings = {
 /** Until an instance has noticed: the longest that a request waits for its answer. */
 const NOTICE_MS_MAX = 25_000
 const RETURN_MS_MAX = 60_000
+/** Offsets that come in after an outage if it goes on: the demo's and the client's. */
+const MORE = 500
 const ORDERS_A_POST = 20
 const POST_MS = 300
 
@@ -68,13 +70,24 @@ export class DemoOutages {
     })
   }
 
-  /** With the demo's history told, and a client that posts from now on. */
-  async begin(historyMsMax: number): Promise<void> {
+  /** Resolves when so much of the demo's history is told; a client posts from then on. */
+  async begin(events: number, waitMsMax: number): Promise<void> {
     await this.#start([])
-    const { url } = this.#service
-    this.#watch = new HealthWatch(url)
-    await this.#service.reach(await endPosition(this.#options.kafka.bootstrap), historyMsMax)
+    this.#watch = new HealthWatch(this.#service.url)
+    if (!(await this.#hasInput(events, waitMsMax))) throw new Error('the demo tells nothing')
     this.#posting = this.#post()
+  }
+
+  /** The input topics hold so much within the time, and the views all of it. */
+  async #hasInput(wanted: number, waitMsMax: number): Promise<boolean> {
+    const untilMs = Date.now() + waitMsMax
+    for (; Date.now() < untilMs; await sleep(200)) {
+      const { count, position } = await endOfInput(this.#options.kafka.bootstrap)
+      if (count < wanted) continue
+      await this.#service.reach(position, waitMsMax)
+      return true
+    }
+    return false
   }
 
   /** As a client that was refused or cut off does, it repeats what was not acknowledged. */
@@ -95,6 +108,7 @@ export class DemoOutages {
   async outage(kind: OutageKind, awayMs: number): Promise<OutageResult> {
     const { kafka } = this.#options
     const beganMs = Date.now()
+    const { count } = await endOfInput(kafka.bootstrap)
     if (kind === 'killed') await kafka.kill()
     else if (kind === 'stopped') await kafka.nodes[0]!.stop()
     else kafka.pause()
@@ -110,6 +124,9 @@ export class DemoOutages {
     if (ready === undefined) {
       const { reason } = this.#watch.answers.at(-1)!
       this.differences.push(`not ready ${RETURN_MS_MAX / 1000} s after the broker: ${reason}`)
+    }
+    if (ready !== undefined && !(await this.#hasInput(count + MORE, RETURN_MS_MAX))) {
+      this.differences.push('nothing came in after the broker was back')
     }
     const meanwhile = this.#watch.answers.filter(({ atMs }) => atMs >= beganMs)
     const dead = meanwhile.find(({ livez }) => livez !== 200)
@@ -145,7 +162,10 @@ export class DemoOutages {
     const ended = await this.#service.stop()
     if (ended.code !== 0) this.differences.push(`it ended with ${JSON.stringify(ended)}`)
     await this.#start(['--no-demo'])
-    const position = await endPosition(kafka.bootstrap)
+    const watch = new HealthWatch(this.#service.url)
+    await watch.until(({ readyz }) => readyz === 200, 0, RETURN_MS_MAX)
+    await watch.stop()
+    const { position } = await endOfInput(kafka.bootstrap)
     await this.#service.reach(position, RETURN_MS_MAX)
     const { views } = await this.#service.get<{ views: { name: string }[] }>('/v1/views')
     const rows: Record<string, Row[]> = {}
