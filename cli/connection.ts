@@ -38,7 +38,8 @@ export async function connect(settings: ConnectionSettings): Promise<Connection>
   throw cliError('INSTANCE_NEEDED', { dataDir: settings.dataDir })
 }
 
-function remote(url: string, apiKey: string): Connection {
+/** Asks an instance. Its calls reject with INSTANCE_UNREACHABLE. */
+export function remote(url: string, apiKey: string): Connection {
   const headers: Record<string, string> = apiKey === '' ? {} : { authorization: `Bearer ${apiKey}` }
   const ask = async (path: string, init: RequestInit): Promise<Answer> => {
     try {
@@ -96,10 +97,10 @@ export async function withConnection<T>(
 }
 
 /** The body of a good answer. Throws INSTANCE_REFUSED on another. */
-export function bodyOf({ status, body }: Answer): Answer['body'] {
+export function bodyOf({ status, body }: Answer, url = 'this data folder'): Answer['body'] {
   if (status < 400) return body
   throw cliError('INSTANCE_REFUSED', {
-    url: 'this data folder',
+    url,
     status,
     reason: String(body.detail ?? body.title ?? 'no reason').replace(/\.$/, ''),
   })

@@ -13,6 +13,11 @@ export const effects: EngineEnvironment = {
   yieldNow: () => new Promise(resolve => setImmediate(resolve)),
 }
 
+/** Epoch ms with fractions; goes on evenly where the system's clock is set anew. */
+export function steadyClock(): number {
+  return performance.timeOrigin + performance.now()
+}
+
 /** Changes when the machine starts anew; empty where the system does not tell. */
 export function bootId(): string {
   try {

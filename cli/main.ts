@@ -7,6 +7,7 @@ import { importCommand } from './import.ts'
 import { inspectCommand } from './inspect.ts'
 import { queryCommand } from './query.ts'
 import { recordCommand } from './record.ts'
+import { replayCommand } from './replay.ts'
 import { resetCommand } from './reset.ts'
 import { startCommand } from './start.ts'
 import { topicsCommand } from './topics.ts'
@@ -22,6 +23,7 @@ const commands: readonly Command[] = [
   resetCommand,
   doctorCommand,
   recordCommand,
+  replayCommand,
   inspectCommand,
 ]
 

@@ -50,7 +50,7 @@ export const recordingCatalogue = {
   },
   RECORD_NOT_EVENT: {
     message:
-      'The record at offset {offset} of {topic}-{partition} is no event that the service takes over HTTP: {reason}. Replay it to kafka:// or to a folder.',
+      'The record is no event that the service takes over HTTP. Replay it to kafka:// or to a folder.',
     recovery: 'reject',
     status: 400,
   },

@@ -3,6 +3,7 @@
  * and timers. `cli/` gives the real ones.
  */
 import type { EventLog, LogEnvironment, TopicConfig } from '../log/port.ts'
+import { recordingError } from './errors.ts'
 
 /** A file that grows at its end. Errors are those of the system. */
 export interface RecordingFile {
@@ -44,16 +45,26 @@ export interface OutgoingRecords {
   readonly bytes: Buffer
 }
 
+/** Throws TARGET_PARTITIONS where a target's topic has other partitions than the recorded one. */
+export function requirePartitions({ name, partitions }: RecordedTopic, actual: number): void {
+  if (actual === partitions) return
+  throw recordingError('TARGET_PARTITIONS', { topic: name, actual, expected: partitions })
+}
+
+/** Records that a target looked at and refused, by the code of the reason. */
+export type Refusals = Readonly<Record<string, number>>
+
 /** Where a replay sends to. */
 export interface ReplayTarget {
   /** How it is called in reports. */
   readonly name: string
-  /** Sends that may be under way; they take effect in the order of the calls. */
+  /** Sends and bytes that may be under way; they take effect in the order of the calls. */
   readonly sendsMax: number
+  readonly bytesMax: number
   /** Makes missing topics. Rejects with TARGET_PARTITIONS where one does not fit. */
   prepare(topics: readonly RecordedTopic[]): Promise<void>
-  /** Resolves when the records are acknowledged. */
-  send(records: readonly OutgoingRecords[]): Promise<void>
+  /** Resolves when the records are acknowledged, or refused one by one. */
+  send(records: readonly OutgoingRecords[]): Promise<Refusals>
 }
 
 /** `clock` may be finer than a millisecond, and must not jump. */

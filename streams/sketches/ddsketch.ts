@@ -117,12 +117,12 @@ export class DDSketch {
     return this.largest
   }
 
-  /** Adds a finite number. */
-  add(value: number): void {
+  /** Adds a finite number, so many times. */
+  add(value: number, times = 1): void {
     assert(Number.isFinite(value), 'a sketched value is finite')
-    if (value > 0) this.positive.add(bucketOf(value), 1)
-    else if (value < 0) this.negative.add(bucketOf(-value), 1)
-    else this.zeros += 1
+    if (value > 0) this.positive.add(bucketOf(value), times)
+    else if (value < 0) this.negative.add(bucketOf(-value), times)
+    else this.zeros += times
     // `+ 0` turns -0 into 0: equal numbers must have equal bytes.
     if (value < this.smallest) this.smallest = value + 0
     if (value > this.largest) this.largest = value + 0

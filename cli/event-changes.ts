@@ -1,0 +1,44 @@
+/**
+ * What an event of a recording becomes at another time, or in a later pass: its own time field and
+ * `ce_time` move with the timestamp, and from the second pass on the event, its order and its
+ * payment are new ones: their ids, in the value, the key and the headers, end with `~1`, `~2`, …
+ * Customers and products stay who they are. Records that are no events keep their bytes.
+ */
+import { decodeEvent, encodeEvent } from '../contracts/event-codec.ts'
+import type { BusinessEvent } from '../contracts/events.ts'
+import { timeFields } from '../contracts/topics.ts'
+import { type Header, readHeaders } from '../log/record-headers.ts'
+import type { ChangeRecord } from '../recording/outgoing.ts'
+
+const idFields = ['orderId', 'paymentId'] as const
+const idHeaders = new Set(['ce_id', 'correlationid', 'causationid'])
+
+export const changeEvent: ChangeRecord = (columns, i, { shiftMs, pass }) => {
+  const { bytes, keyStart, keyEnd, valueStart, valueEnd } = columns
+  if (keyStart[i]! < 0 || valueStart[i]! < 0) return undefined
+  const suffix = pass === 0 ? '' : `~${pass}`
+  let event: BusinessEvent
+  try {
+    event = decodeEvent(bytes, valueStart[i]!, valueEnd[i]!)
+  } catch {
+    return undefined
+  }
+  const timeField = timeFields[event.type]
+  const changed = { ...event } as Record<string, unknown>
+  const timeMs = (changed[timeField] as number) + shiftMs
+  changed[timeField] = timeMs
+  for (const field of idFields) if (field in changed) changed[field] = `${changed[field]}${suffix}`
+  const key = Buffer.from(bytes.subarray(keyStart[i]!, keyEnd[i]!))
+  const isOwnKey = key.toString() === event.orderId
+  return {
+    key: isOwnKey ? Buffer.from(`${event.orderId}${suffix}`) : key,
+    value: encodeEvent(changed as unknown as BusinessEvent),
+    headers: readHeaders(columns, i).map(header => changedHeader(header, timeMs, suffix)),
+  }
+}
+
+function changedHeader([name, value]: Header, timeMs: number, suffix: string): Header {
+  if (value === null) return [name, value]
+  if (name === 'ce_time') return [name, Buffer.from(new Date(timeMs).toISOString())]
+  return [name, idHeaders.has(name) ? Buffer.from(`${value}${suffix}`) : value]
+}

@@ -1,0 +1,84 @@
+/** Where a replay can send to: a data folder, Kafka, or an instance over HTTP. */
+import type { EventLog } from '../log/port.ts'
+import { type RecordedTopic, type ReplayTarget, requirePartitions } from '../recording/port.ts'
+import { cliError } from './errors.ts'
+import { HttpTarget } from './http-target.ts'
+import { findInstance } from './instance-file.ts'
+import { type KafkaAccess, type OpenLog, openBrokers, openFolder } from './log-access.ts'
+import type { Settings } from './settings.ts'
+
+export type TargetSettings = KafkaAccess & Pick<Settings, 'dataDir' | 'apiKey'>
+
+export interface OpenTarget {
+  readonly target: ReplayTarget
+  /** Undefined over HTTP. */
+  readonly log: EventLog | undefined
+  close(): Promise<void>
+}
+
+const LOG_SENDS_MAX = 4096
+const LOG_BYTES_MAX = 32 << 20
+
+/**
+ * Opens `kafka://HOST:PORT[,HOST:PORT…]`, `http://…` or a folder. Without `to`: the brokers of
+ * the settings, the instance that has DATA_DIR open, or DATA_DIR.
+ */
+export async function openTarget(settings: TargetSettings, to?: string): Promise<OpenTarget> {
+  if (to?.startsWith('kafka://')) return toLog(await openBrokers(settings, brokersOf(to)))
+  if (to !== undefined && /^https?:\/\//.test(to)) return toInstance(to, settings.apiKey)
+  if (to !== undefined) return toFolder(to)
+  const { millraceBrokers, dataDir } = settings
+  if (millraceBrokers !== undefined) return toLog(await openBrokers(settings, millraceBrokers))
+  const instance = await findInstance(dataDir)
+  return instance === undefined ? toFolder(dataDir) : toInstance(instance.url, settings.apiKey)
+}
+
+function brokersOf(to: string): string[] {
+  const brokers = to.slice('kafka://'.length).replace(/\/$/, '').split(',')
+  if (brokers.every(broker => /^(\[[\da-f:.]+\]|[\w.-]+):\d{1,5}$/i.test(broker))) return brokers
+  const reason = `--to: expected kafka://HOST:PORT, got ${JSON.stringify(to)}.`
+  throw cliError('USAGE', { reason: `${reason}\nSee \`millrace replay --help\`.` })
+}
+
+async function toFolder(dataDir: string): Promise<OpenTarget> {
+  return toLog(await openFolder(dataDir, { create: true }))
+}
+
+function toLog({ name, log, close }: OpenLog): OpenTarget {
+  return { target: logTarget(name, log), log, close }
+}
+
+function toInstance(to: string, apiKey: string): OpenTarget {
+  const url = to.replace(/\/+$/, '')
+  return { target: new HttpTarget(url, apiKey), log: undefined, close: async () => {} }
+}
+
+/** Each send is one transaction. */
+export function logTarget(name: string, log: EventLog): ReplayTarget {
+  return {
+    name,
+    sendsMax: LOG_SENDS_MAX,
+    bytesMax: LOG_BYTES_MAX,
+    async prepare(topics) {
+      for (const topic of topics) await prepareTopic(log, topic)
+    },
+    async send(records) {
+      const transaction = log.begin()
+      for (const { topic, partition, bytes } of records) {
+        transaction.append({ topic, partition }, bytes)
+      }
+      await transaction.commit()
+      return {}
+    },
+  }
+}
+
+/** A topic that is missing is made as it was, but keeps its records whatever their time. */
+async function prepareTopic(log: EventLog, topic: RecordedTopic): Promise<void> {
+  const { name, partitions, config } = topic
+  const found = await log.describeTopic(name)
+  if (found === undefined) {
+    const { cleanup, batchBytesMax } = config
+    await log.createTopic(name, partitions, { cleanup, batchBytesMax, retentionMs: -1 })
+  } else requirePartitions(topic, found.partitions)
+}

@@ -1,0 +1,65 @@
+import { expect, test } from 'vitest'
+import { changeEvent } from '../../cli/event-changes.ts'
+import { decodeEvent } from '../../contracts/event-codec.ts'
+import { eventRecord } from '../../contracts/event-record.ts'
+import type { BusinessEvent } from '../../contracts/events.ts'
+import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
+import { decodeBatches, type RecordColumns } from '../../log/record-columns.ts'
+import { batchOf } from '../log/batches.ts'
+
+const timeMs = Date.UTC(2026, 0, 5, 8)
+
+const payment: BusinessEvent = {
+  type: 'PaymentAuthorized',
+  paymentId: 'p1',
+  orderId: 'o1',
+  amountMinor: 5,
+  currency: 'EUR',
+  method: 'card',
+  authorizedAt: timeMs,
+}
+
+function columnsOf(event: BusinessEvent): RecordColumns {
+  const headers = { correlationid: 'o1', causationid: 'cause', traceparent: '00-ab-cd-01' }
+  const origin = { id: 'o1.2', source: 'test', headers }
+  const { key, value, timestamp, headers: all } = eventRecord(event, origin)
+  const builder = new RecordBatchBuilder()
+  const whole = (bytes: Buffer) => ({ bytes, start: 0, end: bytes.length })
+  builder.append(timestamp, whole(key), whole(value), all)
+  return decodeBatches(builder.finish()).runs[0]!
+}
+
+function changed(event: BusinessEvent, change: { shiftMs: number; pass: number }) {
+  const { key, value, headers } = changeEvent(columnsOf(event), 0, change)!
+  const texts = Object.fromEntries(headers.map(([name, bytes]) => [name, bytes?.toString()]))
+  return { key: key?.toString(), event: decodeEvent(value!), headers: texts }
+}
+
+test('at another time an event has that time, and is the same event', () => {
+  const { key, event, headers } = changed(payment, { shiftMs: 60_000, pass: 0 })
+  expect(key).toBe('o1')
+  expect(event).toEqual({ ...payment, authorizedAt: timeMs + 60_000 })
+  expect(headers).toMatchObject({ ce_id: 'o1.2', ce_time: '2026-01-05T08:01:00.000Z' })
+})
+
+test('in a later pass it is another event, of another order, with the same causes', () => {
+  const { key, event, headers } = changed(payment, { shiftMs: 1000, pass: 2 })
+  expect(key).toBe('o1~2')
+  expect(event).toMatchObject({ orderId: 'o1~2', paymentId: 'p1~2', authorizedAt: timeMs + 1000 })
+  expect(headers).toEqual({
+    ce_id: 'o1.2~2',
+    ce_type: 'PaymentAuthorized',
+    ce_source: 'test',
+    ce_time: '2026-01-05T08:00:01.000Z',
+    ce_specversion: '1.0',
+    correlationid: 'o1~2',
+    causationid: 'cause~2',
+    traceparent: '00-ab-cd-01',
+  })
+})
+
+test('a record that is no event keeps its bytes', () => {
+  const [columns] = decodeBatches(batchOf('a=1', 'b=')).runs
+  expect(changeEvent(columns!, 0, { shiftMs: 1, pass: 1 })).toBeUndefined()
+  expect(changeEvent(columns!, 1, { shiftMs: 1, pass: 1 })).toBeUndefined()
+})
