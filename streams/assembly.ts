@@ -20,6 +20,13 @@ export function deadLetterTopic(application: string): string {
   return `${application}-dead-letters`
 }
 
+/** The branches in which one of the tasks has more to close than its last step did. */
+export function closingBranches(tasks: readonly Task[]): ReadonlySet<number> {
+  const branches = new Set<number>()
+  for (const task of tasks) if (task.closing) branches.add(task.subTopology.branch)
+  return branches
+}
+
 export interface AssemblyOptions {
   readonly plan: Plan
   /** Partition counts of all topics read or written. */
@@ -80,16 +87,29 @@ export class Assembly {
     return this.#stores
   }
 
-  /** A task has more to close than its last step did. */
-  get closing(): boolean {
-    return this.#tasks.some(task => task.closing)
+  get closing(): ReadonlySet<number> {
+    return closingBranches(this.#tasks)
   }
 
-  /** True when every task of the plan runs here and no record leaves this instance. */
+  /**
+   * True when all tasks show one cut of the input: every task of the plan runs here, no record
+   * leaves this instance, and all branches have come equally far.
+   */
   get whole(): boolean {
     let tasks = 0
     for (const { partitions } of this.options.plan.subTopologies) tasks += partitions
-    return tasks === this.#tasks.length && this.router.local
+    return tasks === this.#tasks.length && this.router.local && this.#isEven
+  }
+
+  get #isEven(): boolean {
+    if (this.#sources.every(({ branch }) => branch === 0)) return true
+    if (this.closing.size > 0) return false
+    const positions = new Map<number, number>()
+    return this.#sources.every(({ index, position }) => {
+      const other = positions.get(index) ?? position
+      positions.set(index, position)
+      return other === position
+    })
   }
 
   attach(parts: TaskParts): void {
@@ -144,7 +164,8 @@ export class Assembly {
     for (const part of this.#parts) {
       const positions = this.#positionsOf(part, all)
       const unheard = () => new Map([...positions.keys()].map(source => [source, UNHEARD]))
-      if (closing) all.set(part.task, this.#closed.get(part.task) ?? unheard())
+      if (closing.has(part.task.subTopology.branch))
+        all.set(part.task, this.#closed.get(part.task) ?? unheard())
       else {
         all.set(part.task, positions)
         this.#closed.set(part.task, positions)

@@ -26,12 +26,11 @@ export interface CollectorOptions {
 
 export class Collector {
   readonly #options: CollectorOptions
-  /** Event time that a round spans: a sparse backlog would else be read a record at a time. */
-  #spanMs: number
+  /** Event time that a round of a branch spans: of a sparse backlog it would else be a record. */
+  readonly #spansMs = new Map<number, number>()
 
   constructor(options: CollectorOptions) {
     this.#options = options
-    this.#spanMs = options.settings.alignMs
   }
 
   get #inputs(): readonly InputPartition[] {
@@ -142,9 +141,22 @@ export class Collector {
     return fetchOffset + 1
   }
 
-  /** Hands one round of records to the tasks. False when nothing was buffered. */
+  /**
+   * Hands one round of records to the tasks. False when nothing was buffered. Branches do not wait
+   * for each other's event time: one that is being built is far behind.
+   */
   collect(inputs: readonly InputPartition[] = this.#inputs): boolean {
+    let collected = false
+    for (const branch of new Set(inputs.map(input => input.branch))) {
+      const its = inputs.filter(input => input.branch === branch)
+      collected = this.#collectBranch(branch, its) || collected
+    }
+    return collected
+  }
+
+  #collectBranch(branch: number, inputs: readonly InputPartition[]): boolean {
     const { settings, clock } = this.#options
+    const spanMs = this.#spansMs.get(branch) ?? settings.alignMs
     let earliest = Number.POSITIVE_INFINITY
     let waiting = false
     for (const input of inputs) {
@@ -153,7 +165,7 @@ export class Collector {
       waiting ||= input.hasRecords
     }
     if (!waiting) return false
-    const untilMs = earliest + this.#spanMs
+    const untilMs = earliest + spanMs
     const latestMs = clock() + settings.futureMsMax
     let records = 0
     for (const input of inputs) {
@@ -163,16 +175,9 @@ export class Collector {
       records += batch.length
       input.deliver(batch)
     }
-    this.#adaptSpan(records)
+    const hasMore = inputs.some(input => input.hasRecords)
+    this.#spansMs.set(branch, adaptedSpan(spanMs, { records, hasMore, leastMs: settings.alignMs }))
     return true
-  }
-
-  /** The span is a matter of speed and open state only: no result depends on it. */
-  #adaptSpan(records: number): void {
-    if (records > ROUND_RECORDS_MAX) this.#spanMs /= 4
-    else if (records < ROUND_RECORDS_MIN && this.hasRecords) this.#spanMs *= 2
-    const { alignMs } = this.#options.settings
-    this.#spanMs = Math.max(Math.min(this.#spanMs, SPAN_MS_MAX), alignMs)
   }
 
   /**
@@ -196,4 +201,15 @@ export class Collector {
     }
     return changed
   }
+}
+
+/** The span is a matter of speed and open state only: no result depends on it. */
+function adaptedSpan(
+  spanMs: number,
+  { records, hasMore, leastMs }: { records: number; hasMore: boolean; leastMs: number },
+): number {
+  let next = spanMs
+  if (records > ROUND_RECORDS_MAX) next /= 4
+  else if (records < ROUND_RECORDS_MIN && hasMore) next *= 2
+  return Math.max(Math.min(next, SPAN_MS_MAX), leastMs)
 }

@@ -12,16 +12,18 @@ import type { Membership } from '../log/membership.ts'
 import type { EventLog, GroupMember } from '../log/port.ts'
 import { verifyFingerprint } from '../state/fingerprint.ts'
 import type { Assembly } from './assembly.ts'
+import { branchTopology } from './branches.ts'
 import { DeadLetters } from './dead-letters.ts'
 import { defaultSettings, type EngineEnvironment, type EngineSettings } from './environment.ts'
 import { describeCut } from './epoch.ts'
 import { EpochRunner } from './epoch-runner.ts'
 import { MillraceError, streamsError } from './errors.ts'
+import { checkTogether, readLineage } from './lineage.ts'
 import { type Plan, planTopology } from './plan.ts'
 import { Publisher } from './publisher.ts'
 import { stateIdentity } from './state-identity.ts'
 import { TaskManager } from './task-manager.ts'
-import { prepareTopics } from './topics.ts'
+import { prepareInternalTopics, prepareTopics } from './topics.ts'
 import type { Topology } from './topology.ts'
 import type { TaskState, TaskStatus } from './views.ts'
 
@@ -82,9 +84,12 @@ export class Engine {
   static async open(options: EngineOptions): Promise<Engine> {
     const settings = { ...defaultSettings, ...options.settings }
     const { log, topology, database, join } = options
-    const partitions = await prepareTopics({ log, topology, settings, internal: !join })
-    const plan = planTopology(topology, partitions)
+    const partitions = await prepareTopics({ log, topology, settings })
+    const lineage = await readLineage({ log, topology, newState: settings.newState })
+    const plan = planTopology(branchTopology(topology, lineage), partitions)
+    await checkTogether(log, plan)
     await verifyFingerprint(database, stateIdentity(plan))
+    if (!join) await prepareInternalTopics(log, plan)
     const membership = await join?.(plan)
     const engine = new Engine(options, { plan, partitions, ...(membership && { membership }) })
     membership?.onChange(() => engine.#manager?.wake())
@@ -187,10 +192,9 @@ export class Engine {
 
   tasks(): TaskStatus[] {
     const { state } = this
-    if (this.membership !== undefined && (state === 'running' || state === 'restoring')) {
-      const statuses = this.#manager.statuses()
-      if (statuses.length > 0) return statuses
-    }
+    const isLive = state === 'running' || (this.membership !== undefined && state === 'restoring')
+    const statuses = isLive ? this.#manager.statuses() : []
+    if (statuses.length > 0) return statuses
     const { assembly } = this
     if (assembly.tasks.length === 0) return [{ task: 'instance', state, detail: this.#detail }]
     return assembly.tasks.map(({ name }) => ({ task: name, state, detail: this.#detail }))

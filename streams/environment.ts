@@ -23,6 +23,13 @@ export interface EngineEnvironment extends LogEnvironment {
   readonly reached?: (point: CrashPoint) => void
 }
 
+/** Where steps with state begin that a running application did not have: see `branches.ts`. */
+export type NewState =
+  /** At the beginning of their inputs, as far as the topics still have them. */
+  | 'beginning'
+  /** With what is read from now on, together with the steps that are there. */
+  | 'now'
+
 export interface EngineSettings {
   /** An epoch takes in records for this long at most, ms. */
   readonly epochMsMax: number
@@ -49,6 +56,7 @@ export interface EngineSettings {
   readonly trimIntervalMs: number
   /** Rows that a step closes in one epoch; a larger close takes several (law 13). */
   readonly closeRowsMax: number
+  readonly newState: NewState
 }
 
 export const defaultSettings: EngineSettings = {
@@ -65,4 +73,5 @@ export const defaultSettings: EngineSettings = {
   watermarkIntervalMs: 100,
   trimIntervalMs: 10_000,
   closeRowsMax: 10_000,
+  newState: 'beginning',
 }

@@ -4,7 +4,7 @@
  * that edges with both ends here can go in memory (law 5).
  */
 import type { EventLog, GroupMember } from '../log/port.ts'
-import type { Assembly } from './assembly.ts'
+import { type Assembly, closingBranches } from './assembly.ts'
 import { Collector } from './collector.ts'
 import type { EngineEnvironment, EngineSettings } from './environment.ts'
 import { applyEpoch, sealEpoch } from './epoch.ts'
@@ -79,7 +79,7 @@ export class EpochRunner {
 
   /** Waits until something was fetched, then goes on fetching beside the epochs. */
   async fetch(signal: AbortSignal): Promise<void> {
-    if (!this.hasRecords && !this.#options.assembly.closing) {
+    if (!this.hasRecords && this.#options.assembly.closing.size === 0) {
       const fetching = this.#fetching ?? this.#collector.fetch(this.#fetchWaitMs, signal)
       this.#fetching = undefined
       await fetching
@@ -165,15 +165,18 @@ export class EpochRunner {
     const { clock } = environment
     const recordsMax = this.#recordsRead() + settings.epochRecordsMax
     let yieldedMs = startedMs
-    const tasks = scope?.tasks ?? assembly.tasks
+    const { tasks, inputs } = scope ?? assembly
     let any = changed
     for (let round = 0; ; round++) {
-      // A large close goes on before more is read, one step an epoch (law 13).
-      const closing = tasks.some(task => task.closing)
-      const collected = !closing && this.#collector.collect(scope?.inputs)
-      any ||= collected || closing
+      // A large close goes on before its branch reads more, one step an epoch (law 13).
+      const closing = closingBranches(tasks)
+      const collected = this.#collector.collect(
+        closing.size === 0 ? inputs : inputs.filter(({ branch }) => !closing.has(branch)),
+      )
+      any ||= collected || closing.size > 0
       if (!collected && (round > 0 || !any)) return any
       for (const task of tasks) {
+        if (round > 0 && closing.has(task.subTopology.branch)) continue
         await task.run()
         if (clock() - yieldedMs >= WORK_MS_MAX) {
           await environment.yieldNow()
@@ -223,12 +226,18 @@ export class EpochRunner {
     let drained = false
     const { clock } = this.#options.environment
     if (clock() < this.#drainMs) return false
+    /** Branches that are far behind: what is below waits for what is above. */
+    const far = new Set<number | undefined>()
     for (const { node, targets } of this.#options.assembly.router.undrained()) {
+      if (far.has(node.branch)) continue
       const inputs = this.#targetInputs(node, targets)
       const near = inputs.every(
         ({ position, endOffset }) => endOffset - position <= DRAIN_RECORDS_MAX,
       )
-      if (!near) return drained
+      if (!near) {
+        far.add(node.branch)
+        continue
+      }
       if (!(await this.#drain(node, inputs))) {
         this.#drainMs = clock() + DRAIN_AGAIN_MS
         return drained

@@ -35,14 +35,15 @@ export interface SealedCommit extends CutDescription {
 }
 
 export function describeCut(assembly: Assembly, log: EventLog): CutDescription {
-  const positions = assembly.whole ? undefined : assembly.positions()
+  const { whole } = assembly
+  const positions = whole ? undefined : assembly.positions()
   const offsets = coveredOffsets(assembly, positions)
   return {
     offsets,
     covered: coveredByTask(assembly.options.plan, positions, offsets),
     position: encodePosition({ incarnation: log.incarnation, offsets }),
     watermarks: viewWatermarks(assembly),
-    consistent: assembly.whole,
+    consistent: whole,
   }
 }
 
@@ -116,8 +117,8 @@ function committedOffsets(assembly: Assembly, isQuiet: boolean): CommittedOffset
     input.committedOffset = input.position
   }
   if (isQuiet && !moved) return []
-  return assembly.inputs.map(({ topic, partition, position }) => {
-    return { topic, partition, offset: position, metadata: '' }
+  return assembly.inputs.map(({ positions, partition, position }) => {
+    return { topic: positions, partition, offset: position, metadata: '' }
   })
 }
 
@@ -129,7 +130,10 @@ function coveredOffsets(
   assembly: Assembly,
   positions: ReadonlyMap<Task, Positions> | undefined,
 ): Offsets {
-  if (assembly.closing && assembly.covered !== undefined) return assembly.covered
+  const isClosing = assembly.closing.size > 0
+  if (isClosing && positions === undefined && assembly.covered !== undefined) {
+    return assembly.covered
+  }
   const { plan } = assembly.options
   const least: (number | null)[] = plan.origins.map(() => null)
   const take = (index: number, offset: number) => {
@@ -137,7 +141,7 @@ function coveredOffsets(
   }
   if (positions === undefined) {
     for (const { index, position } of assembly.sources) {
-      take(index, assembly.closing ? UNHEARD : position)
+      take(index, isClosing ? UNHEARD : position)
     }
   } else {
     for (const each of positions.values()) for (const [index, offset] of each) take(index, offset)

@@ -15,6 +15,12 @@ export const streamsCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  STATE_PASSED: {
+    message:
+      'The step {step} has state from before it was taken out of the topology, and its input was read on without it: results would lack what came meanwhile. Give it and its stores new names, or delete its topics ({topics}), and it is built from its input.',
+    recovery: 'stop',
+    status: 500,
+  },
   VALUE_NOT_PLAIN: {
     message:
       'A value cannot cross to another instance: {path} is of type {type}, which would be lost. Give the grouping a value serde.',

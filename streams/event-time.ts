@@ -4,8 +4,10 @@
  * loaded before the task takes a record.
  *
  * Row key: kind letter, name, index. `s` source topic, `x` exchange input (upstream
- * partition), `o` stateful operator. Row value, integers big-endian; of the flags 1 is idle, 2 says
- * that the row ends with an unfinished close (law 13) instead of with positions:
+ * partition), `o` stateful operator. The row `nodes` says that each stateful operator of the task
+ * has its row: one without was not in it when its input was last read. Row value, integers
+ * big-endian; of the flags 1 is idle, 2 says that the row ends with an unfinished close (law 13)
+ * instead of with positions:
  *
  *     value = flags:uint8 time:float64 ((source:uint32 offset:float64)* | closed:float64 row:byte*)
  *
@@ -70,6 +72,9 @@ function letter(runtime: NodeRuntime): 's' | 'x' | 'o' | undefined {
   return node.kind === 'operator' && node.stores.length > 0 ? 'o' : undefined
 }
 
+/** Time and flags of this row mean nothing. */
+const NODES = 'nodes'
+
 const rowOf = (runtime: NodeRuntime, index: number) =>
   `${letter(runtime)}${runtime.node.name}/${index}`
 
@@ -79,6 +84,8 @@ export class EventTime {
   readonly #store: RowStore<Progress>
   /** What the store was last told, so that an unchanged time writes nothing. */
   readonly #stored = new Map<string, Progress>()
+  /** Rows of operators that the task no longer has. */
+  readonly #gone: string[] = []
 
   constructor(task: Task, store: RowStore<Progress>) {
     this.#task = task
@@ -89,6 +96,10 @@ export class EventTime {
   async load(): Promise<void> {
     for await (const chunk of this.#store.scan({})) {
       for (const { key, value } of chunk) this.#stored.set(key, value)
+    }
+    const operators = this.#operatorRows()
+    for (const key of this.#stored.keys()) {
+      if (key.startsWith('o') && !operators.has(key)) this.#gone.push(key)
     }
     for (const runtime of this.#task.runtimes) {
       const kind = letter(runtime)
@@ -109,8 +120,25 @@ export class EventTime {
     }
   }
 
+  /** Names of its stateful operators that it did not have when its input was last read. */
+  get added(): string[] {
+    if (!this.#stored.has(NODES)) return []
+    const added = [...this.#operatorRows()].filter(([row]) => !this.#stored.has(row))
+    return added.map(([, name]) => name)
+  }
+
+  #operatorRows(): Map<string, string> {
+    const operators = this.#task.runtimes.filter(runtime => letter(runtime) === 'o')
+    return new Map(operators.map(runtime => [rowOf(runtime, 0), runtime.node.name]))
+  }
+
   /** Writes what changed since the last epoch into the store's overlay. */
   save(): void {
+    for (const key of this.#gone.splice(0)) {
+      this.#stored.delete(key)
+      this.#store.delete(key)
+    }
+    this.#put(NODES, { timeMs: 0, idle: false })
     for (const runtime of this.#task.runtimes) {
       const kind = letter(runtime)
       if (kind === undefined) continue
@@ -130,7 +158,7 @@ export class EventTime {
     const same = last !== undefined && sameProgress(last, next)
     if (same && last.closing === next.closing) return
     const isNothing = next.timeMs === Number.NEGATIVE_INFINITY && !next.idle
-    if (isNothing && next.positions === undefined) return
+    if (isNothing && next.positions === undefined && !key.startsWith('o')) return
     this.#stored.set(key, next)
     this.#store.put(key, next)
   }

@@ -41,6 +41,8 @@ interface Waiting {
 
 export abstract class InputPartition {
   readonly topic: string
+  /** The topic for whose partition of the same number the position is committed. */
+  readonly positions: string
   readonly partition: number
   /** The node that takes the records. */
   readonly runtime: NodeRuntime
@@ -59,7 +61,9 @@ export abstract class InputPartition {
   #cursor = 0
 
   constructor(topic: string, partition: number, runtime: NodeRuntime) {
+    const { node } = runtime
     this.topic = topic
+    this.positions = (node.kind === 'source' ? node.positions : undefined) ?? topic
     this.partition = partition
     this.runtime = runtime
   }
@@ -76,6 +80,11 @@ export abstract class InputPartition {
   /** What to say when the log no longer has, or never had, the offset to fetch. */
   lost(details: ErrorDetails): MillraceError {
     return streamsError('OFFSET_LOST', details)
+  }
+
+  /** The branch that reads it. */
+  get branch(): number {
+    return this.runtime.node.branch ?? 0
   }
 
   /** Hands the node a batch that `take` returned. */

@@ -30,7 +30,12 @@ export function engineMetrics(engine: Engine): MetricSample[] {
     written({}, assembly.sinks.recordsWritten),
   ]
   for (const source of assembly.sources) {
-    const labels = { topic: source.topic, partition: String(source.partition) }
+    const { topic, partition, branch } = source
+    const labels = {
+      topic,
+      partition: String(partition),
+      ...(branch > 0 && { branch: String(branch) }),
+    }
     samples.push(read(labels, source.recordsRead))
     samples.push(lag(labels, Math.max(source.endOffset - source.position, 0)))
     samples.push(idle(labels, source.idle ? 1 : 0))

@@ -9,6 +9,8 @@ export interface SubTopology {
   /** Names of its inputs: stable while the topology's names are. */
   readonly name: string
   readonly partitions: number
+  /** The branch that all of its nodes are in. */
+  readonly branch: number
   /** Ids of its nodes in topological order; an exchange stands where its records arrive. */
   readonly nodes: readonly number[]
 }
@@ -31,7 +33,7 @@ export interface Plan {
   /** Upstream before downstream. */
   readonly subTopologies: readonly SubTopology[]
   readonly sources: readonly SourceNode[]
-  /** All partitions of all sources: the `sources` column of batches counts in this list. */
+  /** All partitions of the topics read: the `sources` column of batches counts in this list. */
   readonly origins: readonly SourceOrigin[]
   /** By node id. */
   readonly exchanges: ReadonlyMap<number, ExchangeEnds>
@@ -48,15 +50,9 @@ function components(topology: Topology): number[] {
     while (group[id] !== id) id = group[id] = group[group[id]!]!
     return id
   }
-  const topics = new Map<string, number>()
   for (const node of topology.nodes) {
     if (node.kind === 'exchange') continue
     for (const parent of node.parents) group[find(node.id)] = find(parent.node)
-    if (node.kind === 'source') {
-      const other = topics.get(node.topic)
-      if (other !== undefined) group[find(node.id)] = find(other)
-      topics.set(node.topic, node.id)
-    }
   }
   return topology.nodes.map((_, id) => find(id))
 }
@@ -71,7 +67,7 @@ function checkNames(topology: Topology): void {
   for (const node of topology.nodes) {
     if (node.kind === 'exchange') claim('exchange', node.name)
     if (node.kind === 'operator') for (const store of node.stores) claim('store', store.name)
-    if (node.kind === 'source') claim('source topic', node.topic)
+    if (node.kind === 'source') claim('source topic', node.name)
   }
   for (const view of topology.views) claim('view', view.declaration.name)
 }
@@ -150,12 +146,13 @@ export function planTopology(
     subTopologies.push({
       name: inputs.map(node => node.name).join('.'),
       partitions: partitionsOf(nodes, exchanges, topicPartitions),
+      branch: nodes[0]!.branch ?? 0,
       nodes: nodes.map(node => node.id),
     })
   }
   const sources = topology.nodes.filter(node => node.kind === 'source')
   if (sources.length === 0) invalid('it reads no topic')
-  const origins = sources.flatMap(({ topic }) =>
+  const origins = [...new Set(sources.map(({ topic }) => topic))].flatMap(topic =>
     Array.from({ length: topicPartitions.get(topic)! }, (_, partition) => ({ topic, partition })),
   )
   const ends = exchangeEnds(topology, subTopologies)

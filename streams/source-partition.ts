@@ -69,7 +69,7 @@ export class SourcePartition extends InputPartition {
   }
 
   protected override refuse(broken: BrokenBatch): void {
-    this.#refusals.rejectBatch(this, broken)
+    if (this.node.copy !== true) this.#refusals.rejectBatch(this, broken)
   }
 
   protected override decode(batch: Batch, row: number, { latestMs }: TakeOptions): void {
@@ -111,6 +111,6 @@ export class SourcePartition extends InputPartition {
   }
 
   #reject(columns: RecordColumns, row: number, detail: string): void {
-    this.#refusals.reject(this, { columns, row, detail })
+    if (this.node.copy !== true) this.#refusals.reject(this, { columns, row, detail })
   }
 }

@@ -11,6 +11,7 @@ import { Assembly } from './assembly.ts'
 import type { EngineEnvironment, EngineSettings } from './environment.ts'
 import { MillraceError } from './errors.ts'
 import type { Plan } from './plan.ts'
+import { runningDetails } from './progress.ts'
 import type { Refusals } from './source-partition.ts'
 import { Standby } from './standby.ts'
 import type { DroppedRecord } from './task.ts'
@@ -92,8 +93,9 @@ export class TaskManager {
   }
 
   statuses(): TaskStatus[] {
+    const detailOf = runningDetails(this.assembly)
     const running = this.assembly.tasks.map(task => {
-      return { task: task.name, state: 'running', detail: 'processing' } as const
+      return { task: task.name, state: 'running', detail: detailOf(task) } as const
     })
     const opening = [...this.#refused, ...this.#opening].map(([task, { detail }]) => {
       return { task, state: 'restoring', detail } as const

@@ -18,6 +18,7 @@ import type { Operator, OperatorContext, StoreSpec } from './operator.ts'
 import type { Plan, SubTopology } from './plan.ts'
 import { type Refusals, SourcePartition } from './source-partition.ts'
 import { Task, type TaskSurroundings } from './task.ts'
+import type { ExchangeNode, SourceNode } from './topology.ts'
 import type { Turns } from './turns.ts'
 import type { InputProgress } from './watermark.ts'
 
@@ -111,7 +112,8 @@ export async function openStores(
 export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskParts> {
   const { plan, log, signal } = options
   const { subTopology, partition } = id
-  const offsets = startOffsets(log, plan.topology.application, topicsRead(options, id))
+  const reads = inputsOf(options, id)
+  const offsets = startOffsets(log, plan.topology.application, reads)
   const starts = await unlessAborted(offsets, signal)
   const stores = await openStores(options, id)
   await restoreStores(options, id, stores)
@@ -121,24 +123,38 @@ export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskPa
     stores.get(eventTimeStore(subTopology.name)) as RowStore<InputProgress>,
   )
   await eventTime.load()
-  const inputs: InputPartition[] = []
-  for (const { node } of task.runtimes) {
+  await checkAdded(options, id, eventTime.added)
+  const inputs = reads.map(({ node, topic }): InputPartition => {
     const runtime = task.runtime(node.id)
-    if (node.kind === 'source') {
-      const index = plan.origins.findIndex(
-        origin => origin.topic === node.topic && origin.partition === partition,
-      )
-      const { refusals } = options
-      const source = new SourcePartition({ index, node, partition, runtime, refusals })
-      source.resumeEventTime()
-      inputs.push(source)
-    } else if (node.kind === 'exchange' && options.remote) {
-      const topic = repartitionTopic(plan.topology.application, node.name)
-      inputs.push(new ExchangePartition(topic, partition, runtime))
-    }
-  }
-  for (const input of inputs) begin(input, starts.get(input.topic)!, plan.topology.application)
+    if (node.kind === 'exchange') return new ExchangePartition(topic, partition, runtime)
+    const index = plan.origins.findIndex(
+      origin => origin.topic === topic && origin.partition === partition,
+    )
+    const { refusals } = options
+    const source = new SourcePartition({ index, node, partition, runtime, refusals })
+    source.resumeEventTime()
+    return source
+  })
+  inputs.forEach((input, i) => {
+    begin(input, starts[i]!, plan.topology.application)
+  })
   return { task, stores, eventTime, inputs }
+}
+
+/** A step that was left out while the input of its task was read on has a gap in its state. */
+async function checkAdded(
+  { plan, log }: TaskOptions,
+  { subTopology, partition }: TaskId,
+  added: readonly string[],
+): Promise<void> {
+  for (const id of subTopology.nodes) {
+    const node = plan.topology.nodes[id]!
+    if (node.kind !== 'operator' || !added.includes(node.name)) continue
+    const topics = node.stores.map(({ name }) => changelogTopic(plan.topology.application, name))
+    const ranges = await log.offsets(topics.map(topic => ({ topic, partition })))
+    if (ranges.every(({ highWatermark }) => highWatermark === 0)) continue
+    throw streamsError('STATE_PASSED', { step: node.name, topics: topics.join(', ') })
+  }
 }
 
 /** Restores them side by side; one that fails ends the others, and nothing goes on behind. */
@@ -170,18 +186,39 @@ function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Pr
   })
 }
 
+/** A partition that a task reads. */
+export interface TaskInput extends TopicPartition {
+  readonly node: SourceNode | ExchangeNode
+  /** Topic whose partition of that number the group's offset is committed for. */
+  readonly positions: string
+}
+
 /** The partitions that a task reads, of sources and of exchanges with topics. */
-export function topicsRead({ plan, remote }: Pick<TaskOptions, 'plan' | 'remote'>, id: TaskId) {
-  const topics: TopicPartition[] = []
-  const { partition } = id
-  for (const nodeId of id.subTopology.nodes) {
-    const node = plan.topology.nodes[nodeId]!
-    if (node.kind === 'source') topics.push({ topic: node.topic, partition })
+export function inputsOf(
+  { plan, remote }: Pick<TaskOptions, 'plan' | 'remote'>,
+  { subTopology, partition }: TaskId,
+): TaskInput[] {
+  const inputs: TaskInput[] = []
+  for (const id of subTopology.nodes) {
+    const node = plan.topology.nodes[id]!
+    if (node.kind === 'source') {
+      const { topic, positions = topic } = node
+      inputs.push({ node, topic, partition, positions })
+    }
     if (node.kind === 'exchange' && remote) {
-      topics.push({ topic: repartitionTopic(plan.topology.application, node.name), partition })
+      const topic = repartitionTopic(plan.topology.application, node.name)
+      inputs.push({ node, topic, partition, positions: topic })
     }
   }
-  return topics
+  return inputs
+}
+
+/** The partitions that a task commits offsets for: no other task does. */
+export function offsetsOf(
+  options: Pick<TaskOptions, 'plan' | 'remote'>,
+  id: TaskId,
+): TopicPartition[] {
+  return inputsOf(options, id).map(({ positions, partition }) => ({ topic: positions, partition }))
 }
 
 interface Start extends OffsetRange {
@@ -191,13 +228,13 @@ interface Start extends OffsetRange {
 
 /** Goes on at the committed offset; at the start of the log only if nothing was ever taken. */
 function begin(input: InputPartition, start: Start, group: string): void {
-  const { topic, partition, runtime } = input
+  const { topic, positions, partition, runtime } = input
   if (start.committed === undefined) {
     const { watermark } = runtime
     for (let i = 0; i < watermark.inputs; i++) {
       const { timeMs, idle } = watermark.input(i)
       if (timeMs === Number.NEGATIVE_INFINITY && !idle) continue
-      throw streamsError('OFFSETS_MISSING', { group, topic, partition, ...start })
+      throw streamsError('OFFSETS_MISSING', { group, topic: positions, partition, ...start })
     }
   }
   const offset = start.committed ?? start.startOffset
@@ -213,18 +250,15 @@ function begin(input: InputPartition, start: Start, group: string): void {
 async function startOffsets(
   log: EventLog,
   group: string,
-  targets: readonly TopicPartition[],
-): Promise<Map<string, Start>> {
+  inputs: readonly TaskInput[],
+): Promise<Start[]> {
+  const targets = inputs.map(({ positions, partition }) => ({ topic: positions, partition }))
   let committed = await log.committed(group, targets)
-  const ranges = await log.offsets(targets)
+  const ranges = await log.offsets(inputs)
   // Trimmed below what somebody has committed meanwhile, or below what is committed: see `begin`.
-  const isBehind = targets.some((_, i) => (committed[i]?.offset ?? 0) < ranges[i]!.startOffset)
+  const isBehind = ranges.some(({ startOffset }, i) => (committed[i]?.offset ?? 0) < startOffset)
   if (isBehind) committed = await log.committed(group, targets)
-  return new Map(
-    targets.map(({ topic }, i) => {
-      return [topic, { ...ranges[i]!, committed: committed[i]?.offset }]
-    }),
-  )
+  return ranges.map((range, i) => ({ ...range, committed: committed[i]?.offset }))
 }
 
 function buildTask(

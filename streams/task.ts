@@ -255,6 +255,8 @@ export class Task {
 
   /** Counts a dropped record and sends it on, to the side output or to the dead letters. */
   drop(runtime: NodeRuntime, record: Omit<DroppedRecord, 'node' | 'partition'>): void {
+    // The step itself drops it, too, in its own branch.
+    if (runtime.node.copy === true) return
     runtime.dropped.set(record.reason, (runtime.dropped.get(record.reason) ?? 0) + 1)
     if (runtime.children.has(record.reason)) return
     this.#surroundings.dropped({ ...record, node: runtime.node, partition: this.partition })

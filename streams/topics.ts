@@ -3,7 +3,7 @@ import type { EventLog, TopicConfig, TopicDescription } from '../log/port.ts'
 import { deadLetterTopic } from './assembly.ts'
 import type { EngineSettings } from './environment.ts'
 import { MillraceError, streamsError } from './errors.ts'
-import { planTopology } from './plan.ts'
+import type { Plan } from './plan.ts'
 import { changelogTopic, storesOf } from './task-parts.ts'
 import type { Topology } from './topology.ts'
 
@@ -17,13 +17,11 @@ export interface TopicOptions {
   readonly log: EventLog
   readonly topology: Topology
   readonly settings: EngineSettings
-  /** Changelogs are created here; a group creates its own. */
-  readonly internal: boolean
 }
 
 /** Partition count of every topic the topology reads or writes. */
 export async function prepareTopics(options: TopicOptions): Promise<Map<string, number>> {
-  const { log, topology, settings, internal } = options
+  const { log, topology, settings } = options
   const partitions = new Map<string, number>()
   const ensure = async (name: string, wanted: number | undefined, missing: string) => {
     const found = await log.describeTopic(name)
@@ -38,16 +36,24 @@ export async function prepareTopics(options: TopicOptions): Promise<Map<string, 
     await ensure(node.topic, settings.createPartitions, node.topic)
   }
   await ensure(deadLetterTopic(topology.application), 1, '')
-  if (!internal) return partitions
-  const plan = planTopology(topology, partitions)
+  return partitions
+}
+
+/** Creates the internal topics of an application that runs without a group: a group has its own. */
+export async function prepareInternalTopics(log: EventLog, plan: Plan): Promise<void> {
   for (const subTopology of plan.subTopologies) {
+    const { partitions } = subTopology
     for (const store of storesOf(plan, subTopology)) {
-      const name = changelogTopic(topology.application, store.name)
+      const name = changelogTopic(plan.topology.application, store.name)
       const cleanup = store.kind === 'rows' ? 'compact' : 'delete'
-      await changelog(log, name, { partitions: subTopology.partitions, cleanup })
+      await internalTopic(log, name, { partitions, cleanup })
+    }
+    for (const id of subTopology.nodes) {
+      const node = plan.topology.nodes[id]!
+      if (node.kind !== 'source' || node.positions === undefined) continue
+      await internalTopic(log, node.positions, { partitions, cleanup: 'delete' })
     }
   }
-  return partitions
 }
 
 /** Creates a topic that is kept for ever; another instance may be doing so at the same moment. */
@@ -66,7 +72,7 @@ export async function createTopicOnce(
   }
 }
 
-async function changelog(
+async function internalTopic(
   log: EventLog,
   name: string,
   { partitions, cleanup }: { partitions: number; cleanup: TopicConfig['cleanup'] },

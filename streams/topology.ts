@@ -24,11 +24,17 @@ interface NodeBase {
   /** Given by hand for stateful nodes, sources and exchanges: names are identity. */
   readonly name: string
   readonly parents: readonly Edge[]
+  /** Which branch it runs in (`branches.ts`); 0 unless given. */
+  readonly branch?: number
+  /** It runs in another branch, too, which counts and keeps what it drops. */
+  readonly copy?: boolean
 }
 
 export interface SourceNode extends NodeBase {
   readonly kind: 'source'
   readonly topic: string
+  /** The topic whose offsets say how far it is read; its own unless given. */
+  readonly positions?: string
   readonly key: KeySerde<unknown>
   readonly value: ValueSerde<unknown>
 }
@@ -117,6 +123,7 @@ export class Topology {
   add(node: NewNode<TopologyNode>): number {
     const id = this.nodes.length
     checkName(node.kind, node.name)
+    checkUnbranched(node)
     for (const parent of node.parents) {
       if (this.nodes[parent.node] === undefined) {
         throw streamsError('TOPOLOGY_INVALID', {
@@ -138,6 +145,19 @@ export class Topology {
   /** A name for a stateless step, which nobody addresses: position in the topology. */
   anonymous(type: string): string {
     return `${type}-${this.nodes.length}`
+  }
+}
+
+/** The ends by which branches tell their steps from each other's. */
+const BRANCHED = /\.(b|copy)\d+$/
+
+function checkUnbranched(node: NewNode<TopologyNode>): void {
+  const stores = node.kind === 'operator' ? node.stores.map(({ name }) => name) : []
+  for (const name of node.kind === 'exchange' ? [node.name] : stores) {
+    if (!BRANCHED.test(name)) continue
+    throw streamsError('TOPOLOGY_INVALID', {
+      reason: `the name ${name} ends as Millrace's own names of what was added later do (".b1", ".copy1")`,
+    })
   }
 }
 

@@ -138,6 +138,7 @@ class EngineViews implements InstanceViews {
     if (this.#reads !== undefined) return this.#feed(view).subscribe(onUpdate, scope)
     const partitions = this.#placement.partitions(view)
     this.#local.check(view, partitions)
+    const local = this.#local
     const cut = this.#publisher.cut.retain()
     let begun = scope === null
     let released = false
@@ -147,9 +148,9 @@ class EngineViews implements InstanceViews {
     }
     const stop = this.#publisher.subscribe(view, (update, next) => {
       // An update that was being delivered when the cut was taken is in it already.
-      if (next !== cut || update.reset) onUpdate(update)
+      if (next === cut && !update.reset) return
+      onUpdate({ ...update, position: local.position(view, { partitions, cut: next }) })
     })
-    const local = this.#local
     async function* snapshot(): AsyncGenerator<readonly ViewRow[]> {
       if (begun || scope === null) return
       begun = true
@@ -161,7 +162,7 @@ class EngineViews implements InstanceViews {
     }
     if (scope === null) release()
     return {
-      position: cut.position,
+      position: local.position(view, { partitions, cut }),
       snapshot: snapshot(),
       close: () => {
         stop()

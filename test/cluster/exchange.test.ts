@@ -118,7 +118,7 @@ function longest({ broker }: SimulatedCluster): number {
 test('a repartition topic stays short; nothing still to be read is deleted, whoever is killed', async () => {
   const settings = { trimIntervalMs: 500, epochMsMin: 20 }
   const cluster = new SimulatedCluster({
-    seed: 7,
+    seed: 6,
     topology: meters,
     partitions: PARTITIONS,
     settings,
@@ -153,7 +153,7 @@ test('a repartition topic stays short; nothing still to be read is deleted, whoe
 })
 
 test('a transaction that a dead instance left open holds up no input', async () => {
-  const cluster = new SimulatedCluster({ seed: 3, topology: meters, partitions: PARTITIONS })
+  const cluster = new SimulatedCluster({ seed: 4, topology: meters, partitions: PARTITIONS })
   cluster.calm()
   cluster.start('a')
   cluster.append(readings(0, 4))

@@ -207,14 +207,14 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     law: '3: offsets until they are stable, then the state',
     file: 'streams/task-parts.ts',
-    find: `  const offsets = startOffsets(log, plan.topology.application, topicsRead(options, id))
+    find: `  const offsets = startOffsets(log, plan.topology.application, reads)
   const starts = await unlessAborted(offsets, signal)
   const stores = await openStores(options, id)
   await restoreStores(options, id, stores)
 `,
     replace: `  const stores = await openStores(options, id)
   await restoreStores(options, id, stores)
-  const offsets = startOffsets(log, plan.topology.application, topicsRead(options, id))
+  const offsets = startOffsets(log, plan.topology.application, reads)
   const starts = await unlessAborted(offsets, signal)
 `,
     tests: [group],

@@ -11,8 +11,7 @@ import { decodeBatches } from '../../log/record-columns.ts'
 import { afterPrefix, metadataKey, rowsPrefix } from '../../state/keys.ts'
 import { MemoryDatabase } from '../../state/memory-database.ts'
 import type { EngineSettings } from '../../streams/environment.ts'
-import type { Topology } from '../../streams/index.ts'
-import { planTopology } from '../../streams/plan.ts'
+import type { Plan } from '../../streams/plan.ts'
 import { changelogTopic, storeInDatabase, storesOf } from '../../streams/task-parts.ts'
 import { TopologyTestDriver } from '../../streams/testing/index.ts'
 import { Random } from '../support/random.ts'
@@ -121,7 +120,7 @@ async function runKilled<R>(proof: Proof<R>, seed: number): Promise<number> {
     for (let done = false; !done; ) {
       try {
         if (process.dead) {
-          await process.restart(proof.topology(), proof.partitions)
+          await process.restart(driver.engine.plan)
           driver = await start()
         }
         if (random.below(3) > 0) await driver.process()
@@ -139,7 +138,7 @@ async function runKilled<R>(proof: Proof<R>, seed: number): Promise<number> {
 }
 
 /** A process that dies at random crash points and commits; its database outlives it. */
-class KilledProcess {
+export class KilledProcess {
   database: MemoryDatabase
   armed = false
   dead = false
@@ -168,10 +167,10 @@ class KilledProcess {
   }
 
   /** The next process finds what was committed; sometimes all local rows are gone. */
-  async restart(topology: Topology, partitions: number): Promise<void> {
+  async restart(plan: Plan): Promise<void> {
     this.armed = false
     this.database = this.database.reopen(this.#options)
-    if (this.#random.below(3) === 0) await loseRows(this.database, topology, partitions)
+    if (this.#random.below(3) === 0) await loseRows(this.database, plan)
     this.dead = false
     this.armed = true
   }
@@ -184,9 +183,8 @@ interface StorePartition {
 }
 
 /** Every partition of every store of rows of a topology. */
-function rowStores(topology: Topology, partitions: number): StorePartition[] {
-  const topics = topology.nodes.flatMap(node => (node.kind === 'source' ? [node.topic] : []))
-  const plan = planTopology(topology, new Map(topics.map(topic => [topic, partitions])))
+function rowStores(plan: Plan): StorePartition[] {
+  const { topology } = plan
   return plan.subTopologies.flatMap(sub =>
     storesOf(plan, sub)
       .filter(spec => spec.kind === 'rows')
@@ -200,9 +198,9 @@ function rowStores(topology: Topology, partitions: number): StorePartition[] {
   )
 }
 
-async function loseRows(database: Database, topology: Topology, partitions: number) {
+async function loseRows(database: Database, plan: Plan) {
   const batch = database.batch()
-  for (const { store, partition } of rowStores(topology, partitions)) {
+  for (const { store, partition } of rowStores(plan)) {
     const prefix = rowsPrefix(store, partition)
     batch.deleteRange(Buffer.from(prefix, 'latin1'), Buffer.from(afterPrefix(prefix)!, 'latin1'))
     batch.delete(metadataKey(store, partition, 'applied'))
@@ -212,9 +210,7 @@ async function loseRows(database: Database, topology: Topology, partitions: numb
 
 /** Each store's rows are what its changelog folds to. */
 export async function checkStores(driver: TopologyTestDriver): Promise<void> {
-  const { topology, plan } = driver.engine
-  const partitions = plan.subTopologies[0]!.partitions
-  for (const place of rowStores(topology, partitions)) {
+  for (const place of rowStores(driver.engine.plan)) {
     const rows = await storedRows(driver, place)
     const folded = await foldedChangelog(driver, place.changelog)
     expect(folded, `${place.store}/${place.partition} and its changelog`).toEqual(rows)

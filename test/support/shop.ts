@@ -4,7 +4,15 @@
  * nothing with the engine but the partition of a key.
  */
 import { Type } from 'typebox'
-import { fieldsKey, json, Topology, text, textKey, tumbling } from '../../streams/index.ts'
+import {
+  fieldsKey,
+  json,
+  type Stream,
+  Topology,
+  text,
+  textKey,
+  tumbling,
+} from '../../streams/index.ts'
 import { Random } from './random.ts'
 
 export interface Order {
@@ -74,49 +82,76 @@ export function shopRecords(seed: number, orders: number): ShopRecord[] {
   return [...records.map(({ arrivalMs: _, ...record }) => record), ...end]
 }
 
+export const shopParts = ['volume', 'revenue', 'unpaid', 'finals'] as const
+/** What is made of orders and payments: views, and topics. */
+export type ShopPart = (typeof shopParts)[number]
+
 /** With a prefix it is another shop on the same log: application and topics have other names. */
-export function shopTopology(prefix = ''): Topology {
+export function shopTopology(prefix = '', parts: readonly ShopPart[] = shopParts): Topology {
   const topology = new Topology(`${prefix}shop`)
   const orders = topology.stream(`${prefix}orders`, { key: textKey(), value: json<Order>() })
   const payments = topology.stream(`${prefix}payments`, { key: textKey(), value: json<Payment>() })
-  const sum = (add: (value: { amount: number }) => number) => ({
-    initial: () => ({ count: 0, amount: 0 }),
-    add: (total: Totals, value: { amount: number }) => ({
-      count: total.count + 1,
-      amount: total.amount + add(value),
-    }),
-  })
-  const value = { count: Type.Integer(), amount: Type.Integer() }
-  const byRegion = fieldsKey('region')
+  const has = (part: ShopPart) => parts.includes(part)
+  if (has('volume')) addVolume(orders)
+  if (has('revenue') || has('unpaid')) {
+    const joined = orders.leftJoin(
+      payments,
+      (order, payment) => ({ region: order.region, amount: payment?.amount ?? -1 }),
+      { name: 'paid', beforeMs: REACH_MS, afterMs: REACH_MS, graceMs: JOIN_GRACE_MS },
+    )
+    if (has('revenue')) addRevenue(joined)
+    if (has('unpaid')) addUnpaid(joined, `${prefix}unpaid`)
+  }
+  if (has('finals')) addFinals(orders, `${prefix}finals`)
+  return topology
+}
+
+type Sales = Stream<string, { region: string; amount: number }>
+
+const byRegion = fieldsKey('region')
+const totals = { count: Type.Integer(), amount: Type.Integer() }
+
+const sum = {
+  initial: () => ({ count: 0, amount: 0 }),
+  add: (total: Totals, { amount }: { amount: number }) => ({
+    count: total.count + 1,
+    amount: total.amount + amount,
+  }),
+}
+
+function addVolume(orders: Stream<string, Order>): void {
   orders
     .mapValues(order => ({ region: order.region, amount: order.total }))
     .groupBy(order => ({ region: order.region }), { name: 'orders-by-region', key: byRegion })
     .windowedBy(tumbling(WINDOW_MS, { graceMs: GRACE_MS }))
-    .aggregate({ name: 'volume', retentionMs: 1e12, ...sum(order => order.amount) })
-    .view({ name: 'volume', description: 'Orders by region', value })
-  const joined = orders.leftJoin(
-    payments,
-    (order, payment) => ({ region: order.region, amount: payment?.amount ?? -1 }),
-    { name: 'paid', beforeMs: REACH_MS, afterMs: REACH_MS, graceMs: JOIN_GRACE_MS },
-  )
+    .aggregate({ name: 'volume', retentionMs: 1e12, ...sum })
+    .view({ name: 'volume', description: 'Orders by region', value: totals })
+}
+
+function addRevenue(joined: Sales): void {
   joined
     .filter(({ amount }) => amount >= 0)
     .groupBy(({ region }) => ({ region }), { name: 'paid-by-region', key: byRegion })
     .windowedBy(tumbling(WINDOW_MS, { graceMs: GRACE_MS + REACH_MS + JOIN_GRACE_MS }))
-    .aggregate({ name: 'revenue', retentionMs: 1e12, ...sum(({ amount }) => amount) })
-    .view({ name: 'revenue', description: 'Paid orders by region', value })
+    .aggregate({ name: 'revenue', retentionMs: 1e12, ...sum })
+    .view({ name: 'revenue', description: 'Paid orders by region', value: totals })
+}
+
+function addUnpaid(joined: Sales, topic: string): void {
   joined
     .filter(({ amount }) => amount < 0)
     .mapValues(({ region }) => region)
-    .to(`${prefix}unpaid`, { key: textKey(), value: text() })
+    .to(topic, { key: textKey(), value: text() })
+}
+
+function addFinals(orders: Stream<string, Order>, topic: string): void {
   orders
     .groupBy(order => ({ region: order.region }), { name: 'orders-for-finals', key: byRegion })
     .windowedBy(tumbling(WINDOW_MS, { graceMs: GRACE_MS }))
     .count({ name: 'finals', emit: 'close' })
     .toStream()
     .map((count, { key, windowStart }) => [`${key.region}@${windowStart}`, `${count}`])
-    .to(`${prefix}finals`, { key: textKey(), value: text() })
-  return topology
+    .to(topic, { key: textKey(), value: text() })
 }
 
 interface Totals {

@@ -15,7 +15,7 @@ import { groupTopology } from '../../../streams/group-topology.ts'
 import type { Topology } from '../../../streams/index.ts'
 import type { Plan } from '../../../streams/plan.ts'
 import { keyBytes } from '../../../streams/sinks.ts'
-import { changelogTopic, storesOf, topicsRead } from '../../../streams/task-parts.ts'
+import { changelogTopic, offsetsOf, storesOf } from '../../../streams/task-parts.ts'
 import { type OutputRecord, type ReadSerdes, readTopic } from '../../../streams/testing/index.ts'
 import type { SourceNode } from '../../../streams/topology.ts'
 import { viewService } from '../../../streams/view-service.ts'
@@ -283,7 +283,7 @@ export class SimulatedCluster {
         for (let partition = 0; partition < subTopology.partitions; partition++) {
           const topic = changelogTopic(this.application, name)
           if (!partitions.has(placeOf({ topic, partition }))) continue
-          const inputs = topicsRead({ plan, remote: true }, { subTopology, partition })
+          const inputs = offsetsOf({ plan, remote: true }, { subTopology, partition })
           if (inputs.every(input => offsets.has(placeOf(input)))) continue
           this.broker.violations.push(`${producer} wrote ${topic}-${partition} without offsets`)
         }
@@ -386,7 +386,7 @@ export class SimulatedCluster {
     if (plan === undefined) return []
     return plan.subTopologies.flatMap(subTopology =>
       Array.from({ length: subTopology.partitions }, (_, partition) =>
-        topicsRead({ plan, remote: true }, { subTopology, partition }),
+        offsetsOf({ plan, remote: true }, { subTopology, partition }),
       ).flat(),
     )
   }

@@ -14,7 +14,7 @@ import { type Assignment, noTasks, type TaskIds } from '../../../log/membership.
 import type { CommitRequest } from '../../../log/port.ts'
 import { groupTopology } from '../../../streams/group-topology.ts'
 import type { Plan } from '../../../streams/plan.ts'
-import { type TaskId, taskName, topicsRead } from '../../../streams/task-parts.ts'
+import { offsetsOf, type TaskId, taskName } from '../../../streams/task-parts.ts'
 import { SimulatedCoordinator } from '../streams-group/coordinator.ts'
 import type { SimulatedProcess, SimulatedTime } from '../streams-group/time.ts'
 import { placeOf, SimulatedFault } from './broker.ts'
@@ -61,7 +61,7 @@ export class SimulatedGroup {
       })),
     )
     this.#tasks.forEach((task, place) => {
-      for (const read of topicsRead({ plan, remote: true }, task)) {
+      for (const read of offsetsOf({ plan, remote: true }, task)) {
         this.#readers.set(placeOf(read), place)
       }
     })
@@ -159,7 +159,7 @@ export class SimulatedGroup {
     const { plan } = this.#options
     return this.#tasks
       .filter(({ subTopology, partition }) => ids[subTopology.name]?.includes(partition))
-      .flatMap(task => topicsRead({ plan, remote: true }, task))
+      .flatMap(task => offsetsOf({ plan, remote: true }, task))
       .map(({ topic, partition }) => [topic, [partition]] as const)
   }
 

@@ -1,0 +1,143 @@
+/**
+ * Which branch each stateful step is in, read from what every instance sees and nothing loses: the
+ * internal topics that there are, and what the group has committed.
+ *
+ *     one of its changelogs is there                    the branch that is in its name
+ *     none, and of the topics above it nothing is read  branch 0: the application begins
+ *     none, and something of them is read               it is new
+ *
+ * All that is new goes into one branch, the next number. A branch of which nothing is committed
+ * yet takes in what is new, so that a start which is killed amidst its topics does not scatter it.
+ */
+import type { EventLog, TopicDescription, TopicPartition } from '../log/port.ts'
+import { type Lineage, latestAbove, positionsTopic } from './branches.ts'
+import type { NewState } from './environment.ts'
+import { streamsError } from './errors.ts'
+import { eventTimeStore } from './event-time.ts'
+import type { Plan } from './plan.ts'
+import { changelogTopic } from './task-parts.ts'
+import type { SourceNode, Topology, TopologyNode } from './topology.ts'
+
+export interface LineageOptions {
+  readonly log: EventLog
+  readonly topology: Topology
+  /** What becomes of state that is new. */
+  readonly newState: NewState
+}
+
+/** Its source topics exist. */
+export async function readLineage(options: LineageOptions): Promise<Lineage> {
+  const { log, topology } = options
+  for (let topics = await log.listTopics(); ; ) {
+    const facts = await readFacts(log, topology, topics)
+    // Another instance may just have made and begun a branch, whose topics were not all there yet.
+    const again = await log.listTopics()
+    if (again.length === topics.length) return lineageOf(options, facts)
+    topics = again
+  }
+}
+
+interface Facts {
+  /** Names of topics that may be internal ones of the application. */
+  readonly topics: readonly string[]
+  /** Topics of which something is read, as the group's offsets say. */
+  readonly read: ReadonlySet<string>
+}
+
+async function readFacts(
+  log: EventLog,
+  { application, nodes }: Topology,
+  topics: readonly TopicDescription[],
+): Promise<Facts> {
+  const sources = new Set(nodes.flatMap(node => (node.kind === 'source' ? [node.topic] : [])))
+  const internal = topics.filter(({ name }) => name.startsWith(`${application}-`))
+  const targets = [
+    ...topics.filter(({ name }) => sources.has(name)),
+    ...internal.filter(({ name }) => branchOfPositions(name) > 0),
+  ].flatMap(partitionsOf)
+  const committed = targets.length === 0 ? [] : await log.committed(application, targets)
+  const read = new Set(targets.filter((_, i) => committed[i]).map(({ topic }) => topic))
+  return { topics: internal.map(({ name }) => name), read }
+}
+
+function partitionsOf({ name, partitions }: TopicDescription): TopicPartition[] {
+  return Array.from({ length: partitions }, (_, partition) => ({ topic: name, partition }))
+}
+
+function branchOfPositions(topic: string): number {
+  return Number(/\.b(\d+)-positions$/.exec(topic)?.[1] ?? 0)
+}
+
+function lineageOf({ topology, newState }: LineageOptions, facts: Facts): Lineage {
+  const lineage = new Map<number, number>()
+  const branch = nextBranch(facts)
+  const isRead = (node: TopologyNode) =>
+    sourcesAbove(topology, node).some(source => isSourceRead(topology, source, facts))
+  for (const node of topology.nodes) {
+    if (node.kind !== 'operator' || node.stores.length === 0) continue
+    const begun = node.stores.flatMap(({ name }) => branchesOfStore(topology, name, facts))
+    if (begun.length > 0) lineage.set(node.id, Math.max(...begun))
+    else if (!isRead(node)) lineage.set(node.id, 0)
+    else if (newState === 'beginning') lineage.set(node.id, branch)
+    else lineage.set(node.id, latestAbove(topology, lineage)[node.id]!)
+  }
+  return lineage
+}
+
+function nextBranch({ topics, read }: Facts): number {
+  const numbers = topics.map(name =>
+    Number(/\.b(\d+)-(changelog|repartition|positions)$/.exec(name)?.[1] ?? 0),
+  )
+  const last = Math.max(0, ...numbers)
+  const begun = [...read].some(topic => branchOfPositions(topic) === last)
+  return last === 0 || begun ? last + 1 : last
+}
+
+/** The branches in which a store has begun, as its changelogs tell. */
+function branchesOfStore({ application }: Topology, store: string, { topics }: Facts): number[] {
+  const begin = `${application}-${store}`
+  return topics.flatMap(topic => {
+    if (topic === changelogTopic(application, store)) return [0]
+    if (!topic.startsWith(`${begin}.b`)) return []
+    const match = /^\.b(\d+)-changelog$/.exec(topic.slice(begin.length))
+    return match === null ? [] : [Number(match[1])]
+  })
+}
+
+function sourcesAbove({ nodes }: Topology, node: TopologyNode): SourceNode[] {
+  if (node.kind === 'source') return [node]
+  return node.parents.flatMap(edge => sourcesAbove({ nodes } as Topology, nodes[edge.node]!))
+}
+
+function isSourceRead({ application }: Topology, { topic }: SourceNode, { read }: Facts): boolean {
+  if (read.has(topic)) return true
+  return [...read].some(name => {
+    const branch = branchOfPositions(name)
+    return branch > 0 && name === positionsTopic(application, topic, branch)
+  })
+}
+
+/**
+ * Event time is kept by the steps that run in one task. Refuses a plan in which steps with state
+ * run together with others than before: their event time would begin anew, and late records
+ * would be taken. Throws TOPOLOGY_CHANGED.
+ */
+export async function checkTogether(log: EventLog, plan: Plan): Promise<void> {
+  const { application, nodes } = plan.topology
+  const topics = new Map((await log.listTopics()).map(topic => [topic.name, topic]))
+  for (const sub of plan.subTopologies) {
+    const eventTime = changelogTopic(application, eventTimeStore(sub.name))
+    if (topics.has(eventTime)) continue
+    const steps = sub.nodes.map(id => nodes[id]!).filter(node => node.kind === 'operator')
+    for (const { name } of steps.flatMap(({ stores }) => stores)) {
+      const changelog = topics.get(changelogTopic(application, name))
+      if (changelog === undefined) continue
+      const ranges = await log.offsets(partitionsOf(changelog))
+      if (ranges.every(({ highWatermark }) => highWatermark === 0)) continue
+      // Another instance may have begun since the list.
+      if ((await log.describeTopic(eventTime)) !== undefined) continue
+      const reason = `the step of the store ${name} ran together with steps of other inputs than ${sub.name}, and their event time is kept together. Keep what joined or parted them`
+      throw streamsError('TOPOLOGY_CHANGED', { reason })
+    }
+  }
+}

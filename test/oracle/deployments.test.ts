@@ -1,0 +1,128 @@
+/**
+ * Deployments of a changed topology: the shop is opened with a part of its steps, gets the others
+ * at random moments of its input, is killed at random crash points meanwhile, and must come to
+ * what the oracle computes from all records.
+ */
+import { expect, test } from 'vitest'
+import type { EngineSettings } from '../../streams/environment.ts'
+import { text, textKey } from '../../streams/index.ts'
+import { TopologyTestDriver } from '../../streams/testing/index.ts'
+import { Random } from '../support/random.ts'
+import {
+  lines,
+  PARTITIONS,
+  type ShopPart,
+  type ShopRecord,
+  shopOracle,
+  shopParts,
+  shopRecords,
+  shopTopology,
+} from '../support/shop.ts'
+import { append, checkStores, KilledProcess } from './harness.ts'
+import { interleave } from './inputs.ts'
+
+const TEXTS = { key: textKey(), value: text() }
+
+/** The parts in the order in which they are deployed; unpaid orders come from the join's first. */
+function deployments(random: Random): ShopPart[][] {
+  const order = random.shuffle([...shopParts])
+  const unpaid = order.indexOf('unpaid')
+  const revenue = order.indexOf('revenue')
+  if (revenue < unpaid) [order[unpaid], order[revenue]] = ['revenue', 'unpaid']
+  const stages: ShopPart[][] = []
+  for (let count = 1 + random.below(2); ; count += 1 + random.below(2)) {
+    stages.push(order.slice(0, count))
+    if (count >= order.length) return stages
+  }
+}
+
+async function results(driver: TopologyTestDriver) {
+  const written = async (topic: string) =>
+    (await driver.output(topic, TEXTS))
+      .map(({ key, value }) => `${key}=${value}`)
+      .filter(line => !line.startsWith('end'))
+      .sort()
+  return {
+    volume: lines(await driver.rows('volume')),
+    revenue: lines(await driver.rows('revenue')),
+    finals: await written('finals'),
+    unpaid: await written('unpaid'),
+    late: (await driver.output('shop-dead-letters', TEXTS)).length,
+  }
+}
+
+interface Run {
+  readonly seed: number
+  readonly records: readonly ShopRecord[]
+  readonly isKilled: boolean
+}
+
+/** Resolves with the number of kills. */
+async function run({ seed, records, isKilled }: Run): Promise<number> {
+  const random = new Random(seed)
+  const stages = deployments(random)
+  const process = new KilledProcess(random)
+  const settings: Partial<EngineSettings> = {
+    idleAfterMs: Number.POSITIVE_INFINITY,
+    epochRecordsMax: random.pick([7, 50, 1000]),
+    alignMs: random.pick([10, 1000, 1_000_000]),
+    storeCacheBytes: random.pick([0, 2000, 1_000_000]),
+    closeRowsMax: random.pick([2, 10_000]),
+  }
+  let parts = stages.shift()!
+  const start = () => {
+    const { database, reached } = process
+    const options = { partitions: PARTITIONS, settings, database, reached }
+    return TopologyTestDriver.open(shopTopology('', parts), options)
+  }
+  let driver = await start()
+  const cuts = interleave(records, random)
+  const places = stages.map(() => 1 + random.below(cuts.length - 1)).sort((a, b) => a - b)
+  for (const [i, cut] of cuts.entries()) {
+    process.armed = false
+    await append(driver, cut)
+    const isDeployed = places[0] === i
+    if (isDeployed) {
+      await driver.close()
+      while (places[0] === i) {
+        parts = stages.shift()!
+        places.shift()
+      }
+    }
+    process.armed = isKilled
+    for (let restarts = isDeployed, done = false; !done; ) {
+      try {
+        if (process.dead) {
+          restarts = true
+          await process.restart(driver.engine.plan)
+        }
+        if (restarts) driver = await start()
+        restarts = false
+        if (random.below(3) > 0) await driver.process()
+        done = true
+      } catch (error) {
+        if (!process.dead) throw error
+      }
+    }
+  }
+  process.armed = false
+  await driver.process()
+  expect(await results(driver), `seed ${seed}`).toEqual(shopOracle(records))
+  await checkStores(driver)
+  await driver.close()
+  return process.kills
+}
+
+test('parts deployed at random moments come to what they are from scratch', async () => {
+  for (let seed = 1; seed <= 12; seed++) {
+    await run({ seed, records: shopRecords(seed % 3, 250), isKilled: false })
+  }
+})
+
+test('the same, killed at random crash points of builds and starts', async () => {
+  let kills = 0
+  for (let seed = 101; seed <= 108; seed++) {
+    kills += await run({ seed, records: shopRecords(seed % 3, 150), isKilled: true })
+  }
+  expect(kills).toBeGreaterThan(60)
+})
