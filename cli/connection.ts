@@ -14,6 +14,7 @@ export const connectionSettings = [
   'url',
   'apiKey',
   'viewRetention',
+  'newState',
   'millraceBrokers',
 ] as const
 export type ConnectionSettings = Pick<Settings, (typeof connectionSettings)[number]>
@@ -63,6 +64,7 @@ async function local(settings: ConnectionSettings): Promise<Connection> {
   const service = await openService({
     dataDir: settings.dataDir,
     viewRetentionMs: settings.viewRetention,
+    newState: settings.newState,
     idleAfterMs: Number.POSITIVE_INFINITY,
     auth: noAuth,
     createTopics: true,

@@ -14,6 +14,8 @@ import {
   type StoreIdentity,
 } from '../state/fingerprint.ts'
 import type { Codec } from '../state/port.ts'
+import { branchTopology } from '../streams/branches.ts'
+import { lineageOf } from '../streams/lineage.ts'
 import { type Plan, planTopology } from '../streams/plan.ts'
 import { stateIdentity } from '../streams/state-identity.ts'
 import { changelogTopic, storeInDatabase, storesOf } from '../streams/task-parts.ts'
@@ -96,7 +98,15 @@ function recognize(batch: Buffer): RecognizedTopic | undefined {
 function planOf(topology: Topology, log: LogReport): Plan | undefined {
   try {
     const partitions = log.topics.map(({ name, row }) => [name, row.partitions] as const)
-    return planTopology(topology, new Map(partitions))
+    const topics = log.topics.map(({ name }) => name)
+    const own = log.groups.filter(({ group }) => group === topology.application)
+    const read = new Set(
+      own.flatMap(({ id }) =>
+        log.topics.filter(({ row }) => row.topic === id.topic).map(({ name }) => name),
+      ),
+    )
+    const lineage = lineageOf({ topology, newState: 'beginning' }, { topics, read })
+    return planTopology(branchTopology(topology, lineage), new Map(partitions))
   } catch {
     return undefined
   }

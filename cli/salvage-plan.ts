@@ -9,7 +9,8 @@
  *     input that an application has read        it begins anew at the input's start
  *     the list of topics, offsets or stores     every application begins anew
  */
-import type { ExaminedTopic, GroupReport, PartitionReport } from '../log/embedded/examine.ts'
+import type { ExaminedTopic, LogReport, PartitionReport } from '../log/embedded/examine.ts'
+import { isPositionsTopic } from '../streams/branches.ts'
 import type { Topology } from '../streams/topology.ts'
 import { applicationOf, changelogOf, type Examination } from './examination.ts'
 
@@ -67,8 +68,10 @@ function applicationsOf({ fingerprint, log }: Examination): Set<string> {
 
 /** Topics that an application makes for itself: with its state they are built anew. */
 export function isInternalTopic(application: string, topic: string): boolean {
-  return topic.startsWith(`${application}-`) && /-(changelog|repartition|dead-letters)$/.test(topic)
+  return topic.startsWith(`${application}-`) && internal.test(topic)
 }
+
+const internal = /-(changelog|repartition|positions|dead-letters)$/
 
 function resetReason(
   application: string,
@@ -83,8 +86,8 @@ function resetReason(
   const damaged = log.partitions.find(({ topic, problems }) => own(topic) && problems.length > 0)
   if (damaged !== undefined) return `${damaged.topic}-${damaged.partition} is damaged`
   for (const { report, from } of cuts) {
-    const committed = offsetOf(log.groups, application, report)
-    if (committed === undefined || committed <= from) continue
+    const committed = Math.max(...readsOf(log, application, report))
+    if (committed <= from) continue
     return `it has read ${report.topic}-${report.partition} to ${committed}, which is cut at ${from}`
   }
   const lost = stores.find(
@@ -96,13 +99,19 @@ function resetReason(
   return lost && `the changelog of ${lost.store} does not hold all of it`
 }
 
-function offsetOf(
-  groups: readonly GroupReport[],
-  application: string,
-  { id }: PartitionReport,
-): number | undefined {
-  return groups.find(
-    ({ group, id: own }) =>
-      group === application && own.topic === id.topic && own.partition === id.partition,
-  )?.offset
+/** How far the branches of an application have read a partition of the input. */
+function readsOf(log: LogReport, application: string, report: PartitionReport): number[] {
+  const places = log.partitions.filter(
+    ({ topic, partition }) =>
+      partition === report.partition &&
+      (topic === report.topic || isPositionsTopic(topic, application, report.topic)),
+  )
+  return places.flatMap(({ id }) =>
+    log.groups
+      .filter(
+        ({ group, id: own }) =>
+          group === application && own.topic === id.topic && own.partition === id.partition,
+      )
+      .map(({ offset }) => offset),
+  )
 }

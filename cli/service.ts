@@ -7,6 +7,7 @@ import type { EventLog } from '../log/port.ts'
 import { analyticsTopology } from '../processors/analytics/analytics.ts'
 import { deadLetterTopic } from '../streams/assembly.ts'
 import { Engine } from '../streams/engine.ts'
+import type { NewState } from '../streams/environment.ts'
 import { streamsError } from '../streams/errors.ts'
 import { createTopicOnce } from '../streams/topics.ts'
 import { type InstanceViews, viewService } from '../streams/view-service.ts'
@@ -36,6 +37,7 @@ export interface ServiceOptions {
   readonly viewRetentionMs: number
   /** ms; Infinity for never. */
   readonly idleAfterMs: number
+  readonly newState?: NewState
   readonly auth: AuthSettings
   /** False: a missing input topic is an error. */
   readonly createTopics: boolean
@@ -93,6 +95,7 @@ function openEngine(options: ServiceOptions, backing: Backing): Promise<Engine> 
     settings: {
       ...settings,
       idleAfterMs: options.idleAfterMs,
+      ...(options.newState && { newState: options.newState }),
       createPartitions: options.createTopics ? inputPartitions : undefined,
     },
     ...(join === undefined ? {} : { join }),

@@ -3,6 +3,7 @@
  * that is wrong with them is told at once.
  */
 import { defaultRolesClaim, isLoopback, parseApiKeys } from '../api/index.ts'
+import type { NewState } from '../streams/environment.ts'
 import { durationMs } from './durations.ts'
 import { cliError } from './errors.ts'
 
@@ -139,6 +140,14 @@ export const settingRows = {
     meaning: 'a partition read to its end for so long holds no window open: 30s, 5m, never',
     initial: '30s',
     parse: value => durationMs(value, 'never'),
+  }),
+  newState: setting('NEW_STATE', 'beginning|now', {
+    meaning: 'where views begin that a running application did not have, in their inputs',
+    initial: 'beginning',
+    parse: (value: string): NewState => {
+      if (value === 'beginning' || value === 'now') return value
+      throw new Error('beginning or now')
+    },
   }),
   syncInterval: setting('SYNC_INTERVAL', 'TIME', {
     meaning: 'how often the log is forced to the disk, embedded: 1s, 50ms, never',

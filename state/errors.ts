@@ -74,7 +74,7 @@ export const stateCatalogue = {
   },
   STATE_FOREIGN: {
     message:
-      'The state in this database was written by another topology or release: {reason}. Reset it with `millrace reset`, which rebuilds it from the input, or start what wrote it.',
+      'The state in this database was written by another topology or release: {reason}. Give the steps whose stores differ new names, and they are built from the input beside the old ones; or reset all with `millrace reset`; or start what wrote it.',
     recovery: 'stop',
     status: 500,
   },

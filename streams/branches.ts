@@ -31,6 +31,16 @@ export function positionsTopic(application: string, topic: string, branch: numbe
   return `${application}-${topic}.b${branch}-positions`
 }
 
+export function isPositionsTopic(name: string, application: string, topic: string): boolean {
+  const branch = branchOfPositions(name)
+  return branch > 0 && name === positionsTopic(application, topic, branch)
+}
+
+/** The branch whose positions a topic stands for; 0 for any other topic. */
+export function branchOfPositions(topic: string): number {
+  return Number(/\.b(\d+)-positions$/.exec(topic)?.[1] ?? 0)
+}
+
 /**
  * The topology as it runs: the steps of each branch with what they need. Names of branch 0 are
  * the given ones; stores, exchanges and copies of others have ends.

@@ -11,7 +11,7 @@ export const streamsCatalogue = {
   },
   TOPOLOGY_CHANGED: {
     message:
-      'The state in this database was written by another topology: {reason}. Reset it with `millrace reset`, or start the topology that wrote it.',
+      'The state in this database was written by another topology: {reason}. Give the steps whose stores differ new names, and they are built from the input; or reset all with `millrace reset`; or start the topology that wrote it.',
     recovery: 'stop',
     status: 500,
   },

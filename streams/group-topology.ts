@@ -21,7 +21,12 @@ function describe(plan: Plan, sub: SubTopology): GroupSubTopology {
   const repartitionSinks: string[] = []
   for (const id of sub.nodes) {
     const node = plan.topology.nodes[id]!
-    if (node.kind === 'source') sourceTopics.push(node.topic)
+    if (node.kind === 'source' && node.positions !== undefined) {
+      // The group places a task, and fences its offsets, by topics that no other task reads.
+      const configs = { ...KEPT, 'cleanup.policy': 'delete' }
+      repartitionSources.push({ name: node.positions, partitions: sub.partitions, configs })
+      repartitionSinks.push(node.positions)
+    } else if (node.kind === 'source') sourceTopics.push(node.topic)
     if (node.kind !== 'exchange') continue
     const name = repartitionTopic(application, node.name)
     const configs = { ...KEPT, 'cleanup.policy': 'delete' }

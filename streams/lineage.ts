@@ -10,7 +10,7 @@
  * yet takes in what is new, so that a start which is killed amidst its topics does not scatter it.
  */
 import type { EventLog, TopicDescription, TopicPartition } from '../log/port.ts'
-import { type Lineage, latestAbove, positionsTopic } from './branches.ts'
+import { branchOfPositions, isPositionsTopic, type Lineage, latestAbove } from './branches.ts'
 import type { NewState } from './environment.ts'
 import { streamsError } from './errors.ts'
 import { eventTimeStore } from './event-time.ts'
@@ -37,7 +37,7 @@ export async function readLineage(options: LineageOptions): Promise<Lineage> {
   }
 }
 
-interface Facts {
+export interface Facts {
   /** Names of topics that may be internal ones of the application. */
   readonly topics: readonly string[]
   /** Topics of which something is read, as the group's offsets say. */
@@ -64,11 +64,11 @@ function partitionsOf({ name, partitions }: TopicDescription): TopicPartition[] 
   return Array.from({ length: partitions }, (_, partition) => ({ topic: name, partition }))
 }
 
-function branchOfPositions(topic: string): number {
-  return Number(/\.b(\d+)-positions$/.exec(topic)?.[1] ?? 0)
-}
-
-function lineageOf({ topology, newState }: LineageOptions, facts: Facts): Lineage {
+/** The same from facts that were found otherwise. */
+export function lineageOf(
+  { topology, newState }: Omit<LineageOptions, 'log'>,
+  facts: Facts,
+): Lineage {
   const lineage = new Map<number, number>()
   const branch = nextBranch(facts)
   const isRead = (node: TopologyNode) =>
@@ -110,11 +110,7 @@ function sourcesAbove({ nodes }: Topology, node: TopologyNode): SourceNode[] {
 }
 
 function isSourceRead({ application }: Topology, { topic }: SourceNode, { read }: Facts): boolean {
-  if (read.has(topic)) return true
-  return [...read].some(name => {
-    const branch = branchOfPositions(name)
-    return branch > 0 && name === positionsTopic(application, topic, branch)
-  })
+  return read.has(topic) || [...read].some(name => isPositionsTopic(name, application, topic))
 }
 
 /**

@@ -30,7 +30,7 @@ export async function resetApplication(options: ResetOptions): Promise<ResetRepo
   const { application, inputs, database, log, dryRun } = options
   const all = await log.listTopics()
   const isInternal = (name: string) =>
-    (name.startsWith(`${application}-`) && /-(changelog|repartition)$/.test(name)) ||
+    (name.startsWith(`${application}-`) && /-(changelog|repartition|positions)$/.test(name)) ||
     name === deadLetterTopic(application)
   const topics = all.map(({ name }) => name).filter(isInternal)
   const targets = all
