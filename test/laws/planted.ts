@@ -193,8 +193,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     law: '2: every task that wrote has an offset, moved or not',
     file: 'streams/epoch.ts',
-    find: 'return assembly.inputs.map(({ topic',
-    replace: 'return assembly.inputs.filter(one => one.position > 0).map(({ topic',
+    find: 'return assembly.inputs.map(({ positions',
+    replace: 'return assembly.inputs.filter(one => one.position > 0).map(({ positions',
     tests: [group],
   },
   {
