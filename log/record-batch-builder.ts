@@ -40,6 +40,7 @@ export interface ResetOptions {
 
 const BYTES_INITIAL = 4096
 const COPY_LOOP_MAX = 12
+const pair: ByteSlice = { bytes: Buffer.alloc(0), start: 0, end: 0 }
 
 export class RecordBatchBuilder {
   /** Where the last record's key and value begin in the batch, if it is not compressed. */
@@ -111,10 +112,18 @@ export class RecordBatchBuilder {
     p = writeVarint(bytes, p, this.offsetDelta)
     p = writeVarint(bytes, p, keyLength)
     this.keyPosition = p
-    if (key !== null) p = copy(key, bytes, p)
-    p = writeVarint(bytes, p, valueLength)
-    this.valuePosition = p
-    if (value !== null) p = copy(value, bytes, p)
+    if (key !== null && value !== null && adjoin(key, value)) {
+      this.valuePosition = p + value.start - key.start
+      pair.bytes = key.bytes
+      pair.start = key.start
+      pair.end = value.end
+      p = copy(pair, bytes, p)
+    } else {
+      if (key !== null) p = copy(key, bytes, p)
+      p = writeVarint(bytes, p, valueLength)
+      this.valuePosition = p
+      if (value !== null) p = copy(value, bytes, p)
+    }
     if (headers === undefined) bytes[p++] = 0
     else p = writeHeaders(headers, bytes, p)
     assert(p === end, 'a record is as long as it was reckoned')
@@ -212,11 +221,22 @@ export function controlBatch(
   return batch
 }
 
-function copy(source: ByteSlice, target: Buffer, position: number): number {
-  const { bytes, start, end } = source
+/** Key and value stand in one buffer as they do in a record: one copy takes both. */
+function adjoin(key: ByteSlice, value: ByteSlice): boolean {
+  const { bytes } = key
+  const gap = value.start - key.end
+  if (bytes !== value.bytes || gap < 1 || gap > 2) return false
+  const zigzag = (value.end - value.start) << 1
+  const low = bytes[key.end]!
+  if (gap === 1) return zigzag < 0x80 && low === zigzag
+  if (zigzag < 0x80 || zigzag >= 0x4000) return false
+  return low === ((zigzag & 0x7f) | 0x80) && bytes[key.end + 1] === zigzag >>> 7
+}
+
+function copy({ bytes, start, end }: ByteSlice, target: Buffer, position: number): number {
   const length = end - start
   if (length <= COPY_LOOP_MAX) {
-    for (let i = 0; i < length; i++) target[position + i] = bytes[start + i]
+    for (let i = 0; i < length; i++) target[position + i] = bytes[start + i]!
   } else if (bytes instanceof Buffer) bytes.copy(target, position, start, end)
   else target.set(bytes.subarray(start, end), position)
   return position + length

@@ -10,12 +10,16 @@
  * why the newest rows can be taken off again.
  */
 import { assert } from './errors.ts'
+import type { Screening } from './port.ts'
 
 const ROW = 4
 const HASH = 1
 const BLOCK = 2
 const POSITION = 3
 const ROWS_INITIAL = 32
+
+/** Heads of the buckets of one `screen`. */
+let newest = new Int32Array(0)
 
 export class AppendIndex {
   #rows = new Int32Array(ROWS_INITIAL * ROW)
@@ -63,6 +67,24 @@ export class AppendIndex {
   /** The newest row with this hash, or -1. */
   first(hash: number): number {
     return this.#find(hash, this.#heads[hash & (this.#heads.length - 1)]!)
+  }
+
+  /** Sets the hits of the keys with whose hash there is a row. */
+  screen({ hashes, hits, first, end }: Screening): void {
+    const rows = this.#rows
+    const heads = this.#heads
+    const mask = heads.length - 1
+    if (newest.length < end) newest = new Int32Array(end * 2)
+    // Loads that depend on nothing, so that the processor has many of them under way.
+    for (let i = first; i < end; i++) newest[i] = heads[hashes[i]! & mask]!
+    for (let i = first; i < end; i++) {
+      const hash = hashes[i]!
+      for (let next = newest[i]!; next !== 0; next = rows[(next - 1) * ROW]!) {
+        if (rows[(next - 1) * ROW + HASH] !== hash) continue
+        hits[i] = 1
+        break
+      }
+    }
   }
 
   /** The next older row with the hash of `row`, or -1. */

@@ -76,7 +76,7 @@ export class Segment {
     return last?.builder ? last : undefined
   }
 
-  append(row: AppendRow, hash: number, builder: () => RecordBatchBuilder): Block {
+  append(row: AppendRow, builder: () => RecordBatchBuilder): Block {
     let block = this.open
     if (block === undefined) {
       block = newBlock(this, { builder: builder(), baseTimeMs: row.timeMs })
@@ -86,17 +86,17 @@ export class Segment {
     const position = records.sizeBytes
     const header = streamTimeHeader(row.timeMs, row.streamTimeMs)
     records.append(row.timeMs, row.key, row.value, header)
-    this.index.add(hash, this.blocks.length - 1, position)
+    this.index.add(row.key.hash, this.blocks.length - 1, position)
     block.records++
     this.rows++
     return block
   }
 
   /** Rows of the key and time range, oldest first. */
-  lookup(probe: Probe, hash: number, visit: (row: StoredRow) => void): void {
+  lookup(probe: Probe, visit: (row: StoredRow) => void): void {
     assert(this.indexedFrom === 0, 'a lookup was wanted and loaded before')
     const { index } = this
-    let match = index.first(hash)
+    let match = index.first(probe.key.hash)
     if (match < 0) return
     const bottom = matches.length
     for (; match >= 0; match = index.next(match)) matches.push(match)
@@ -141,6 +141,18 @@ export class Segment {
     this.index = this.index.from(this.applied)
     this.indexedFrom = this.applied
   }
+}
+
+/** Position of the first of the segments, which are in order, whose end is after a time. */
+export function firstEndingAfter(order: readonly Segment[], timeMs: number): number {
+  let low = 0
+  let high = order.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (order[middle]!.endMs <= timeMs) low = middle + 1
+    else high = middle
+  }
+  return low
 }
 
 export function newBlock(segment: Segment, fields: Partial<Block>): Block {

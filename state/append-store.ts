@@ -14,13 +14,21 @@ import type { Database, WriteBatch } from '../log/database.ts'
 import type { AppendReceipt, BatchReader, EventLog, TopicPartition } from '../log/port.ts'
 import { RecordBatchBuilder } from '../log/record-batch-builder.ts'
 import { deleteSegments, readSegments, writeChunks } from './append-chunks.ts'
-import { AppendKeys, hashKey } from './append-format.ts'
+import { AppendKeys } from './append-format.ts'
 import { AppendMemory, type BlockLog } from './append-memory.ts'
 import { restoreBlocks } from './append-restore.ts'
-import { type Block, type Epoch, emptyEpoch, Segment } from './append-segment.ts'
+import { type Block, type Epoch, emptyEpoch, firstEndingAfter, Segment } from './append-segment.ts'
 import { readApplied, writeApplied } from './applied-offset.ts'
 import { assert } from './errors.ts'
-import type { AppendRow, AppendStore, Probe, SealedEpoch, StoredRow, StoreMetrics } from './port.ts'
+import type {
+  AppendRow,
+  AppendStore,
+  Probe,
+  Screening,
+  SealedEpoch,
+  StoredRow,
+  StoreMetrics,
+} from './port.ts'
 
 export interface AppendStoreOptions {
   readonly name: string
@@ -142,7 +150,7 @@ class BlockStore implements AppendStore {
     if (open === undefined) this.#open.add(segment)
     else if (open.builder!.sizeBytes + size > this.#blockBytesMax) this.#close(segment)
     segment.usedAt = this.#epochs
-    segment.append(row, hashKey(key.bytes, key.start, key.end), this.#takeBuilder)
+    segment.append(row, this.#takeBuilder)
     this.rows++
   }
 
@@ -156,23 +164,10 @@ class BlockStore implements AppendStore {
     if (segment === undefined) {
       segment = new Segment(startMs, segmentMs)
       this.#segments.set(startMs, segment)
-      this.#order.splice(this.#firstEndingAfter(startMs), 0, segment)
+      this.#order.splice(firstEndingAfter(this.#order, startMs), 0, segment)
     }
     this.#last = segment
     return segment
-  }
-
-  /** Position of the first segment whose end is after a time. */
-  #firstEndingAfter(timeMs: number): number {
-    const order = this.#order
-    let low = 0
-    let high = order.length
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if (order[middle]!.endMs <= timeMs) low = middle + 1
-      else high = middle
-    }
-    return low
   }
 
   /** Ends the open block of a segment: from here on its bytes stay as they are. */
@@ -195,15 +190,11 @@ class BlockStore implements AppendStore {
   want(probe: Probe): void {
     const { fromMs, toMs, key } = probe
     const order = this.#order
-    let hash = 0
-    let hashed = false
-    for (let i = this.#firstEndingAfter(fromMs); i < order.length; i++) {
+    for (let i = firstEndingAfter(order, fromMs); i < order.length; i++) {
       const segment = order[i]!
       if (segment.startMs > toMs) return
-      if (!hashed) hash = hashKey(key.bytes, key.start, key.end)
-      hashed = true
       segment.usedAt = this.#epochs
-      this.#memory.want(segment, hash)
+      this.#memory.want(segment, key.hash)
     }
   }
 
@@ -212,21 +203,30 @@ class BlockStore implements AppendStore {
   }
 
   lookup(probe: Probe, visit: (row: StoredRow) => void): void {
-    const { fromMs, toMs, key } = probe
+    const { fromMs, toMs } = probe
     const order = this.#order
-    const first = this.#firstEndingAfter(fromMs)
-    if (first === order.length || order[first]!.startMs > toMs) return
-    const hash = hashKey(key.bytes, key.start, key.end)
-    for (let i = first; i < order.length; i++) {
+    for (let i = firstEndingAfter(order, fromMs); i < order.length; i++) {
       const segment = order[i]!
       if (segment.startMs > toMs) return
       segment.usedAt = this.#epochs
-      segment.lookup(probe, hash, visit)
+      segment.lookup(probe, visit)
+    }
+  }
+
+  screen(screening: Screening): void {
+    const { hits, first, end, fromMs, toMs } = screening
+    const order = this.#order
+    for (let i = firstEndingAfter(order, fromMs); i < order.length; i++) {
+      const { startMs, indexedFrom, index } = order[i]!
+      if (startMs > toMs) return
+      // The lookups themselves see to what is not in memory.
+      if (indexedFrom > 0) hits.fill(1, first, end)
+      else index.screen(screening)
     }
   }
 
   expire(timeMs: number): number {
-    const gone = new Set(this.#order.splice(0, this.#firstEndingAfter(timeMs)))
+    const gone = new Set(this.#order.splice(0, firstEndingAfter(this.#order, timeMs)))
     if (gone.size === 0) return 0
     let dropped = 0
     for (const segment of gone) {

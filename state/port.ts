@@ -139,6 +139,12 @@ export interface AppendStore extends Store {
    * Rows of one key come in append order within a time segment.
    */
   lookup(probe: Probe, visit: (row: StoredRow) => void): void
+  /**
+   * Says which of some lookups may find a row. One pass over several keys: their cache misses
+   * overlap, which those of one lookup after the other do not, and what they bring into the cache
+   * the lookups that follow find there.
+   */
+  screen(screening: Screening): void
   /** Drops whole segments all of whose times are before `timeMs`. Returns the rows dropped. */
   expire(timeMs: number): number
   /** Live rows, for metrics and conservation checks. */
@@ -151,15 +157,31 @@ export interface ByteRange {
   end: number
 }
 
+/** A key of an append store; `hash` is `hashKey` of its bytes, reckoned once for all its uses. */
+export interface HashedKey extends ByteRange {
+  hash: number
+}
+
 export interface AppendRow {
-  key: ByteRange
+  key: HashedKey
   value: ByteRange
   timeMs: number
   streamTimeMs: number
 }
 
 export interface Probe {
-  key: ByteRange
+  key: HashedKey
+  fromMs: number
+  toMs: number
+}
+
+/** The keys `[first, end)` of a column, and a time range that covers that of each. */
+export interface Screening {
+  hashes: Int32Array
+  /** Set to 1 where a lookup may find a row, left as it is where none can. */
+  hits: Uint8Array
+  first: number
+  end: number
   fromMs: number
   toMs: number
 }

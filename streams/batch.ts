@@ -7,6 +7,10 @@
  */
 import type { RecordColumns } from '../log/record-columns.ts'
 
+type RawColumns = Pick<Batch, 'rawKeys' | 'rawValues'>
+
+const NOTHING_RAW: RawColumns = { rawKeys: undefined, rawValues: false }
+
 export class Batch<K = unknown, V = unknown> {
   readonly keys: K[] = []
   readonly values: V[] = []
@@ -21,12 +25,15 @@ export class Batch<K = unknown, V = unknown> {
   readonly columns: RecordColumns | undefined
   /** Row of `columns` behind each record; in step with the other columns when it is set. */
   readonly rows: number[] = []
+  /** Name of the key serde while `keys` still are what the bytes in `columns` say. */
+  readonly rawKeys: string | undefined
   /** True while `values` still are what the bytes in `columns` say. */
   readonly rawValues: boolean
 
-  constructor(columns?: RecordColumns, rawValues = false) {
+  constructor(columns?: RecordColumns, raw: RawColumns = NOTHING_RAW) {
     this.columns = columns
-    this.rawValues = rawValues && columns !== undefined
+    this.rawKeys = raw.rawKeys
+    this.rawValues = raw.rawValues
   }
 
   get length(): number {
@@ -34,8 +41,10 @@ export class Batch<K = unknown, V = unknown> {
   }
 
   /** An empty batch for results derived from this one's records, with their headers. */
-  successor<K2 = K, V2 = V>(options: { sameValues: boolean }): Batch<K2, V2> {
-    return new Batch<K2, V2>(this.columns, this.rawValues && options.sameValues)
+  successor<K2 = K, V2 = V>(same: { keys?: boolean; values?: boolean }): Batch<K2, V2> {
+    const rawKeys = same.keys ? this.rawKeys : undefined
+    const rawValues = this.rawValues && same.values === true
+    return new Batch<K2, V2>(this.columns, { rawKeys, rawValues })
   }
 
   /** Appends a record that keeps the time, origin and headers of record `i` of `input`. */
@@ -83,3 +92,8 @@ export interface Emission<K, V> {
 
 /** Order key of results that no single record made. */
 export const NO_SOURCE = -1
+
+/** Neither null nor undefined is a key or a value. */
+export function isNull(value: unknown): value is null | undefined {
+  return value === null || value === undefined
+}

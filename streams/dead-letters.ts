@@ -33,7 +33,7 @@ export class DeadLetters {
     source: SourcePartition,
     { columns, row, detail }: RejectedRecord,
   ): void {
-    const batch = new Batch(columns, true)
+    const batch = new Batch(columns)
     batch.emit({
       key: null,
       value: null,
@@ -57,7 +57,7 @@ export class DeadLetters {
       valueStart: [0],
       valueEnd: [bytes.length],
     } as unknown as RecordColumns
-    const batch = new Batch(whole, true)
+    const batch = new Batch(whole)
     const { offset } = broken
     const time = { timeMs: 0, streamTimeMs: source.streamTimeMs }
     batch.emit({ key: null, value: null, ...time, source: source.index, offset })

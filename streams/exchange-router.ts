@@ -172,7 +172,7 @@ export class ExchangeRouter {
         state.wrote[row + partition] = 1
         continue
       }
-      const part = (parts[partition] ??= new Batch(batch.columns, batch.rawValues))
+      const part = (parts[partition] ??= new Batch(batch.columns, batch))
       part.keep(batch, i)
     }
     parts.forEach((part, partition) => {

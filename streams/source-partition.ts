@@ -65,7 +65,7 @@ export class SourcePartition extends InputPartition {
   }
 
   protected override batchOf(columns: RecordColumns): Batch {
-    return new Batch(columns, true)
+    return new Batch(columns, { rawKeys: this.node.key.name, rawValues: true })
   }
 
   protected override refuse(broken: BrokenBatch): void {

@@ -280,7 +280,7 @@ class TaskOutputs implements Outputs {
     this.sides ??= new Map()
     let side = this.sides.get(reason)
     if (side === undefined) {
-      side = batch.successor({ sameValues: true })
+      side = batch.successor({ keys: true, values: true })
       this.sides.set(reason, side)
     }
     side.keep(batch, index)

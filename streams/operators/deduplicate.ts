@@ -15,8 +15,9 @@
  * that arrived first. It has been sent on when a copy with a smaller order key turns up.
  */
 import { header } from '../../log/record-headers.ts'
+import { hashedKey } from '../../state/key-column.ts'
 import { encodeText } from '../../state/keys.ts'
-import type { AppendRow, AppendStore, ByteRange, Probe, RowKey } from '../../state/port.ts'
+import type { AppendRow, AppendStore, HashedKey, Probe, RowKey } from '../../state/port.ts'
 import type { Batch } from '../batch.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 
@@ -38,7 +39,7 @@ export function deduplicateStores(spec: DeduplicateSpec): StoreSpec[] {
   return [{ kind: 'blocks', name: spec.name, segmentMs }]
 }
 
-const EMPTY: ByteRange = { bytes: Buffer.alloc(0), start: 0, end: 0 }
+const EMPTY: HashedKey = hashedKey('')
 
 export function deduplicate(spec: DeduplicateSpec, context: OperatorContext): Operator {
   return new Deduplicate(spec, context)
@@ -49,7 +50,7 @@ class Deduplicate implements Operator {
   readonly #context: OperatorContext
   readonly #seen: AppendStore
   readonly #header: Buffer
-  #ids: (RowKey | Error | undefined)[] = []
+  #ids: (HashedKey | Error | undefined)[] = []
   readonly #probe: Probe = { key: EMPTY, fromMs: 0, toMs: 0 }
   readonly #row: AppendRow = { key: EMPTY, value: EMPTY, timeMs: 0, streamTimeMs: 0 }
 
@@ -70,9 +71,8 @@ class Deduplicate implements Operator {
     return header(input.columns, input.rows[i]!, this.#header)?.latin1Slice()
   }
 
-  #aim(id: RowKey, streamTimeMs: number): Probe {
-    const bytes = Buffer.from(id, 'latin1')
-    this.#probe.key = { bytes, start: 0, end: bytes.length }
+  #aim(id: HashedKey, streamTimeMs: number): Probe {
+    this.#probe.key = id
     this.#probe.fromMs = streamTimeMs - this.#spec.ttlMs
     this.#probe.toMs = streamTimeMs + this.#spec.ttlMs
     return this.#probe
@@ -86,9 +86,10 @@ class Deduplicate implements Operator {
   prepare(input: Batch): Promise<void> | undefined {
     this.#ids = []
     for (let i = 0; i < input.length; i++) {
-      let id: RowKey | Error | undefined
+      let id: HashedKey | Error | undefined
       try {
-        id = this.#id(input, i)
+        const text = this.#id(input, i)
+        id = text === undefined ? undefined : hashedKey(text)
         if (id !== undefined) this.#seen.want(this.#aim(id, this.#streamTimeMs(input, i)))
       } catch (error) {
         id = error instanceof Error ? error : new Error(String(error))
@@ -99,7 +100,7 @@ class Deduplicate implements Operator {
   }
 
   process(input: Batch, _port: number, out: Outputs): void {
-    const passed = input.successor({ sameValues: true })
+    const passed = input.successor({ keys: true, values: true })
     for (let i = 0; i < input.length; i++) {
       const id = this.#ids[i]
       if (id instanceof Error) out.drop(input, i, 'poison', String(id))
@@ -111,7 +112,7 @@ class Deduplicate implements Operator {
   }
 
   /** Notes the id, unless it is there. */
-  #pass(id: RowKey, streamTimeMs: number): boolean {
+  #pass(id: HashedKey, streamTimeMs: number): boolean {
     const probe = this.#aim(id, streamTimeMs)
     let seen = false
     this.#seen.lookup(probe, () => {

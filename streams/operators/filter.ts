@@ -16,7 +16,7 @@ export interface FilterSpec {
 export function filter(spec: FilterSpec): Operator {
   return {
     process(input, _port, out) {
-      const kept = input.successor({ sameValues: true })
+      const kept = input.successor({ keys: true, values: true })
       for (let i = 0; i < input.length; i++) {
         try {
           if (!spec.keep(input.values[i], input.keys[i])) continue

@@ -16,7 +16,7 @@ export interface FlatMapSpec {
 export function flatMap(spec: FlatMapSpec): Operator {
   return {
     process(input, _port, out) {
-      const expanded = input.successor({ sameValues: false })
+      const expanded = input.successor({})
       for (let i = 0; i < input.length; i++) {
         try {
           const pairs = [...spec.expand(input.values[i], input.keys[i])]

@@ -18,7 +18,10 @@ export function map(spec: MapSpec): Operator {
   const { key: mapKey, value: mapValue } = spec
   return {
     process(input, _port, out) {
-      const mapped = input.successor({ sameValues: mapValue === undefined })
+      const mapped = input.successor({
+        keys: mapKey === undefined,
+        values: mapValue === undefined,
+      })
       for (let i = 0; i < input.length; i++) {
         const key = input.keys[i]
         const value = input.values[i]

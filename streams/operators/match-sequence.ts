@@ -15,7 +15,7 @@
  */
 import { rowKeyOfWindow, windowKey, windowStartOf } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, NO_SOURCE } from '../batch.ts'
+import { Batch, isNull, NO_SOURCE } from '../batch.ts'
 import { type Closing, dropRows, firstRows } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import {
@@ -284,8 +284,4 @@ function matchesBegun(records: readonly OrderedRecord[]): Begun[] {
     else matches.at(-1)!.push(record)
   }
   return matches
-}
-
-function isNull(value: unknown): boolean {
-  return value === null || value === undefined
 }

@@ -10,7 +10,7 @@
 import { header } from '../../log/record-headers.ts'
 import { decodeTime } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, NO_SOURCE } from '../batch.ts'
+import { Batch, isNull, NO_SOURCE } from '../batch.ts'
 import { type Closing, firstRows } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, SideReason, StoreSpec } from '../operator.ts'
 import type {
@@ -257,7 +257,7 @@ class Process implements Operator {
   }
 
   process(input: Batch, _port: number, out: Outputs): void {
-    const results = input.successor({ sameValues: false })
+    const results = input.successor({})
     for (let i = 0; i < input.length; i++) {
       if (isNull(input.keys[i])) {
         out.drop(input, i, 'null-key')
@@ -391,8 +391,4 @@ class CurrentRecord implements ProcessorRecord<unknown, unknown> {
     const { columns, rows } = this.#batch!
     return columns && header(columns, rows[this.#i]!, Buffer.from(name))
   }
-}
-
-function isNull(value: unknown): boolean {
-  return value === null || value === undefined
 }

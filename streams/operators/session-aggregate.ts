@@ -14,7 +14,7 @@
  */
 import { decodeTime, encodeTime, sessionKey, sessionOfRow } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, NO_SOURCE } from '../batch.ts'
+import { Batch, isNull, NO_SOURCE } from '../batch.ts'
 import { type Closing, firstRows } from '../closing.ts'
 import {
   boundsRow,
@@ -337,10 +337,6 @@ class SessionAggregate implements Operator {
     const { emit, windows } = this.#spec
     return emit === 'update' ? watermarkMs : watermarkMs - windows.gapMs - windows.graceMs
   }
-}
-
-function isNull(value: unknown): boolean {
-  return value === null || value === undefined
 }
 
 function rowOf({ start, end }: Session, key: RowKey): RowKey {

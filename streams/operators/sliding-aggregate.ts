@@ -15,7 +15,7 @@
 
 import { rowKeyOfWindow, windowKey, windowStartOf } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, NO_SOURCE } from '../batch.ts'
+import { Batch, isNull, NO_SOURCE } from '../batch.ts'
 import { type Closing, dropRows } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import {
@@ -318,8 +318,4 @@ class SlidingAggregate implements Operator {
     if (this.#spec.emit === 'update') return watermarkMs
     return watermarkMs - this.#sizeMs - this.#spec.windows.graceMs
   }
-}
-
-function isNull(value: unknown): boolean {
-  return value === null || value === undefined
 }

@@ -14,10 +14,12 @@
  * watermark at its own time, so that the windows below are still open when the left one comes.
  * With several left records for one right one, those after the first may come late below.
  */
+import { hashedKey, KeyColumn } from '../../state/key-column.ts'
 import { decodeTime, encodeTime } from '../../state/keys.ts'
 import type {
   AppendRow,
   AppendStore,
+  ByteRange,
   Codec,
   Probe,
   Row,
@@ -25,14 +27,13 @@ import type {
   RowStore,
   StoredRow,
 } from '../../state/port.ts'
-import { Batch, type Emission } from '../batch.ts'
+import { Batch, type Emission, isNull } from '../batch.ts'
 import { type Closing, firstRows } from '../closing.ts'
-import { Joining, type Side, valueBytes } from '../joining.ts'
+import { Joining, JoinScreening, readKeys, readValue, type Side } from '../joining.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { type PendingRow, pendingCodec } from '../pending-rows.ts'
 import { PendingTimes } from '../pending-times.ts'
 import type { KeySerde, ValueSerde } from '../serde.ts'
-import { keyBytes } from '../sinks.ts'
 
 export interface StreamJoinSpec {
   readonly name: string
@@ -81,6 +82,9 @@ class StreamJoin implements Operator {
   /** Close times of pending rows of the side whose time results take. */
   readonly #held = new PendingTimes()
   readonly #now = new Joining()
+  /** Keys of the batch at hand, and which of them may have a partner. */
+  readonly #keys = new KeyColumn()
+  readonly #screening = new JoinScreening()
   /** Pending rows that were read for this batch, or written by it. */
   #pendingRead = new Set<RowKey>()
   #closing: readonly Row<readonly PendingRow[]>[] = []
@@ -94,6 +98,7 @@ class StreamJoin implements Operator {
         port,
         rows: context.appendStore(`${spec.name}-${SIDES[port]}`),
         value: spec.values[port],
+        behindMs: port === 0 ? spec.beforeMs : spec.afterMs,
         reachMs: port === 0 ? spec.afterMs : spec.beforeMs,
         pending: outer || (spec.time === 'right' && port === 1),
         outer,
@@ -125,15 +130,17 @@ class StreamJoin implements Operator {
     return encodeTime(this.#keptUntil(side, timeMs)) + String.fromCharCode(side.port) + key
   }
 
-  #probe(side: Side, timeMs: number): void {
-    const { beforeMs, afterMs } = this.#spec
-    probe.fromMs = timeMs - (side.port === 0 ? beforeMs : afterMs)
-    probe.toMs = timeMs + (side.port === 0 ? afterMs : beforeMs)
+  /** Aims at the possible partners of key `i`. */
+  #aim(side: Side, input: Batch, i: number): void {
+    this.#keys.read(i, key)
+    probe.fromMs = input.times[i]! - side.behindMs
+    probe.toMs = input.times[i]! + side.reachMs
   }
 
   prepare(input: Batch, port: number): Promise<void> | undefined {
     const side = this.#sides[port as 0 | 1]
     const { rows } = this.#sides[(1 - port) as 0 | 1]
+    readKeys(this.#keys, input, this.#spec.key)
     const loading = rows.resident ? undefined : this.#load(input, side, rows)
     if (this.#pending === undefined) return loading
     return this.#preparePending(input, side, loading)
@@ -141,10 +148,8 @@ class StreamJoin implements Operator {
 
   #load(input: Batch, side: Side, rows: AppendStore): Promise<void> | undefined {
     for (let i = 0; i < input.length; i++) {
-      const key = input.keys[i]
-      if (key === null || key === undefined) continue
-      probe.key = keyBytes(this.#spec.key.encode(key))
-      this.#probe(side, input.times[i]!)
+      if (isNull(input.keys[i])) continue
+      this.#aim(side, input, i)
       rows.want(probe)
     }
     return rows.load()
@@ -156,15 +161,13 @@ class StreamJoin implements Operator {
     const other = this.#sides[(1 - side.port) as 0 | 1]
     const rows = new Set<RowKey>()
     for (let i = 0; i < input.length; i++) {
-      const key = input.keys[i]
-      if (key === null || key === undefined) continue
-      const encoded = this.#spec.key.encode(key)
-      if (side.pending && this.#hasTwin(side, input.times[i]!, encoded)) {
+      if (isNull(input.keys[i])) continue
+      const encoded = this.#spec.key.encode(input.keys[i])
+      if (side.pending && this.#hasTwin(side, input, i)) {
         rows.add(this.#pendingRow(side, input.times[i]!, encoded))
       }
       if (!other.pending) continue
-      probe.key = keyBytes(encoded)
-      this.#probe(side, input.times[i]!)
+      this.#aim(side, input, i)
       other.rows.lookup(probe, row => {
         rows.add(this.#pendingRow(other, row.timeMs, encoded))
       })
@@ -177,11 +180,11 @@ class StreamJoin implements Operator {
    * A pending row is shared by records of one side, key and time: only such a twin can have made
    * one already, and it is found in memory, where asking the database would be a miss each time.
    */
-  #hasTwin(side: Side, timeMs: number, key: RowKey): boolean {
+  #hasTwin(side: Side, input: Batch, i: number): boolean {
     if (!side.rows.resident) return true
-    probe.key = keyBytes(key)
-    probe.fromMs = timeMs
-    probe.toMs = timeMs
+    this.#keys.read(i, key)
+    probe.fromMs = input.times[i]!
+    probe.toMs = input.times[i]!
     let found = false
     side.rows.lookup(probe, () => {
       found = true
@@ -194,10 +197,12 @@ class StreamJoin implements Operator {
     const results = new Batch()
     const watermarkMs = this.#context.watermarkMs()
     const now = this.#now
-    now.begin({ input, side, other: this.#sides[(1 - port) as 0 | 1], results, out })
+    const other = this.#sides[(1 - port) as 0 | 1]
+    now.begin({ input, side, other, results, out })
+    let screened = 0
     for (let i = 0; i < input.length; i++) {
-      const key = input.keys[i]
-      if (key === null || key === undefined) out.drop(input, i, 'null-key')
+      if (i === screened) screened = this.#screening.screen(now, this.#keys, i)
+      if (isNull(input.keys[i])) out.drop(input, i, 'null-key')
       else if (input.values[i] === null) out.drop(input, i, 'poison', 'a null value joins nothing')
       else {
         now.i = i
@@ -213,15 +218,17 @@ class StreamJoin implements Operator {
 
   #join(now: Joining): void {
     const { input, i, side, other } = now
-    now.key = this.#spec.key.encode(input.keys[i])
     now.matched = false
-    const bytes = keyBytes(now.key)
-    probe.key = bytes
-    this.#probe(side, input.times[i]!)
-    other.rows.lookup(probe, this.#visit)
-    // A joiner is the user's: it may have used the key's memory.
-    this.#append(input, i, side, keyBytes(now.key))
-    if (!now.matched && side.pending) this.#await(side, { input, i, encoded: now.key })
+    this.#aim(side, input, i)
+    if (this.#screening.hits[i] === 1) {
+      if (other.pending) now.key = this.#spec.key.encode(input.keys[i])
+      other.rows.lookup(probe, this.#visit)
+    }
+    readValue(value, input, i, side.value)
+    appended.timeMs = input.times[i]!
+    appended.streamTimeMs = input.streamTimes[i]!
+    side.rows.append(appended)
+    if (!now.matched && side.pending) this.#await(side, input, i)
   }
 
   /** Judges a row of the other side for the record in `#now`. */
@@ -264,21 +271,13 @@ class StreamJoin implements Operator {
     results.emit(emission)
   }
 
-  #append(input: Batch, i: number, side: Side, key: AppendRow['key']): void {
-    appended.key = key
-    appended.value = valueBytes(input, i, side.value)
-    appended.timeMs = input.times[i]!
-    appended.streamTimeMs = input.streamTimes[i]!
-    side.rows.append(appended)
-  }
-
-  /** A record without a partner yet. */
-  #await(side: Side, { input, i, encoded }: { input: Batch; i: number; encoded: RowKey }): void {
-    const row = this.#pendingRow(side, input.times[i]!, encoded)
-    const { bytes, start, end } = valueBytes(input, i, side.value)
+  /** A record without a partner yet, whose value was just appended. */
+  #await(side: Side, input: Batch, i: number): void {
+    const row = this.#pendingRow(side, input.times[i]!, this.#spec.key.encode(input.keys[i]))
+    const { bytes, start, end } = value
     // Only outer sides emit the value; the others just hold the watermark.
-    const value = side.outer ? Buffer.from(bytes.subarray(start, end)) : NO_VALUE
-    const pending = { streamTimeMs: input.streamTimes[i]!, value }
+    const kept = side.outer ? Buffer.from(bytes.subarray(start, end)) : NO_VALUE
+    const pending = { streamTimeMs: input.streamTimes[i]!, value: kept }
     const waiting = this.#pendingRead.has(row) ? this.#pending!.get(row) : undefined
     this.#pending!.put(row, [...(waiting ?? []), pending])
     this.#pendingRead.add(row)
@@ -351,10 +350,11 @@ class StreamJoin implements Operator {
   }
 }
 
-const NO_BYTES = { bytes: Buffer.alloc(0), start: 0, end: 0 }
-const NO_VALUE = NO_BYTES.bytes
-const probe: Probe = { key: NO_BYTES, fromMs: 0, toMs: 0 }
-const appended: AppendRow = { key: NO_BYTES, value: NO_BYTES, timeMs: 0, streamTimeMs: 0 }
+const NO_VALUE = Buffer.alloc(0)
+const key = hashedKey('')
+const value: ByteRange = { bytes: NO_VALUE, start: 0, end: 0 }
+const probe: Probe = { key, fromMs: 0, toMs: 0 }
+const appended: AppendRow = { key, value, timeMs: 0, streamTimeMs: 0 }
 const emission: Emission<unknown, unknown> = {
   key: null,
   value: null,

@@ -32,7 +32,7 @@ export function streamTableJoin(spec: StreamTableJoinSpec, context: OperatorCont
     },
     process(input, port, out) {
       if (port !== 0) return
-      const results = input.successor({ sameValues: false })
+      const results = input.successor({ keys: true })
       for (let i = 0; i < input.length; i++) {
         const key = input.keys[i]
         if (key === null || key === undefined) {

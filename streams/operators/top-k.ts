@@ -22,7 +22,7 @@ import {
   windowStartOf,
 } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, NO_SOURCE } from '../batch.ts'
+import { Batch, isNull, NO_SOURCE } from '../batch.ts'
 import { type Closing, dropRows } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, SideReason, StoreSpec } from '../operator.ts'
 import { type Ranked, rankedKey, rankedRow } from '../ranked-key.ts'
@@ -380,8 +380,4 @@ class TopK implements Operator {
     const { emit, windows } = this.#spec
     return emit === 'update' ? watermarkMs : watermarkMs - windows.sizeMs - windows.graceMs
   }
-}
-
-function isNull(value: unknown): boolean {
-  return value === null || value === undefined
 }

@@ -10,7 +10,7 @@
 
 import { rowKeyOfWindow, windowKey, windowStartOf } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, NO_SOURCE } from '../batch.ts'
+import { Batch, isNull, NO_SOURCE } from '../batch.ts'
 import type { Closing } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { detach, type KeySerde, type Timed, timedCodec } from '../serde.ts'
@@ -202,8 +202,4 @@ class WindowAggregate implements Operator {
 
 function newSlot(row: RowKey, key: unknown, start: number): Slot {
   return { row, key, start, isChanged: false, previous: undefined, value: undefined, timeMs: 0 }
-}
-
-function isNull(value: unknown): boolean {
-  return value === null || value === undefined
 }

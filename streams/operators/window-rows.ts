@@ -11,7 +11,7 @@
  */
 import { sessionKey, windowKey } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import type { Batch } from '../batch.ts'
+import { type Batch, isNull } from '../batch.ts'
 import { dropRows } from '../closing.ts'
 import type { Operator, OperatorContext, StoreSpec } from '../operator.ts'
 import { type KeySerde, type Timed, timedCodec } from '../serde.ts'
@@ -57,7 +57,7 @@ export function windowRows(spec: WindowRowsSpec, context: OperatorContext): Oper
       return store.prefetch(placed.filter(row => typeof row === 'string'))
     },
     process(input, _port, out) {
-      const kept = input.successor<unknown, unknown>({ sameValues: true })
+      const kept = input.successor<unknown, unknown>({ values: true })
       for (let i = 0; i < input.length; i++) {
         const row = placed[i]
         const key = input.keys[i]
@@ -82,8 +82,4 @@ export function windowRows(spec: WindowRowsSpec, context: OperatorContext): Oper
       })
     },
   }
-}
-
-function isNull(value: unknown): boolean {
-  return value === null || value === undefined
 }

@@ -188,6 +188,35 @@ describe('the builder', () => {
     }
   })
 
+  test('key and value that stand in a record give the bytes that they give apart', () => {
+    for (const valueLength of [0, 1, 63, 64, 127, 128, 1000, 8191, 8192, 20_000]) {
+      for (const gap of [0, 1, 2, 3]) {
+        const key = Buffer.from('order-1')
+        const value = Buffer.alloc(valueLength, 7)
+        const apart = new RecordBatchBuilder()
+        const slice = (bytes: Buffer) => ({ bytes, start: 0, end: bytes.length })
+        apart.append(5, slice(key), slice(value))
+        const { keyPosition, valuePosition } = apart
+        const alone = Buffer.from(apart.bytes)
+        const finished = apart.finish()
+        // What stands between them is the length of the value, or any other bytes.
+        const longer = Buffer.from([(valueLength << 1) & 0xff, (valueLength >> 6) & 0xff, 0])
+        for (const between of [alone.subarray(valuePosition - gap), longer]) {
+          const bytes = Buffer.concat([key, between.subarray(0, gap), value])
+          const together = new RecordBatchBuilder()
+          together.append(
+            5,
+            { bytes, start: 0, end: key.length },
+            { bytes, start: key.length + gap, end: bytes.length },
+          )
+          expect(together.valuePosition).toBe(valuePosition)
+          expect(together.keyPosition).toBe(keyPosition)
+          expect(together.finish()).toEqual(finished)
+        }
+      }
+    }
+  })
+
   test('is empty after finish, and its batch does not change when it is used again', () => {
     const builder = new RecordBatchBuilder()
     const slice = { bytes: Buffer.from('ab'), start: 0, end: 1 }

@@ -1,6 +1,7 @@
 /** A copy of an append store that follows its changelog while another store writes and expires. */
 import { expect, test } from 'vitest'
 import { openAppendStore } from '../../state/append-store.ts'
+import { hashedKey } from '../../state/key-column.ts'
 import { MemoryDatabase } from '../../state/memory-database.ts'
 import type { AppendStore, Probe } from '../../state/port.ts'
 import { CHANGELOG, openWorld, type World } from './worlds.ts'
@@ -12,7 +13,7 @@ const range = (text: string) => ({ bytes: Buffer.from(text), start: 0, end: text
 
 function add(store: AppendStore, key: string, timeMs: number): void {
   const value = range(`${key}@${timeMs} `.padEnd(200, '.'))
-  store.append({ key: range(key), value, timeMs, streamTimeMs: timeMs })
+  store.append({ key: hashedKey(key), value, timeMs, streamTimeMs: timeMs })
 }
 
 async function epoch(world: World, store: AppendStore): Promise<void> {
@@ -27,7 +28,7 @@ async function restored(copy: AppendStore): Promise<void> {
 }
 
 async function times(store: AppendStore, key: string): Promise<number[]> {
-  const probe: Probe = { key: range(key), fromMs: 0, toMs: 1e9 }
+  const probe: Probe = { key: hashedKey(key), fromMs: 0, toMs: 1e9 }
   store.want(probe)
   await store.load()
   const found: number[] = []

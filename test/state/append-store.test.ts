@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'
+import { hashKey } from '../../state/append-format.ts'
 import { type AppendStoreOptions, openAppendStore } from '../../state/append-store.ts'
 import { MemoryDatabase } from '../../state/memory-database.ts'
 import type { AppendRow, AppendStore, Probe } from '../../state/port.ts'
@@ -17,7 +18,8 @@ interface ModelRow {
 const range = (text: string) => {
   // Never at the start of its buffer, so that a store that forgets `start` is seen.
   const bytes = Buffer.from(`##${text}##`, 'latin1')
-  return { bytes, start: 2, end: bytes.length - 2 }
+  const end = bytes.length - 2
+  return { bytes, start: 2, end, hash: hashKey(bytes, 2, end) }
 }
 
 function appendRow({ key, value, timeMs, streamTimeMs }: ModelRow): AppendRow {
@@ -39,7 +41,15 @@ async function found(store: AppendStore, key: string, fromMs = 0, toMs = 1e6): P
   store.lookup(probe, ({ bytes, valueStart, valueEnd, timeMs, streamTimeMs }) => {
     out.push(`${bytes.latin1Slice(valueStart, valueEnd)}@${timeMs}/${streamTimeMs}`)
   })
+  if (out.length > 0) expect(screened(store, [key], fromMs, toMs)).toEqual([1])
   return out.join(' ')
+}
+
+function screened(store: AppendStore, keys: string[], fromMs = 0, toMs = 1e6): number[] {
+  const hashes = Int32Array.from(keys, key => range(key).hash)
+  const hits = new Uint8Array(keys.length)
+  store.screen({ hashes, hits, first: 0, end: keys.length, fromMs, toMs })
+  return [...hits]
 }
 
 function expected(rows: readonly ModelRow[], key: string, fromMs: number, toMs: number): string {
@@ -85,6 +95,17 @@ describe('append store', () => {
     expect(await found(store, '')).toBe('')
     expect(store.rows).toBe(5)
     expect(store.metrics.overlayRows).toBe(3)
+    await world.dispose()
+  })
+
+  it('screens out keys that no row in the time range has', async () => {
+    const world = await openWorld({ log: 'embedded log', database: 'memory' })
+    const store = await open(world)
+    for (let i = 0; i < 300; i++) store.append(appendRow(row(`k${i}`, i)))
+    const keys = ['k5', 'nobody', 'k299', 'k150', 'no one']
+    expect(screened(store, keys)).toEqual([1, 0, 1, 1, 0])
+    expect(screened(store, keys, 100, 199)).toEqual([0, 0, 0, 1, 0])
+    expect(screened(store, keys, 1000)).toEqual([0, 0, 0, 0, 0])
     await world.dispose()
   })
 
