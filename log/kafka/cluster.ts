@@ -286,7 +286,7 @@ export class Cluster {
       }
       const request = `the search for the coordinator of ${kind} ${key}`
       if (!isTransient(error)) {
-        throw kafkaError('KAFKA_REFUSED', { request, error: errorName(error), detail: '' })
+        throw refusalOf(request, error, { right: ['Describe', key] })
       }
       if (this.environment.clock() >= untilMs) {
         const details = {
@@ -344,7 +344,8 @@ export class Cluster {
     return answer.topics.map(({ error, ...topic }) => {
       if (error === 0) return topic
       if (MISSING.has(error)) return undefined
-      throw refusalOf(`the description of topic ${topic.name}`, error)
+      const right = ['Describe', topic.name] as const
+      throw refusalOf(`the description of topic ${topic.name}`, error, { right })
     })
   }
 }

@@ -1,6 +1,6 @@
 /** The Kafka driver's rows of the error catalogue; those that both drivers raise are in `log/`. */
 import { type ErrorRow, errorsOf, type MillraceError } from '../errors.ts'
-import { isTransient, nameOf } from './error-codes.ts'
+import { ErrorCode, isTransient, nameOf } from './error-codes.ts'
 
 export const kafkaCatalogue = {
   KAFKA_UNREACHABLE: {
@@ -34,6 +34,12 @@ export const kafkaCatalogue = {
     message: 'Kafka refused {request}: {error}{detail}.',
     recovery: 'stop',
     status: 502,
+  },
+  KAFKA_FORBIDDEN: {
+    message:
+      'Kafka does not allow {request}, {error}: the right {operation} on {kind} {name} is missing. Grant it with kafka-acls.sh --add --allow-principal User:… --operation {operation} --{kind} {name}, and start again.',
+    recovery: 'stop',
+    status: 503,
   },
   GROUP_TOPOLOGY_INVALID: {
     message: 'Kafka cannot run this topology: {reason}.',
@@ -142,8 +148,34 @@ export const kafkaCatalogue = {
 
 export const kafkaError = errorsOf(kafkaCatalogue)
 
-/** A code as an error: KAFKA_UNAVAILABLE when it may pass, else KAFKA_REFUSED. */
-export function refusalOf(request: string, code: number, detail = ''): MillraceError {
+/** What a request needs to be allowed; the kind of the resource is in the refusal's code. */
+export type Right = readonly [operation: string, name: string]
+
+const kindsForbidden: ReadonlyMap<number, string> = new Map([
+  [ErrorCode.TOPIC_AUTHORIZATION_FAILED, 'topic'],
+  [ErrorCode.GROUP_AUTHORIZATION_FAILED, 'group'],
+  [ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, 'transactional-id'],
+])
+
+/** KAFKA_FORBIDDEN when the code says that a right is missing. */
+export function forbidden(
+  request: string,
+  code: number,
+  [operation, name]: Right,
+): MillraceError | undefined {
+  const kind = kindsForbidden.get(code)
+  if (kind === undefined) return undefined
+  return kafkaError('KAFKA_FORBIDDEN', { request, error: nameOf(code), operation, kind, name })
+}
+
+/** A code as an error: KAFKA_FORBIDDEN, KAFKA_UNAVAILABLE when it may pass, else KAFKA_REFUSED. */
+export function refusalOf(
+  request: string,
+  code: number,
+  { detail = '', right }: { detail?: string; right?: Right } = {},
+): MillraceError {
+  const denial = right && forbidden(request, code, right)
+  if (denial !== undefined) return denial
   const details = { request, error: nameOf(code), detail }
   return kafkaError(isTransient(code) ? 'KAFKA_UNAVAILABLE' : 'KAFKA_REFUSED', details)
 }

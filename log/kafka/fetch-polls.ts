@@ -182,7 +182,7 @@ export class FetchPolls {
       this.#cluster.staleTopic(request.topic)
       return {
         kind: 'failed',
-        error: refusalOf(nameOfFetch(request), error),
+        error: refusalOf(nameOfFetch(request), error, { right: ['Read', request.topic] }),
         transient: isTransient(error),
       }
     }

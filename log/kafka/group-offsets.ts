@@ -1,7 +1,7 @@
 /** Offsets of a group without members, as a whole: read, put, removed with the group. */
 import type { Cluster } from './cluster.ts'
-import { ErrorCode, nameOf } from './error-codes.ts'
-import { kafkaError } from './errors.ts'
+import { ErrorCode } from './error-codes.ts'
+import { kafkaError, refusalOf } from './errors.ts'
 import { commitOffsets, deleteGroup, fetchOffsets, type OffsetToCommit } from './group-apis.ts'
 import { askGroup } from './group-requests.ts'
 import { Backoff } from './pause.ts'
@@ -34,7 +34,7 @@ export async function offsetsOfGroup(
     const waitedMs = environment.clock() - beganMs
     if (error !== ErrorCode.UNSTABLE_OFFSET_COMMIT) {
       const request = `the committed offsets of group ${group}`
-      throw kafkaError('KAFKA_REFUSED', { request, error: nameOf(error), detail: '' })
+      throw refusalOf(request, error, { right: ['Describe', failed?.topic ?? group] })
     }
     if (waitedMs >= STABLE_MS_MAX) {
       throw kafkaError('KAFKA_OFFSETS_HELD', { ...failed, group, waitedMs })
@@ -52,22 +52,20 @@ export async function putOffsets(
   group: string,
   offsets: readonly OffsetToCommit[],
 ): Promise<void> {
-  const refusal = (error: string) => {
-    const request = `offsets for group ${group}`
-    return kafkaError('KAFKA_REFUSED', { request, error, detail: '' })
-  }
+  const request = `offsets for group ${group}`
   for (const chunk of chunksOf(offsets)) {
     const { error } = await askGroup(cluster, group, node =>
       cluster.call(node, 'coordinator', commitOffsets, group, chunk),
     )
     if (fencing.has(error)) throw kafkaError('GROUP_NOT_EMPTY', { group })
-    if (error !== ErrorCode.NONE) throw refusal(nameOf(error))
+    if (error !== ErrorCode.NONE) throw refusalOf(request, error, { right: ['Read', group] })
   }
   const found = new Map((await offsetsOfGroup(cluster, group)).map(one => [keyOf(one), one]))
   for (const wanted of offsets) {
     const { offset, metadata } = found.get(keyOf(wanted)) ?? { offset: -1, metadata: '' }
     if (offset === wanted.offset && metadata === wanted.metadata) continue
-    throw refusal(`${keyOf(wanted)} is at ${offset} and not at ${wanted.offset}`)
+    const error = `${keyOf(wanted)} is at ${offset} and not at ${wanted.offset}`
+    throw kafkaError('KAFKA_REFUSED', { request, error, detail: '' })
   }
 }
 
@@ -84,8 +82,7 @@ export async function removeGroup(cluster: Cluster, group: string): Promise<void
   )
   if (error === ErrorCode.NONE || error === ErrorCode.GROUP_ID_NOT_FOUND) return
   if (error === ErrorCode.NON_EMPTY_GROUP) throw kafkaError('GROUP_NOT_EMPTY', { group })
-  const request = `the deletion of group ${group}`
-  throw kafkaError('KAFKA_REFUSED', { request, error: nameOf(error), detail: '' })
+  throw refusalOf(`the deletion of group ${group}`, error, { right: ['Delete', group] })
 }
 
 function keyOf({ topic, partition }: OffsetToCommit): string {

@@ -52,7 +52,7 @@ export class Groups {
       const waitedMs = environment.clock() - beganMs
       const unstable = offsets.find(({ error }) => error !== 0)
       if (unstable !== undefined) {
-        if (!isTransient(unstable.error)) throw refusal(group, unstable.error, member)
+        if (!isTransient(unstable.error)) throw refusal(group, unstable, member)
         if (waitedMs >= STABLE_WAIT_MS) throw held(group, unstable, waitedMs)
       } else {
         const lost = offsets.findIndex(({ offset }, i) => offset < 0 && this.#known.has(keys[i]!))
@@ -113,7 +113,7 @@ export class Groups {
         : fetched
     })
     if (answer.error === ErrorCode.GROUP_ID_NOT_FOUND) return nothing(targets)
-    if (answer.error !== 0) throw refusal(group, answer.error, member)
+    if (answer.error !== 0) throw refusal(group, answer, member)
     if (targets === null) return answer.offsets.filter(({ offset }) => offset >= 0)
     const byKey = new Map(answer.offsets.map(one => [`${one.topic}/${one.partition}`, one]))
     return targets.map(target => byKey.get(`${target.topic}/${target.partition}`) ?? none(target))
@@ -156,10 +156,15 @@ const FENCED: ReadonlySet<number> = new Set([
   ErrorCode.UNKNOWN_MEMBER_ID,
 ])
 
-function refusal(group: string, error: number, member: GroupMember | undefined): Error {
+function refusal(
+  group: string,
+  { error, topic }: { readonly error: number; readonly topic?: string },
+  member: GroupMember | undefined,
+): Error {
   if (member !== undefined && FENCED.has(error)) {
     const { id: memberId, epoch: memberEpoch } = member
     return kafkaError('KAFKA_MEMBER_STALE', { group, memberId, memberEpoch, reason: nameOf(error) })
   }
-  return refusalOf(`the committed offsets of group ${group}`, error)
+  const right = ['Describe', topic ?? group] as const
+  return refusalOf(`the committed offsets of group ${group}`, error, { right })
 }

@@ -6,8 +6,9 @@ import { refusalOf } from './errors.ts'
 import { Backoff } from './pause.ts'
 
 export interface LeaderRequest<Ask extends TopicPartition, Answer> {
-  /** For messages: what the request wants. */
+  /** For messages: what the request wants, and the right on the topic that it needs. */
   readonly name: string
+  readonly operation: string
   readonly asks: readonly Ask[]
   /** One request to one broker; its answers in the order of the asks. */
   readonly send: (node: number, asks: readonly Ask[]) => Promise<readonly Answer[]>
@@ -20,8 +21,9 @@ export interface LeaderRequest<Ask extends TopicPartition, Answer> {
  */
 export async function askLeaders<Ask extends TopicPartition, Answer extends { error: number }>(
   cluster: Cluster,
-  { name, asks, send }: LeaderRequest<Ask, Answer>,
+  request: LeaderRequest<Ask, Answer>,
 ): Promise<readonly Answer[]> {
+  const { asks, send } = request
   const answers: Answer[] = []
   const { clock } = cluster.environment
   const untilMs = clock() + cluster.requestTimeoutMs
@@ -39,7 +41,7 @@ export async function askLeaders<Ask extends TopicPartition, Answer extends { er
         for (const [n, each] of group.entries()) {
           const answer = given[n]!
           if (isTransient(answer.error)) {
-            failure = refusal(name, each.ask, answer.error)
+            failure = refusal(request, each.ask, answer.error)
             if (kindOf(answer.error) === 'refresh') cluster.staleTopic(each.ask.topic)
             left.push(each)
           } else answers[each.i] = answer
@@ -73,8 +75,12 @@ async function byLeader<Each extends { readonly ask: TopicPartition }>(
   return groups
 }
 
-export function refusal(name: string, { topic, partition }: TopicPartition, code: number): Error {
-  return refusalOf(`${name} of ${topic}-${partition}`, code)
+export function refusal(
+  { name, operation }: { readonly name: string; readonly operation: string },
+  { topic, partition }: TopicPartition,
+  code: number,
+): Error {
+  return refusalOf(`${name} of ${topic}-${partition}`, code, { right: [operation, topic] })
 }
 
 /** Entries of one topic go together on the wire. */
@@ -92,7 +98,7 @@ export function inOrder<Answer extends TopicPartition>(
   const byKey = new Map(answers.map(answer => [`${answer.topic}/${answer.partition}`, answer]))
   return asks.map(({ topic, partition }) => {
     const answer = byKey.get(`${topic}/${partition}`)
-    if (answer === undefined) throw refusal('the answer', { topic, partition }, -1)
+    if (answer === undefined) throw refusalOf(`the answer of ${topic}-${partition}`, -1)
     return answer
   })
 }

@@ -16,14 +16,14 @@ async function ask(
   isolation: IsolationLevel,
   asks: readonly Ask[],
 ): Promise<readonly number[]> {
-  const name = 'the offsets'
+  const request = { name: 'the offsets', operation: 'Describe' }
   const answers = await askLeaders(cluster, {
-    name,
+    ...request,
     asks: [...new Map(asks.map(one => [`${one.topic}/${one.partition}`, one])).values()],
     send: async (node, some) =>
       inOrder(some, await cluster.call(node, 'metadata', listOffsets, isolation, some)),
   })
-  for (const answer of answers) if (answer.error !== 0) throw refusal(name, answer, answer.error)
+  for (const answer of answers) if (answer.error !== 0) throw refusal(request, answer, answer.error)
   return inOrder(asks, answers).map(({ offset }) => offset)
 }
 
@@ -80,12 +80,13 @@ export async function trimPartition(
   }
   // A negative offset means the end to a broker.
   if (!(beforeOffset >= 0)) throw await outOfRange()
+  const request = { name: 'the deletion of records', operation: 'Delete' }
   const [answer] = await askLeaders(cluster, {
-    name: 'the deletion of records',
+    ...request,
     asks: [{ topic, partition, beforeOffset }],
     send: async (node, asks) =>
       inOrder(asks, await cluster.call(node, 'metadata', deleteRecords, asks, timeoutMs)),
   })
   if (answer!.error === ErrorCode.OFFSET_OUT_OF_RANGE) throw await outOfRange()
-  if (answer!.error !== 0) throw refusal('the deletion of records', target, answer!.error)
+  if (answer!.error !== 0) throw refusal(request, target, answer!.error)
 }

@@ -2,7 +2,7 @@
 import { logError, type MillraceError } from '../errors.ts'
 import type { Cluster } from './cluster.ts'
 import { ErrorCode, kindOf, nameOf } from './error-codes.ts'
-import { kafkaError } from './errors.ts'
+import { forbidden, kafkaError, type Right } from './errors.ts'
 import type { OutgoingBatch } from './producer-batches.ts'
 import { type GroupOffsets, topicConfigV4 } from './producer-wire.ts'
 
@@ -23,13 +23,18 @@ export interface Refused {
   readonly code: number
   /** What was refused, and the broker's words. */
   readonly reason: string
+  /** That the request needs, beside writing as `transactionalId`. */
+  readonly right: Right
 }
 
 /**
  * A code that sending again cannot cure, of Produce or TxnOffsetCommit. Whether the producer itself
  * is fenced shows when the transaction is ended: a code like INVALID_PRODUCER_EPOCH has two causes.
  */
-export function refusalError({ transactionalId, code, reason }: Refused): MillraceError {
+export function refusalError({ transactionalId, code, reason, right }: Refused): MillraceError {
+  const isId = code === ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+  const denial = forbidden('a transaction', code, isId ? ['Write', transactionalId] : right)
+  if (denial !== undefined) return denial
   const kind = kindOf(code)
   if (kind === 'abortable' || kind === 'fenced') {
     return kafkaError('KAFKA_TRANSACTION_ABORTED', { transactionalId, reason })
@@ -71,11 +76,15 @@ const MEMBER_FENCED: ReadonlySet<number> = new Set([
 export function offsetsError(
   transactionalId: string,
   code: number,
-  { id, memberId, memberEpoch }: GroupOffsets,
+  { id, memberId, memberEpoch, offsets }: GroupOffsets,
 ): MillraceError {
   const reason = nameOf(code)
+  const isTopic = code === ErrorCode.TOPIC_AUTHORIZATION_FAILED
+  const topics = [...new Set(offsets.map(({ topic }) => topic))].join(', ')
+  const right: Right = ['Read', isTopic ? topics : id]
   if (MEMBER_FENCED.has(code)) {
     return kafkaError('KAFKA_MEMBER_FENCED', { group: id, memberId, memberEpoch, reason })
   }
-  return refusalError({ transactionalId, code, reason: `the offsets of group ${id}: ${reason}` })
+  const refused = `the offsets of group ${id}: ${reason}`
+  return refusalError({ transactionalId, code, reason: refused, right })
 }

@@ -213,7 +213,10 @@ export class Sender {
     if (kind === 'refresh') this.#halt(lane, true)
     else if (kind === 'retriable' || isConsequence) this.#halt(lane, false)
     else if (isTooLarge(errorCode)) this.#failTooLarge(broker.node, batch)
-    else this.fail(refusalError({ transactionalId, code: errorCode, reason }))
+    else {
+      const right = ['Write', lane.target.topic] as const
+      this.fail(refusalError({ transactionalId, code: errorCode, reason, right }))
+    }
   }
 
   #failTooLarge(node: number, batch: OutgoingBatch): void {

@@ -21,7 +21,7 @@ import type { AppendReceipt, LogEnvironment, TopicPartition } from '../port.ts'
 import { corrupt } from '../record-batch.ts'
 import type { Cluster } from './cluster.ts'
 import { ErrorCode, kindOf } from './error-codes.ts'
-import { kafkaError } from './errors.ts'
+import { kafkaError, refusalOf } from './errors.ts'
 import { pause } from './pause.ts'
 import { type OutgoingBatch, type ProducerIdentity, splitBatches } from './producer-batches.ts'
 import { type Outcome, type Patience, ProducerCalls } from './producer-calls.ts'
@@ -329,7 +329,7 @@ export class TransactionalProducer {
     if (kindOf(answer.errorCode) === 'fenced') this.#fence(reason)
     if (answer.errorCode !== 0) {
       const request = `the end of the transaction of ${transactionalId}`
-      throw kafkaError('KAFKA_REFUSED', { request, error: reason, detail: '' })
+      throw refusalOf(request, answer.errorCode, { right: ['Write', transactionalId] })
     }
     this.#adopt(answer)
   }
@@ -353,7 +353,7 @@ function requireIdentity(
   if (answer === undefined) {
     throw kafkaError('KAFKA_UNREACHABLE', { broker: 'of the coordinator', request, reason })
   }
-  throw kafkaError('KAFKA_REFUSED', { request, error: reason, detail: '' })
+  throw refusalOf(request, answer.errorCode, { right: ['Write', transactionalId] })
 }
 
 function receiptOf(batches: readonly OutgoingBatch[]): ProducerReceipt {

@@ -23,7 +23,7 @@ import { noTasks } from '../membership.ts'
 import { checkGroup } from '../topics.ts'
 import type { Cluster } from './cluster.ts'
 import { ErrorCode, nameOf } from './error-codes.ts'
-import { kafkaError } from './errors.ts'
+import { kafkaError, refusalOf } from './errors.ts'
 import { offsetsOfGroup, putOffsets, removeGroup } from './group-offsets.ts'
 import { askGroup } from './group-requests.ts'
 import { pause } from './pause.ts'
@@ -187,7 +187,7 @@ async function lock(cluster: Cluster, group: string): Promise<boolean> {
   if (outcome.error === ErrorCode.TOPIC_ALREADY_EXISTS) return false
   const request = `the topic ${name}, the lock of a migration`
   const detail = outcome.message === null ? '' : `: ${outcome.message}`
-  throw kafkaError('KAFKA_REFUSED', { request, error: nameOf(outcome.error), detail })
+  throw refusalOf(request, outcome.error, { detail, right: ['Create', name] })
 }
 
 /** If this fails, the next migration waits for the lock in vain, and then removes it. */
@@ -208,7 +208,7 @@ async function describeGroup(cluster: Cluster, group: string): Promise<Described
   if (found.error === ErrorCode.NONE) return found
   const request = `the description of group ${group}`
   const detail = found.message === null ? '' : `: ${found.message}`
-  throw kafkaError('KAFKA_REFUSED', { request, error: nameOf(found.error), detail })
+  throw refusalOf(request, found.error, { detail, right: ['Describe', group] })
 }
 
 async function hasMembers(

@@ -3,7 +3,7 @@ import type { MillraceError } from '../errors.ts'
 import type { Assignment, MembershipState } from '../membership.ts'
 import { countTasks, hasTasks } from '../task-ids.ts'
 import { ErrorCode, isTransient, nameOf } from './error-codes.ts'
-import { kafkaError } from './errors.ts'
+import { forbidden, kafkaError } from './errors.ts'
 import type { GroupStatus, HeartbeatReply } from './streams-group-wire.ts'
 
 /**
@@ -44,6 +44,10 @@ function refusalOfJoin(group: string, reply: HeartbeatReply): MillraceError {
   if (error === ErrorCode.INVALID_REQUEST && TOPOLOGY_UPDATE.test(reason)) {
     return kafkaError('GROUP_TOPOLOGY_DIFFERS', { group })
   }
+  const isGroup = error === ErrorCode.GROUP_AUTHORIZATION_FAILED
+  const right = isGroup ? (['Read', group] as const) : (['Describe', `${group}-…`] as const)
+  const denial = forbidden(`the membership of group ${group}`, error, right)
+  if (denial !== undefined) return denial
   if (badTopologies.has(error)) return kafkaError('GROUP_TOPOLOGY_INVALID', { reason })
   if (otherKinds.has(error)) return kafkaError('GROUP_OF_OTHER_KIND', { group })
   return kafkaError('GROUP_REFUSED', { group, error: nameOf(error), reason })

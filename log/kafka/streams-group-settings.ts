@@ -4,7 +4,7 @@
  */
 import type { Cluster } from './cluster.ts'
 import { ErrorCode, nameOf } from './error-codes.ts'
-import { kafkaError } from './errors.ts'
+import { forbidden, kafkaError } from './errors.ts'
 import { defineApi } from './wire.ts'
 
 export interface GroupSettings {
@@ -63,6 +63,9 @@ const alterGroupConfigs = defineApi<
   },
 })
 
+const WRITING = { what: 'the settings', operation: 'AlterConfigs' }
+const READING = { what: 'the description of the settings', operation: 'DescribeConfigs' }
+
 interface DescribedConfigs extends SettingsOutcome {
   readonly values: ReadonlyMap<string, string | null>
 }
@@ -108,10 +111,15 @@ const describeGroupConfigs = defineApi<
   },
 })
 
-function refusal(group: string, what: string, { error, message }: SettingsOutcome): Error {
+function refusal(
+  group: string,
+  { what, operation }: { readonly what: string; readonly operation: string },
+  { error, message }: SettingsOutcome,
+): Error {
   const request = `${what} of group ${group}`
   const detail = message === null ? '' : `: ${message.replace(/\.$/, '')}`
-  return kafkaError('KAFKA_REFUSED', { request, error: nameOf(error), detail })
+  const refused = kafkaError('KAFKA_REFUSED', { request, error: nameOf(error), detail })
+  return forbidden(request, error, [operation, group]) ?? refused
 }
 
 /** Sets those that are given. Rejects with KAFKA_REFUSED, naming the bound; then none is set. */
@@ -125,7 +133,7 @@ export async function configureGroup(
     .map(key => [names[key], `${settings[key]}`] as const)
   if (configs.length === 0) return
   const outcome = await cluster.callAny('metadata', alterGroupConfigs, group, configs)
-  if (outcome.error !== ErrorCode.NONE) throw refusal(group, 'the settings', outcome)
+  if (outcome.error !== ErrorCode.NONE) throw refusal(group, WRITING, outcome)
 }
 
 /** What is in force for a group, whether it exists or not. */
@@ -134,13 +142,14 @@ export async function groupSettings(cluster: Cluster, group: string): Promise<Gr
   const [found] = await cluster.callAny('metadata', describeGroupConfigs, group, wanted)
   const outcome = found ?? { error: ErrorCode.UNKNOWN_SERVER_ERROR, message: null, values: null }
   if (outcome.error !== ErrorCode.NONE || outcome.values === null) {
-    throw refusal(group, 'the description of the settings', outcome)
+    throw refusal(group, READING, outcome)
   }
   const { values } = outcome
   const read = (key: keyof GroupSettings) => {
     const value = Number(values.get(names[key]) ?? Number.NaN)
     if (Number.isNaN(value)) {
-      throw refusal(group, names[key], { error: ErrorCode.INVALID_CONFIG, message: 'no number' })
+      const what = { ...READING, what: names[key] }
+      throw refusal(group, what, { error: ErrorCode.INVALID_CONFIG, message: 'no number' })
     }
     return value
   }

@@ -9,7 +9,7 @@ import { type Cluster, isUnreachable, type TopicMetadata } from './cluster.ts'
 import { metadata } from './cluster-apis.ts'
 import { Coalesced } from './coalesced.ts'
 import { ErrorCode, isTransient } from './error-codes.ts'
-import { refusalOf } from './errors.ts'
+import { type Right, refusalOf } from './errors.ts'
 import { Backoff } from './pause.ts'
 import { createTopic, deleteTopic, describeTopicConfigs, type TopicOutcome } from './topic-apis.ts'
 
@@ -84,7 +84,8 @@ export class Topics {
       throw logError('TOPIC_EXISTS', { topic: name })
     }
     if (INVALID.has(error)) throw logError('TOPIC_INVALID', { topic: name, reason: message })
-    if (error !== 0 && !exists) throw refusal(`the creation of topic ${name}`, outcome)
+    if (error !== 0 && !exists)
+      throw refusal(`the creation of topic ${name}`, outcome, ['Create', name])
     await this.#untilEverywhere(name, topic => topic !== undefined && hasLeaders(topic))
     const description = await this.describe(name)
     if (description === undefined) throw logError('TOPIC_MISSING', { topic: name })
@@ -124,7 +125,8 @@ export class Topics {
     const isMissing = outcome.error === ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     const isInvalid = outcome.error === ErrorCode.INVALID_TOPIC_EXCEPTION
     if ((isMissing && !isUnsure) || isInvalid) throw logError('TOPIC_MISSING', { topic: name })
-    if (outcome.error !== 0 && !isMissing) throw refusal(`the deletion of topic ${name}`, outcome)
+    if (outcome.error !== 0 && !isMissing)
+      throw refusal(`the deletion of topic ${name}`, outcome, ['Delete', name])
     await this.#untilEverywhere(name, topic => topic === undefined)
     this.#cluster.staleTopic(name)
   }
@@ -140,7 +142,8 @@ export class Topics {
       // Deleted in between.
       if (answer?.error === ErrorCode.UNKNOWN_TOPIC_OR_PARTITION) continue
       if (answer === undefined || answer.error !== 0) {
-        throw refusal(`the settings of topic ${name}`, answer ?? { error: -1, message: null })
+        const refused = answer ?? { error: -1, message: null }
+        throw refusal(`the settings of topic ${name}`, refused, ['DescribeConfigs', name])
       }
       described.push({ name, id, partitions: partitions.length, config: configOf(answer.settings) })
     }
@@ -201,6 +204,6 @@ function hasLeaders({ partitions }: TopicMetadata): boolean {
   return partitions.length > 0 && partitions.every(({ leader }) => leader >= 0)
 }
 
-function refusal(request: string, { error, message }: TopicOutcome): Error {
-  return refusalOf(request, error, message === null ? '' : `: ${message}`)
+function refusal(request: string, { error, message }: TopicOutcome, right: Right): Error {
+  return refusalOf(request, error, { detail: message === null ? '' : `: ${message}`, right })
 }

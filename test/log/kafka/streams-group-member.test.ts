@@ -303,7 +303,7 @@ test.each([
   [ErrorCode.INVALID_REQUEST, 'something else', 'GROUP_REFUSED'],
   [ErrorCode.STREAMS_INVALID_TOPOLOGY, 'Changelog', 'GROUP_TOPOLOGY_INVALID'],
   [ErrorCode.GROUP_ID_NOT_FOUND, 'Group g is not a streams group.', 'GROUP_OF_OTHER_KIND'],
-  [ErrorCode.GROUP_AUTHORIZATION_FAILED, null, 'GROUP_REFUSED'],
+  [ErrorCode.GROUP_AUTHORIZATION_FAILED, null, 'KAFKA_FORBIDDEN'],
 ])('a join refused with %i %s is final', async (code, message, expected) => {
   const { time, member, sent } = memberWith(refused(code, message))
   await time.run(20_000)

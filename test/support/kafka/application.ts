@@ -33,7 +33,8 @@ export interface Application {
   readonly errors: Error[]
   /** Resolves when the engine has given up or was stopped. */
   readonly ended: Promise<void>
-  stop(): Promise<void>
+  /** Its tasks go to others at once, unless it `remains` a member until its session ends. */
+  stop(end?: 'leaves' | 'remains'): Promise<void>
 }
 
 /** Opens it and begins to process. Rejects as `Engine.open` does. */
@@ -76,8 +77,8 @@ export async function startApplication(options: ApplicationOptions): Promise<App
       log,
       errors,
       ended,
-      async stop() {
-        await engine.stop({ leave: true }).catch(() => {})
+      async stop(end = 'leaves') {
+        await engine.stop({ leave: end === 'leaves' }).catch(() => {})
         await log.close()
       },
     }

@@ -21,6 +21,7 @@ export interface ToolOptions {
 
 /** The classes behind the scripts that the tests use most. */
 export const toolClasses = {
+  acls: 'org.apache.kafka.tools.AclCommand',
   configs: 'kafka.admin.ConfigCommand',
   consoleConsumer: 'org.apache.kafka.tools.consumer.ConsoleConsumer',
   consoleProducer: 'org.apache.kafka.tools.ConsoleProducer',
