@@ -2,6 +2,7 @@
 import { parseArgs } from 'node:util'
 import { job } from './job.ts'
 import { kafkaDriver } from './kafka-driver/kafka-driver.ts'
+import { latency } from './latency/latency.ts'
 import { logBench } from './log.ts'
 import { reference } from './reference/reference.ts'
 import { type Figure, report } from './report.ts'
@@ -14,6 +15,7 @@ const benches: Record<string, () => Promise<Figure[]>> = {
   job,
   views: viewsBench,
   reference,
+  latency,
   'kafka-driver': kafkaDriver,
 }
 
@@ -22,7 +24,7 @@ const { values, positionals } = parseArgs({
   options: { json: { type: 'boolean', default: false } },
 })
 // Those that need Java and minutes are run when they are asked for.
-const slow = ['reference', 'kafka-driver']
+const slow = ['reference', 'latency', 'kafka-driver']
 const quick = Object.keys(benches).filter(name => !slow.includes(name))
 const names = positionals.length > 0 ? positionals : quick
 for (const name of names) {

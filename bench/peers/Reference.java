@@ -37,7 +37,7 @@ import org.apache.kafka.streams.kstream.TimeWindows;
 /**
  * Orders joined with payments within 2 min, re-keyed by region, counted and summed in 10-s windows,
  * exactly once. Arguments: brokers, application id, output topic, state folder, grace in ms,
- * stream threads. Prints {@code first-fetch <epoch ms>} and runs until it is ended.
+ * stream threads, prefix of the input topics (none). Prints {@code first-fetch <epoch ms>} and runs until it is ended.
  */
 public final class Reference {
   private static final Schema ORDER =
@@ -146,6 +146,7 @@ public final class Reference {
     String brokers = args[0];
     String application = args[1];
     String output = args[2];
+    String prefix = args.length > 6 ? args[6] : "";
     var config = new Properties();
     config.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, brokers);
     config.put(StreamsConfig.APPLICATION_ID_CONFIG, application);
@@ -161,8 +162,8 @@ public final class Reference {
     var text = Serdes.String();
     var orderSerde = avro(ORDER);
     var paymentSerde = avro(PAYMENT);
-    var orders = builder.stream("orders", Consumed.with(text, orderSerde));
-    var payments = builder.stream("payments", Consumed.with(text, paymentSerde));
+    var orders = builder.stream(prefix + "orders", Consumed.with(text, orderSerde));
+    var payments = builder.stream(prefix + "payments", Consumed.with(text, paymentSerde));
     var window =
         JoinWindows.ofTimeDifferenceAndGrace(Duration.ofMinutes(2), Duration.ofSeconds(30));
     var grace = Duration.ofMillis(Long.parseLong(args[4]));

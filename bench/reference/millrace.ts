@@ -1,6 +1,6 @@
 /**
  * One instance of the reference job on Kafka, as a process. Arguments: brokers, application id,
- * output topic, data folder. Prints `first-fetch <epoch ms>` and runs until it is ended.
+ * output topic, data folder, prefix of the input topics (none). Prints `first-fetch <epoch ms>` and runs until it is ended.
  */
 import { joinStreamsGroup, openKafkaLog } from '../../log/kafka/index.ts'
 import { openRocksDB } from '../../state/rocksdb.ts'
@@ -15,6 +15,7 @@ const [brokers, application, output, folder] = process.argv.slice(2) as [
   string,
   string,
 ]
+const prefix = process.argv[6] ?? ''
 const database = await openRocksDB(folder)
 const log = await openKafkaLog({
   bootstrap: brokers.split(','),
@@ -33,7 +34,7 @@ log.fetch = async (requests, options) => {
   return responses
 }
 const engine = await Engine.open({
-  topology: referenceTopology({ application, output }),
+  topology: referenceTopology({ application, output, prefix }),
   log,
   database,
   environment,

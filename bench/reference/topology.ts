@@ -14,18 +14,21 @@ interface Sum {
 export interface ReferenceNames {
   readonly application: string
   readonly output: string
+  /** Before the names of the input topics. */
+  readonly prefix?: string
 }
 
-export function referenceTopology({ application, output }: ReferenceNames): Topology {
+export function referenceTopology(names: ReferenceNames): Topology {
+  const { application, output, prefix = '' } = names
   const topology = new Topology(application)
   const key = textKey()
   const order = avroSerde<{ region: string }>(orderSchema, 1, ['region'])
   const payment = avroSerde<{ amountCents: number }>(paymentSchema, 2, ['amountCents'])
-  const orders: Stream<string, { region: string }> = topology.stream('orders', {
+  const orders: Stream<string, { region: string }> = topology.stream(`${prefix}orders`, {
     key,
     value: order,
   })
-  const payments = topology.stream('payments', { key, value: payment })
+  const payments = topology.stream(`${prefix}payments`, { key, value: payment })
   orders
     .join(payments, ({ region }, { amountCents }) => ({ region, amountCents }), {
       name: 'paid',
