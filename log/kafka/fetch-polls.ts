@@ -17,6 +17,8 @@ const POLL_MS_MAX = 500
 const LANES_MAX = 8
 const RESPONSE_BYTES_MAX = 16 << 20
 const KEPT_BYTES_MAX = 32 << 20
+/** What nobody asked for in that time nobody will. */
+const KEPT_MS_MAX = 30_000
 /** What was empty then says little about now. */
 const EMPTY_KEPT_MS = 500
 
@@ -49,7 +51,6 @@ interface Poll {
 
 interface Kept {
   readonly topicId: string
-  readonly offset: number
   readonly response: FetchResponse
   readonly atMs: number
 }
@@ -67,6 +68,7 @@ export class FetchPolls {
   readonly #cluster: Cluster
   readonly #underWay = new Map<number, Set<Poll>>()
   readonly #lanes = new Map<number, Lanes>()
+  /** By partition and offset: a partition may have several readers. Oldest first. */
   readonly #kept = new Map<string, Kept>()
   #keptBytes = 0
   /** Start and end by partition, as last heard. */
@@ -81,13 +83,13 @@ export class FetchPolls {
 
   /** What a poll brought for these offsets when nobody waited for it. Given once. */
   take({ topic, partition, offset }: FetchRequest): FetchResponse | undefined {
-    const key = keyOf({ topic, partition })
-    const kept = this.#kept.get(key)
+    const id = placeOf(keyOf({ topic, partition }), offset)
+    const kept = this.#kept.get(id)
     if (kept === undefined) return undefined
-    this.#drop(key, kept)
+    this.#drop(id, kept)
     const old = this.#cluster.environment.clock() - kept.atMs > EMPTY_KEPT_MS
     const useless = old && kept.response.nextOffset === offset
-    const isOther = kept.offset !== offset || this.#cluster.topicById(kept.topicId) === undefined
+    const isOther = this.#cluster.topicById(kept.topicId) === undefined
     return useless || isOther ? undefined : kept.response
   }
 
@@ -203,19 +205,20 @@ export class FetchPolls {
   }
 
   #keep({ key, topicId, request }: Place, response: FetchResponse): void {
-    const before = this.#kept.get(key)
-    if (before !== undefined) this.#drop(key, before)
+    const id = placeOf(key, request.offset)
+    const before = this.#kept.get(id)
+    if (before !== undefined) this.#drop(id, before)
     const atMs = this.#cluster.environment.clock()
-    this.#kept.set(key, { topicId, offset: request.offset, response, atMs })
+    this.#kept.set(id, { topicId, response, atMs })
     this.#keptBytes += response.bytes.length
     for (const [oldest, kept] of this.#kept) {
-      if (this.#keptBytes <= KEPT_BYTES_MAX) return
+      if (this.#keptBytes <= KEPT_BYTES_MAX && atMs - kept.atMs <= KEPT_MS_MAX) return
       this.#drop(oldest, kept)
     }
   }
 
-  #drop(key: string, kept: Kept): void {
-    this.#kept.delete(key)
+  #drop(id: string, kept: Kept): void {
+    this.#kept.delete(id)
     this.#keptBytes -= kept.response.bytes.length
   }
 
@@ -235,6 +238,10 @@ export class FetchPolls {
     lanes?.free.push(lane)
     lanes?.waiting.shift()?.()
   }
+}
+
+function placeOf(key: string, offset: number): string {
+  return `${key}@${offset}`
 }
 
 function isSame({ request }: Place, other: Place | undefined): boolean {

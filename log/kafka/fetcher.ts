@@ -159,17 +159,17 @@ class FetchCall implements PollCaller {
   /** Starts or joins a poll for every slot that is open. */
   async #askAll(): Promise<readonly Promise<void>[]> {
     const groups = new Map<string, { node: number; places: Place[] }>()
-    // A request names a partition once.
-    const keys = new Set<string>()
+    // A request names a partition once: what is asked for twice goes with a second one.
+    const turns = new Map<string, number>()
     const open = this.#slots.filter(slot => slot.open)
     const located = await Promise.all(open.map(slot => this.#locate(slot)))
     if (this.#over) return []
     for (const [i, slot] of open.entries()) {
       const found = located[i]
       if (found === undefined) continue
-      const isTwice = keys.has(slot.key)
-      keys.add(slot.key)
-      const id = isTwice ? `${found.node}/${slot.key}/${i}` : `${found.node}`
+      const turn = turns.get(slot.key) ?? 0
+      turns.set(slot.key, turn + 1)
+      const id = `${found.node}/${turn}`
       const group = groups.get(id) ?? { node: found.node, places: [] }
       groups.set(id, group)
       group.places.push(found.place)

@@ -1,26 +1,8 @@
 /** The shop on several instances: joins, windows and views under moves and disasters. */
 import { expect, test } from 'vitest'
-import { text, textKey } from '../../streams/index.ts'
-import { lines, PARTITIONS, shopOracle, shopRecords, shopTopology } from '../support/shop.ts'
+import { PARTITIONS, shopOracle, shopRecords, shopResults, shopTopology } from '../support/shop.ts'
 import type { SimulatedCluster } from '../support/simulation/cluster.ts'
 import { play, type StoryEvent } from './story.ts'
-
-const LINES = { key: textKey(), value: text() }
-
-async function results(cluster: SimulatedCluster) {
-  const written = async (topic: string) =>
-    (await cluster.output(topic, LINES))
-      .map(({ key, value }) => `${key}=${value}`)
-      .filter(line => !line.startsWith('end'))
-      .sort()
-  return {
-    volume: lines(await cluster.rows('volume')),
-    revenue: lines(await cluster.rows('revenue')),
-    finals: await written('finals'),
-    unpaid: await written('unpaid'),
-    late: (await cluster.output('shop-dead-letters', LINES)).length,
-  }
-}
 
 /** Plays a story of the shop and compares everything with the oracle. */
 async function playShop(seed: number, events?: readonly StoryEvent[]): Promise<SimulatedCluster> {
@@ -32,7 +14,7 @@ async function playShop(seed: number, events?: readonly StoryEvent[]): Promise<S
     inputs: records,
     ...(events && { events }),
   })
-  expect(await results(cluster), `seed ${seed}`).toEqual(shopOracle(records))
+  expect(await shopResults(cluster), `seed ${seed}`).toEqual(shopOracle(records))
   await cluster.close()
   return cluster
 }

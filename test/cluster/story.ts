@@ -42,6 +42,8 @@ export interface Story {
   readonly events?: readonly StoryEvent[]
   readonly standbys?: number
   readonly settings?: Partial<EngineSettings>
+  /** Topologies that take the place of the first, one after the other, at random moments. */
+  readonly deployments?: readonly (() => Topology)[]
   /** Looks at the cluster now and then. */
   readonly look?: (cluster: SimulatedCluster) => Promise<void>
 }
@@ -50,7 +52,7 @@ const NAMES = ['a', 'b', 'c']
 
 /** Plays a story to its end: all records processed, three instances running, nobody dead. */
 export async function play(story: Story): Promise<SimulatedCluster> {
-  const { seed, events = disasters, standbys = seed % 2, look } = story
+  const { seed, events = disasters, standbys = seed % 2, look, deployments = [] } = story
   const random = new Random(seed)
   const cluster = new SimulatedCluster({
     ...story,
@@ -60,6 +62,8 @@ export async function play(story: Story): Promise<SimulatedCluster> {
   for (const name of NAMES.slice(random.below(3))) cluster.start(name)
   const cuts = interleave(story.inputs, random)
   const stepMs = 25_000 / cuts.length
+  const waiting = [...deployments]
+  const moments = waiting.map(() => random.below(cuts.length)).sort((a, b) => b - a)
   while (cuts.length > 0) {
     const size = random.below(3) === 0 ? 1 + random.below(8) : 1
     for (const cut of cuts.splice(0, size)) cluster.append(cut)
@@ -67,6 +71,10 @@ export async function play(story: Story): Promise<SimulatedCluster> {
     failWith(cluster)
     await look?.(cluster)
     buryTheDead(cluster, random)
+    while (moments[0] !== undefined && cuts.length <= moments[0]) {
+      moments.shift()
+      await deploy(waiting.shift()!, cluster, random)
+    }
     if (random.below(Math.ceil(700 / stepMs)) === 0)
       await happen(random.pick(events), cluster, random)
     if (cluster.live.length === 0) start(cluster, random)
@@ -99,6 +107,20 @@ function buryTheDead(cluster: SimulatedCluster, random: Random): void {
     if (!instance.process.dead || random.below(3) === 0) continue
     cluster.bury(instance, { loseDisk: random.below(4) === 0 })
   }
+}
+
+/** All instances stop or die, and others start with the new topology. */
+async function deploy(
+  topology: () => Topology,
+  cluster: SimulatedCluster,
+  random: Random,
+): Promise<void> {
+  for (const instance of [...cluster.instances]) {
+    if (random.below(2) === 0) cluster.bury(instance)
+    else await cluster.stop(instance)
+  }
+  cluster.deploy(topology)
+  for (const name of NAMES.slice(random.below(3))) cluster.start(name)
 }
 
 function start(cluster: SimulatedCluster, random: Random): void {

@@ -13,6 +13,7 @@ import {
   textKey,
   tumbling,
 } from '../../streams/index.ts'
+import type { Outcome } from '../oracle/proof.ts'
 import { Random } from './random.ts'
 
 export interface Order {
@@ -246,6 +247,43 @@ export function shopOracle(records: readonly ShopRecord[]): ShopResults {
     finals: volume.lines(({ count }) => `${count}`),
     unpaid: unpaid.sort(),
     late: late + volume.late * 2 + revenue.late,
+  }
+}
+
+const TEXTS = { key: textKey(), value: text() }
+
+/** What a shop has come to; of each topic all that was written since the last call. */
+export async function shopResults(outcome: Outcome): Promise<ShopResults> {
+  const written = async (topic: string) =>
+    (await outcome.output(topic, TEXTS))
+      .map(({ key, value }) => `${key}=${value}`)
+      .filter(line => !line.startsWith('end'))
+      .sort()
+  return {
+    volume: lines(await outcome.rows('volume')),
+    revenue: lines(await outcome.rows('revenue')),
+    finals: await written('finals'),
+    unpaid: await written('unpaid'),
+    late: (await outcome.output('shop-dead-letters', TEXTS)).length,
+  }
+}
+
+/**
+ * Parts of the shop in a random order in which they may be deployed: unpaid orders, a topic of the
+ * join, come with it.
+ */
+export function shopDeployments(random: Random): ShopPart[][] {
+  const order = random.shuffle([...shopParts])
+  const unpaid = order.indexOf('unpaid')
+  const revenue = order.indexOf('revenue')
+  if (revenue < unpaid) {
+    order[unpaid] = 'revenue'
+    order[revenue] = 'unpaid'
+  }
+  const stages: ShopPart[][] = []
+  for (let count = 1 + random.below(2); ; count += 1 + random.below(2)) {
+    stages.push(order.slice(0, count))
+    if (count >= order.length) return stages
   }
 }
 

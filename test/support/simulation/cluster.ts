@@ -15,7 +15,13 @@ import { groupTopology } from '../../../streams/group-topology.ts'
 import type { Topology } from '../../../streams/index.ts'
 import type { Plan } from '../../../streams/plan.ts'
 import { keyBytes } from '../../../streams/sinks.ts'
-import { changelogTopic, offsetsOf, storesOf } from '../../../streams/task-parts.ts'
+import {
+  changelogTopic,
+  inputsOf,
+  offsetsOf,
+  storesOf,
+  type TaskInput,
+} from '../../../streams/task-parts.ts'
 import { type OutputRecord, type ReadSerdes, readTopic } from '../../../streams/testing/index.ts'
 import type { SourceNode } from '../../../streams/topology.ts'
 import { viewService } from '../../../streams/view-service.ts'
@@ -74,6 +80,7 @@ export class SimulatedCluster {
   readonly #disks = new Map<string, MemoryDatabase>()
   readonly #read = new Map<string, number>()
   readonly #sources = new Map<string, SourceNode>()
+  #topology: () => Topology
 
   constructor(options: ClusterOptions) {
     this.#options = options
@@ -93,9 +100,20 @@ export class SimulatedCluster {
       delayMs: () => this.#delayMs(400),
       lossShare: () => (this.#calm ? 0 : 0.03),
     })
-    const topology = options.topology()
-    this.application = topology.application
-    for (const node of topology.nodes) {
+    this.#topology = options.topology
+    this.application = options.topology().application
+    this.deploy(options.topology)
+  }
+
+  /**
+   * Another topology from the next start on, with no instance left: the group is made anew, its
+   * offsets kept.
+   */
+  deploy(topology: () => Topology): void {
+    this.#topology = topology
+    this.#group = undefined
+    this.#plan = undefined
+    for (const node of topology().nodes) {
       if (node.kind === 'source') this.#sources.set(node.topic, node)
     }
   }
@@ -174,10 +192,10 @@ export class SimulatedCluster {
 
   async #run(instance: Instance): Promise<void> {
     const { id, process, log, database } = instance
-    const { topology, partitions, settings } = this.#options
+    const { partitions, settings } = this.#options
     try {
       instance.engine = await Engine.open({
-        topology: topology(),
+        topology: this.#topology(),
         log,
         database,
         environment: {
@@ -266,6 +284,7 @@ export class SimulatedCluster {
       const { partitions } = plan.subTopologies.find(({ name }) => name === id)!
       for (const { name, configs } of [...changelogs, ...repartitionSources]) {
         const cleanup = configs['cleanup.policy'] as 'delete' | 'compact'
+        if (this.broker.describeTopic(name) !== undefined) continue
         this.broker.createTopic(name, partitions, { cleanup, retentionMs: -1 })
       }
     }
@@ -376,17 +395,17 @@ export class SimulatedCluster {
     return tasks === wanted && !behind
   }
 
-  #committed(read: TopicPartition): number {
-    return this.broker.committed(this.application, read)?.offset ?? 0
+  #committed({ positions, partition }: TaskInput): number {
+    return this.broker.committed(this.application, { topic: positions, partition })?.offset ?? 0
   }
 
   /** Every partition that a task reads. */
-  #inputs(): TopicPartition[] {
+  #inputs(): TaskInput[] {
     const plan = this.#plan
     if (plan === undefined) return []
     return plan.subTopologies.flatMap(subTopology =>
       Array.from({ length: subTopology.partitions }, (_, partition) =>
-        offsetsOf({ plan, remote: true }, { subTopology, partition }),
+        inputsOf({ plan, remote: true }, { subTopology, partition }),
       ).flat(),
     )
   }
