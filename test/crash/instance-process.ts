@@ -8,6 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { childEnvironment, root } from '../support/processes.ts'
 import type { InstanceArguments, InstanceCommand, InstanceEvent } from './kafka-instance.ts'
 
+const codeCache = join(root, 'node_modules/.cache/millrace/code')
+
 type EventOf<Name extends InstanceEvent['event']> = Extract<InstanceEvent, { event: Name }>
 
 export interface Ended {
@@ -44,7 +46,8 @@ export class InstanceProcess {
   start(options: Omit<InstanceArguments, 'folder'>): void {
     const own: InstanceArguments = { ...options, folder: this.folder }
     const child = spawn(process.execPath, [this.#script, JSON.stringify(own)], {
-      env: childEnvironment,
+      // As `cli/main.ts` has it.
+      env: { ...childEnvironment, NODE_COMPILE_CACHE: codeCache },
       stdio: ['pipe', 'pipe', 'pipe'],
     })
     this.#child = child

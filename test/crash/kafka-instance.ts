@@ -6,6 +6,7 @@
  */
 import { randomBytes, randomUUID } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { flushCompileCache } from 'node:module'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { createInterface } from 'node:readline'
@@ -80,6 +81,8 @@ export type InstanceEvent =
       readonly openedMs: number
       /** When the group had told it its tasks. */
       readonly assignedMs: number
+      /** Of CPU until then, all threads. */
+      readonly cpuMs: number
       readonly memberEpoch: number
       readonly records: number
       /** Transactions of which records were replayed, by changelog partition. */
@@ -116,6 +119,11 @@ function tell(event: InstanceEvent): void {
 }
 
 const sinceStartMs = () => Math.round(Date.now() - performance.timeOrigin)
+
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage()
+  return Math.round((user + system) / 1000)
+}
 
 class Instance {
   readonly #own: InstanceArguments
@@ -249,10 +257,13 @@ class Instance {
       loadedMs: this.#loadedMs,
       openedMs: this.#openedMs,
       assignedMs: this.#assignedMs,
+      cpuMs: cpuMs(),
       memberEpoch: this.#engine.membership!.epoch,
       records,
       epochs,
     })
+    // A process that is killed writes nothing at its end.
+    flushCompileCache()
   }
 
   #tasks(state: string): string[] {

@@ -3,7 +3,7 @@
  * hangs or is killed for 30 s. It must live, say that it is not ready, go on by itself, and have
  * lost and doubled nothing: topics against the demo's own story and what was acknowledged, all
  * views against the oracle. A round is an outage of a broker of its own; one whose broker lost
- * markers of transactions (`KafkaNode.markersLost`) is told and does not count.
+ * markers of transactions (see `KafkaNode`) is told and does not count.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -32,7 +32,7 @@ async function playOutage(kind: OutageKind, log: Log): Promise<readonly string[]
     const { noticedMs, returnedMs, reasons } = await outages.outage(kind, AWAY_MS)
     log(`${kind}: not ready after ${noticedMs} ms, ready ${returnedMs} ms after its return`)
     for (const reason of reasons) log(`  ${reason}`)
-    if (kafka.markersLost > 0) return undefined
+    if (kafka.hasLostMarkers('')) return undefined
     const differences = await outages.finish()
     log(`  ${outages.refusals} posts refused and repeated; ${differences.join('; ') || 'equal'}`)
     return differences

@@ -51,6 +51,8 @@ const HEARTBEAT_MS = 500
 /** Below the session timeout: a zombie's transaction is over when others have its tasks. */
 const TRANSACTION_MS = 5_000
 const RUNNING_MS_MAX = 90_000
+/** The broker has written what the last ends of transactions asked for. */
+const MARKERS_MS = 500
 
 const POINTS: readonly CrashPoint[] = [
   'polled',
@@ -330,16 +332,27 @@ export class ShopRound {
     return leave ? 'leave and return' : 'stop and start'
   }
 
+  /** While no transaction is ending. */
+  async #calmly(act: () => Promise<void>): Promise<void> {
+    const alive = this.#alive
+    for (const one of alive) one.signal('SIGSTOP')
+    await sleep(MARKERS_MS)
+    await act()
+    for (const one of alive) one.signal('SIGCONT')
+  }
+
   async #brokerDies(): Promise<string> {
     const { kafka, random } = this.#options
-    await kafka.kill()
+    await this.#calmly(() => kafka.kill())
     await sleep(random.below(4_000))
     await kafka.restart()
     return 'broker killed'
   }
 
   async #brokerRestarts(): Promise<string> {
-    await this.#options.kafka.restart()
+    const { kafka } = this.#options
+    await this.#calmly(() => kafka.nodes[0]!.stop())
+    await kafka.restart()
     return 'broker restarted'
   }
 

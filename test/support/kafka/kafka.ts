@@ -161,9 +161,9 @@ export class KafkaUnderTest {
     for (const one of this.#chosen(node)) one.signal('SIGCONT')
   }
 
-  /** Transactions that brokers have called ended although they are not: see `KafkaNode`. */
-  get markersLost(): number {
-    return this.nodes.reduce((sum, node) => sum + node.markersLost, 0)
+  /** See `KafkaNode`. */
+  hasLostMarkers(ids: string): boolean {
+    return this.nodes.some(node => node.hasLostMarkers(ids))
   }
 
   /** Runs one of Kafka's command-line classes to its end. */

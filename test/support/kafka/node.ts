@@ -100,14 +100,18 @@ export class KafkaNode {
   }
 
   /**
-   * How often it has called a transaction ended without having written all of its markers: what it
-   * does where a partition has no leader, as all have none once the session of a killed broker ends
-   * that has been started again. Such partitions stay closed to read_committed behind it.
+   * Whether it has called a transaction ended, of an id that begins like this, without having
+   * written all of its markers. It does so for partitions that have no leader: as all have none
+   * while the only broker shuts down, or once the session of a killed one ends that has been
+   * started again. To read_committed such partitions end there, or show what was aborted.
    */
-  get markersLost(): number {
+  hasLostMarkers(ids: string): boolean {
     const { log } = this.#files
-    if (!existsSync(log)) return 0
-    return readFileSync(log, 'utf8').split("Couldn't find leader endpoint").length - 1
+    if (!existsSync(log)) return false
+    const lines = readFileSync(log, 'utf8').split('\n')
+    return lines.some(line => {
+      return line.includes("Couldn't find leader endpoint") && line.includes(`markers for ${ids}`)
+    })
   }
 
   signal(name: NodeJS.Signals): void {
