@@ -73,6 +73,7 @@ export class KafkaLog implements EventLog {
   readonly #commits: EpochCommits
   readonly #appender: Appender
   readonly #underWay = new Set<Promise<unknown>>()
+  #turn: Promise<void> = Promise.resolve()
   #closing: Promise<void> | undefined
 
   constructor(cluster: Cluster, options: KafkaLogOptions) {
@@ -208,13 +209,8 @@ export class KafkaLog implements EventLog {
     request: CommitRequest,
   ): Promise<readonly AppendReceipt[]> {
     return this.#run(async () => {
-      const { group, member, offsets = [], state } = request
-      for (const target of [...appends.map(each => each.target), ...offsets]) {
-        await this.cluster.partitionTopic(target)
-      }
-      const own = group === undefined ? undefined : groupOffsets(group, member, offsets)
-      // Before it, so that nothing can fail after it.
-      const note = await this.#groups.noteOf(group ?? '', offsets)
+      const { own, note } = await this.#inOrder(this.#prepare(appends, request))
+      const { member, state, offsets = [] } = request
       if (member !== undefined || state !== undefined) {
         const receipts = await this.#commits.commit({ appends, group: own }, state)
         note()
@@ -225,6 +221,27 @@ export class KafkaLog implements EventLog {
       note()
       return receipts
     })
+  }
+
+  /** What a commit needs to know of topics and offsets before it, so that nothing fails after it. */
+  async #prepare(appends: readonly PendingAppend[], request: CommitRequest) {
+    const { group, member, offsets = [] } = request
+    for (const target of [...appends.map(each => each.target), ...offsets]) {
+      await this.cluster.partitionTopic(target)
+    }
+    const own = group === undefined ? undefined : groupOffsets(group, member, offsets)
+    return { own, note: await this.#groups.noteOf(group ?? '', offsets) }
+  }
+
+  /** Resolves as `prepared` does, and not before the calls before this one have. */
+  #inOrder<T>(prepared: Promise<T>): Promise<T> {
+    const settled = Promise.allSettled([prepared])
+    const turn = this.#turn.then(() => settled).then(() => prepared)
+    this.#turn = turn.then(
+      () => {},
+      () => {},
+    )
+    return turn
   }
 
   /** Counts a call, so that `close` waits for it. */

@@ -144,6 +144,20 @@ function orderFacts(
     expect(await readAll(current(), p0)).toEqual(expected)
   })
 
+  test('commits at once keep the order of the calls, whatever each of them writes to', async () => {
+    const receipts = await Promise.all(
+      Array.from({ length: 60 }, async (_, i) => {
+        const transaction = current().begin()
+        // Those that are looked into longer must not be overtaken.
+        for (let j = i % 4; j > 0; j--) transaction.append(p1, batchOf(`p=${i}`))
+        transaction.append(p0, batchOf(`k=${i}`))
+        return (await transaction.commit()).at(-1)!
+      }),
+    )
+    const expected = receipts.flatMap((receipt, i) => linesOf(receipt, `k=${i}`))
+    expect(await readAll(current(), p0)).toEqual(expected)
+  })
+
   test('what was acknowledged is visible', async () => {
     for (let i = 0; i < 20; i++) {
       const receipt = await append(current(), p0, `k=${i}`)
