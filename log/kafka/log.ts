@@ -223,7 +223,7 @@ export class KafkaLog implements EventLog {
     })
   }
 
-  /** What a commit needs to know of topics and offsets before it, so that nothing fails after it. */
+  /** What a commit needs to know of topics and offsets before it, as nothing may fail after it. */
   async #prepare(appends: readonly PendingAppend[], request: CommitRequest) {
     const { group, member, offsets = [] } = request
     for (const target of [...appends.map(each => each.target), ...offsets]) {
