@@ -187,6 +187,46 @@ test('what was there goes on while the new view is built, and does not wait for 
   await driver.close()
 })
 
+test('a large close of one branch, a step an epoch, keeps no other from reading', async () => {
+  const settings = { idleAfterMs: Number.POSITIVE_INFINITY, closeRowsMax: 2 }
+  const finals: Step = stream => {
+    byRegion(stream, 'for-finals')
+      .windowedBy(tumbling(1000, { graceMs: 0 }))
+      .count({ name: 'finals', emit: 'close' })
+      .toStream()
+      .map((count, { key, windowStart }) => [`${key}@${windowStart}`, `${count}`])
+      .to('finals', { key: textKey(), value: text() })
+  }
+  const first = await Driver.open(sales(kept), { partitions: 1, settings })
+  // Thirty windows that only the last record closes.
+  for (let i = 0; i < 30; i++) await first.append('sales', [sale(`s-${i}`, 1, 100, `r-${i}`)])
+  await first.pipe('sales', sale('end', 1, 500_000))
+  await first.close()
+  const { database } = first
+  const driver = await Driver.open(sales(kept, finals), { partitions: 1, settings, database })
+  const { engine } = driver
+  const results: number[] = []
+  const step = async () => {
+    await engine.step()
+    await engine.settle()
+    const lines = await driver.output('finals', { key: textKey(), value: text() })
+    results.push(lines.length)
+  }
+  while (engine.assembly.closing.size === 0) await step()
+  expect([...engine.assembly.closing]).toEqual([1])
+  for (let i = 0; i < 4; i++) {
+    await driver.append('sales', [sale(`live-${i}`, 1, 500_001 + i)])
+    await step()
+    const { rows } = await driver.views.rows('kept', { key: { key: `live-${i}` }, limit: 1 })
+    expect(rows).toHaveLength(1)
+  }
+  expect([...engine.assembly.closing]).toEqual([1])
+  while (engine.assembly.closing.size > 0) await step()
+  expect(Math.max(...results)).toBeLessThanOrEqual(2)
+  expect(results.reduce((sum, count) => sum + count, 0)).toBe(30)
+  await driver.close()
+})
+
 test('a step with state above is kept twice, and counts what it drops once', async () => {
   const dead = async (driver: Driver) =>
     (await driver.output('sales-dead-letters', { key: textKey(), value: text() })).map(
