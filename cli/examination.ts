@@ -14,7 +14,7 @@ import {
   type StoreIdentity,
 } from '../state/fingerprint.ts'
 import type { Codec } from '../state/port.ts'
-import { branchTopology } from '../streams/branches.ts'
+import { branchOfPositions, branchTopology } from '../streams/branches.ts'
 import { lineageOf } from '../streams/lineage.ts'
 import { type Plan, planTopology } from '../streams/plan.ts'
 import { stateIdentity } from '../streams/state-identity.ts'
@@ -101,8 +101,13 @@ function planOf(topology: Topology, log: LogReport): Plan | undefined {
     const topics = log.topics.map(({ name }) => name)
     const own = log.groups.filter(({ group }) => group === topology.application)
     const read = new Set(
-      own.flatMap(({ id }) =>
-        log.topics.filter(({ row }) => row.topic === id.topic).map(({ name }) => name),
+      own.flatMap(({ id, offset }) =>
+        log.partitions
+          .filter(
+            ({ id: { topic, partition } }) => topic === id.topic && partition === id.partition,
+          )
+          .filter(({ startOffset, topic }) => offset > startOffset || branchOfPositions(topic) > 0)
+          .map(({ topic }) => topic),
       ),
     )
     const lineage = lineageOf({ topology, newState: 'beginning' }, { topics, read })

@@ -1,9 +1,10 @@
 /** `millrace reset`: rebuild all views from the input. */
 import { pino } from 'pino'
 import { inputTopics } from '../contracts/topics.ts'
-import { resetApplication } from '../streams/reset.ts'
+import { type ResetOptions, resetApplication, resetStore } from '../streams/reset.ts'
 import { openBacking } from './backing.ts'
 import type { Command } from './command.ts'
+import { cliError } from './errors.ts'
 import { kafkaSettingNames, readKafkaSettings } from './kafka-settings.ts'
 import { APPLICATION } from './service.ts'
 import { readSettings } from './settings.ts'
@@ -12,30 +13,35 @@ const settingNames = ['dataDir', ...kafkaSettingNames] as const
 
 export const resetCommand: Command = {
   name: 'reset',
-  operands: '',
+  operands: '[STORE …]',
   operandsMin: 0,
-  operandsMax: 0,
-  summary: 'Deletes the state of the views, which the next start rebuilds from the input.',
+  operandsMax: 20,
+  summary:
+    'Deletes the state of the views, or of some stores, which the next start rebuilds from the input.',
   settings: settingNames,
   switches: [{ name: 'dry-run', meaning: 'says what would be deleted, and deletes nothing' }],
-  examples: ['millrace reset --dry-run', 'millrace reset --data-dir ./data'],
-  async run({ flags, terminal }) {
+  examples: [
+    'millrace reset --dry-run',
+    'millrace reset --data-dir ./data',
+    'millrace reset top-products',
+  ],
+  async run({ flags, operands, terminal }) {
     const settings = readSettings(settingNames, flags, terminal.environment)
     const kafka = readKafkaSettings(settings, APPLICATION)
     const dryRun = flags['dry-run'] === true
     const backing = await openBacking(settings.dataDir, kafka, pino({ level: 'silent' }))
     try {
-      const { topics, partitions } = await resetApplication({
-        application: APPLICATION,
-        inputs: inputTopics,
-        database: backing.database,
-        log: backing.log,
-        dryRun,
-      })
+      const { database, log } = backing
+      const options = { application: APPLICATION, database, log, dryRun }
       const verb = dryRun ? 'Would delete' : 'Deleted'
-      terminal.out(
-        `${verb} the state and ${topics.length} internal topics; ${partitions} input partitions are read from their start.\n`,
-      )
+      if (operands.length > 0) {
+        await resetStores(operands, options, text => terminal.out(`${verb} ${text}\n`))
+      } else {
+        const report = await resetApplication({ ...options, inputs: inputTopics })
+        terminal.out(
+          `${verb} the state and ${report.topics.length} internal topics; ${report.partitions} input partitions are read from their start.\n`,
+        )
+      }
       if (kafka !== undefined && !dryRun) {
         terminal.out('Reset the data folders of the other instances, too, before any is started.\n')
       }
@@ -44,4 +50,22 @@ export const resetCommand: Command = {
       await backing.close()
     }
   },
+}
+
+/** Only those that are there; nothing is deleted when one is not. */
+async function resetStores(
+  stores: readonly string[],
+  options: Omit<ResetOptions, 'inputs'>,
+  print: (text: string) => void,
+): Promise<void> {
+  for (const store of stores) {
+    const found = await resetStore({ ...options, store, dryRun: true })
+    if (found.length > 0) continue
+    throw cliError('USAGE', { reason: `There is no store ${store}. See \`millrace topology\`.` })
+  }
+  for (const store of stores) {
+    for (const changelog of await resetStore({ ...options, store })) {
+      print(`what ${store} held, and ${changelog}`)
+    }
+  }
 }

@@ -45,7 +45,9 @@ export async function copySalvaged(options: CopyOptions): Promise<void> {
   await copyGroups(options, writer, ends)
   await copyStores(options, writer)
   await writer.flush()
-  for (const application of plan.resets.keys()) await forgetFingerprint(to, `${application}.`)
+  for (const application of plan.resets.keys()) {
+    await forgetFingerprint(to, name => name.startsWith(`${application}.`))
+  }
 }
 
 function isDropped({ resets }: SalvagePlan, topic: string): boolean {

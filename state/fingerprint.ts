@@ -59,14 +59,14 @@ export async function verifyFingerprint(database: Database, now: Fingerprint): P
   await batch.commit()
 }
 
-/** Forgets the stores whose name begins so: their rows were deleted. */
-export async function forgetFingerprint(database: Database, prefix: string): Promise<void> {
+/** Forgets stores by their names: their rows were deleted. */
+export async function forgetFingerprint(
+  database: Database,
+  isGone: (name: string) => boolean,
+): Promise<void> {
   const stored = await readFingerprint(database)
   const batch = database.batch()
-  batch.put(
-    KEY,
-    encodeFingerprint(new Map([...stored].filter(([name]) => !name.startsWith(prefix)))),
-  )
+  batch.put(KEY, encodeFingerprint(new Map([...stored].filter(([name]) => !isGone(name)))))
   await batch.commit()
 }
 

@@ -55,8 +55,14 @@ async function readFacts(
     ...topics.filter(({ name }) => sources.has(name)),
     ...internal.filter(({ name }) => branchOfPositions(name) > 0),
   ].flatMap(partitionsOf)
-  const committed = targets.length === 0 ? [] : await log.committed(application, targets)
-  const read = new Set(targets.filter((_, i) => committed[i]).map(({ topic }) => topic))
+  const committed = await log.committed(application, targets)
+  const ranges = await log.offsets(targets)
+  const isRead = ({ topic }: TopicPartition, i: number) => {
+    const offset = committed[i]?.offset
+    // At the start of what a topic has, nothing is left out by beginning there.
+    return offset !== undefined && (!sources.has(topic) || offset > ranges[i]!.startOffset)
+  }
+  const read = new Set(targets.filter(isRead).map(({ topic }) => topic))
   return { topics: internal.map(({ name }) => name), read }
 }
 
@@ -75,7 +81,10 @@ export function lineageOf(
     sourcesAbove(topology, node).some(source => isSourceRead(topology, source, facts))
   for (const node of topology.nodes) {
     if (node.kind !== 'operator' || node.stores.length === 0) continue
-    const begun = node.stores.flatMap(({ name }) => branchesOfStore(topology, name, facts))
+    const { application } = topology
+    const begun = node.stores.flatMap(({ name }) =>
+      branchesOfStore(application, name, facts.topics),
+    )
     if (begun.length > 0) lineage.set(node.id, Math.max(...begun))
     else if (!isRead(node)) lineage.set(node.id, 0)
     else if (newState === 'beginning') lineage.set(node.id, branch)
@@ -94,7 +103,11 @@ function nextBranch({ topics, read }: Facts): number {
 }
 
 /** The branches in which a store has begun, as its changelogs tell. */
-function branchesOfStore({ application }: Topology, store: string, { topics }: Facts): number[] {
+export function branchesOfStore(
+  application: string,
+  store: string,
+  topics: readonly string[],
+): number[] {
   const begin = `${application}-${store}`
   return topics.flatMap(topic => {
     if (topic === changelogTopic(application, store)) return [0]

@@ -3,11 +3,13 @@
  * deleted and its offsets put back to the start of the input topics. Input and output topics
  * stay as they are. Nothing may run on the database meanwhile.
  */
-import type { Database } from '../log/database.ts'
+import type { Database, WriteBatch } from '../log/database.ts'
 import type { EventLog } from '../log/port.ts'
 import { forgetFingerprint } from '../state/fingerprint.ts'
 import { deadLetterTopic } from './assembly.ts'
-import { storeInDatabase } from './task-parts.ts'
+import { storeInBranch } from './branches.ts'
+import { branchesOfStore } from './lineage.ts'
+import { changelogTopic, storeInDatabase } from './task-parts.ts'
 
 export interface ResetReport {
   /** Topics deleted. */
@@ -51,13 +53,41 @@ export async function resetApplication(options: ResetOptions): Promise<ResetRepo
   await log.begin().commit({
     group: application,
     offsets,
-    state: (_, batch) => {
-      for (const kind of ['S', 'B', 'M']) {
-        batch.deleteRange(Buffer.from(kind + prefix), Buffer.from(`${kind}${prefix}\xff`, 'latin1'))
-      }
-    },
+    state: (_, batch) => deleteRows(batch, prefix),
   })
-  await forgetFingerprint(database, prefix)
+  await forgetFingerprint(database, name => name.startsWith(prefix))
   for (const name of topics) await log.deleteTopic(name)
   return report
+}
+
+/** Of the state, blocks and metadata of stores whose names begin so. */
+function deleteRows(batch: WriteBatch, prefix: string): void {
+  for (const kind of ['S', 'B', 'M']) {
+    batch.deleteRange(Buffer.from(kind + prefix), Buffer.from(`${kind}${prefix}\xff`, 'latin1'))
+  }
+}
+
+/**
+ * Deletes what one store holds, in every branch in which it began: of a step that is gone, or that
+ * shall be built anew. Nothing may run on the database meanwhile. Resolves with its changelogs;
+ * none where there is no such store.
+ */
+export async function resetStore(
+  options: Omit<ResetOptions, 'inputs'> & { readonly store: string },
+): Promise<string[]> {
+  const { application, store, database, log, dryRun } = options
+  const topics = (await log.listTopics()).map(({ name }) => name)
+  const branches = branchesOfStore(application, store, topics)
+  const names = branches.map(branch => storeInBranch(store, branch))
+  const changelogs = names.map(name => changelogTopic(application, name))
+  if (dryRun) return changelogs
+  for (const name of names) {
+    const own = storeInDatabase(application, name)
+    const batch = database.batch()
+    deleteRows(batch, `${own}\0`)
+    await batch.commit()
+    await forgetFingerprint(database, other => other === own)
+    await log.deleteTopic(changelogTopic(application, name))
+  }
+  return changelogs
 }

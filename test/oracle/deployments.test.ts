@@ -82,8 +82,9 @@ async function run({ seed, records, isKilled }: Run): Promise<number> {
 }
 
 test('parts deployed at random moments come to what they are from scratch', async () => {
-  for (let seed = 1; seed <= 12; seed++) {
-    await run({ seed, records: shopRecords(seed % 3, 250), isKilled: false })
+  for (let seed = 1; seed <= 8; seed++) {
+    // Long enough that some are late for the join, too.
+    await run({ seed, records: shopRecords(seed % 3, 900), isKilled: false })
   }
 })
 
