@@ -7,8 +7,16 @@ import { repartitionTopic } from './exchange-router.ts'
 import type { Plan, SubTopology } from './plan.ts'
 import { changelogTopic, storesOf } from './task-parts.ts'
 
-/** No broker clock deletes what is needed (law 4); event times may be of any age. */
-const KEPT = { 'retention.ms': '-1', 'message.timestamp.type': 'CreateTime' }
+const LONGEST_MS = String(2n ** 63n - 1n)
+
+/** No broker clock deletes or refuses what is needed (law 4): event times may be of any age. */
+const KEPT = {
+  'retention.ms': '-1',
+  'retention.bytes': '-1',
+  'message.timestamp.type': 'CreateTime',
+  'message.timestamp.before.max.ms': LONGEST_MS,
+  'message.timestamp.after.max.ms': LONGEST_MS,
+}
 
 export function groupTopology(plan: Plan): GroupTopology {
   return { subTopologies: plan.subTopologies.map(sub => describe(plan, sub)) }

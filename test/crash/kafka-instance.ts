@@ -313,9 +313,14 @@ class Instance {
     if (this.#stopping) return
     this.#stopping = true
     const active = new Set(this.#tasks('running'))
+    const { state, detail } = this.#engine
+    // Read when it does not come to its end.
+    process.stderr.write(`stopping while ${state}: ${detail}; `)
     await this.#engine.stop({ leave })
+    process.stderr.write('the engine stopped; ')
     if (dump) tell({ event: 'dump', stores: await this.#dump(active) })
     await this.#kafka.close()
+    process.stderr.write('the log is closed; ')
     await this.#database.close()
     tell({ event: 'stopped' })
     process.exit(0)
