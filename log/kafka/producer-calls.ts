@@ -18,6 +18,7 @@ import {
   type GroupOffsets,
   type IdentityAnswer,
   initProducerIdV5,
+  type OffsetVerdict,
   txnOffsetCommitV5,
 } from './producer-wire.ts'
 
@@ -95,22 +96,21 @@ export class ProducerCalls {
     })
   }
 
-  /** Adds offsets to the transaction. The answer is the first code that is not 0, if any. */
+  /** Adds offsets to the transaction. The answer is of one that was refused, if any. */
   async commitOffsets(
     identity: ProducerIdentity,
     group: GroupOffsets,
     patience: Patience,
-  ): Promise<Outcome<number>> {
+  ): Promise<Outcome<OffsetVerdict>> {
     const { cluster, transactionalId } = this.#options
     return this.#repeat(patience, {
       kind: 'group',
       key: group.id,
       send: async node => {
         const args = [transactionalId, identity, group] as const
-        const codes = await cluster.call(node, 'coordinator', txnOffsetCommitV5, ...args)
-        return worstOf(codes)
+        return worstOf(await cluster.call(node, 'coordinator', txnOffsetCommitV5, ...args))
       },
-      codeOf: code => code,
+      codeOf: ({ code }) => code,
     })
   }
 
@@ -165,7 +165,10 @@ export class ProducerCalls {
   }
 }
 
-/** One code for a request's partitions: what cannot be mended goes before what may pass. */
-function worstOf(codes: readonly number[]): number {
-  return codes.find(code => code !== 0 && !isTransient(code)) ?? codes.find(code => code !== 0) ?? 0
+const NO_OBJECTION: OffsetVerdict = { code: 0, topic: '' }
+
+/** One for a request's partitions: what cannot be mended goes before what may pass. */
+function worstOf(verdicts: readonly OffsetVerdict[]): OffsetVerdict {
+  const refused = verdicts.filter(({ code }) => code !== 0)
+  return refused.find(({ code }) => !isTransient(code)) ?? refused[0] ?? NO_OBJECTION
 }

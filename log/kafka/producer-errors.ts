@@ -4,7 +4,7 @@ import type { Cluster } from './cluster.ts'
 import { ErrorCode, kindOf, nameOf } from './error-codes.ts'
 import { forbidden, kafkaError, type Right } from './errors.ts'
 import type { OutgoingBatch } from './producer-batches.ts'
-import { type GroupOffsets, topicConfigV4 } from './producer-wire.ts'
+import { type GroupOffsets, type OffsetVerdict, topicConfigV4 } from './producer-wire.ts'
 
 const TOO_LARGE: ReadonlySet<number> = new Set([
   ErrorCode.MESSAGE_TOO_LARGE,
@@ -75,16 +75,15 @@ const MEMBER_FENCED: ReadonlySet<number> = new Set([
 
 export function offsetsError(
   transactionalId: string,
-  code: number,
-  { id, memberId, memberEpoch, offsets }: GroupOffsets,
+  { code, topic }: OffsetVerdict,
+  { id, memberId, memberEpoch }: GroupOffsets,
 ): MillraceError {
   const reason = nameOf(code)
-  const isTopic = code === ErrorCode.TOPIC_AUTHORIZATION_FAILED
-  const topics = [...new Set(offsets.map(({ topic }) => topic))].join(', ')
-  const right: Right = ['Read', isTopic ? topics : id]
   if (MEMBER_FENCED.has(code)) {
     return kafkaError('KAFKA_MEMBER_FENCED', { group: id, memberId, memberEpoch, reason })
   }
   const refused = `the offsets of group ${id}: ${reason}`
+  const isTopic = code === ErrorCode.TOPIC_AUTHORIZATION_FAILED
+  const right: Right = ['Read', isTopic ? topic : id]
   return refusalError({ transactionalId, code, reason: refused, right })
 }

@@ -127,6 +127,12 @@ function readProduceAnswer(reader: ResponseReader, topic: string): ProduceAnswer
   return { topic, partition, errorCode, baseOffset, message }
 }
 
+/** What the group said of an offset. */
+export interface OffsetVerdict {
+  readonly code: number
+  readonly topic: string
+}
+
 export const txnOffsetCommitV5 = defineApi({
   key: 28,
   version: 5,
@@ -139,19 +145,19 @@ export const txnOffsetCommitV5 = defineApi({
     )
     writer.tags()
   },
-  /** The codes of all partitions. */
-  decode(reader): readonly number[] {
-    const codes: number[] = []
+  /** Of all partitions. */
+  decode(reader): readonly OffsetVerdict[] {
+    const verdicts: OffsetVerdict[] = []
     reader.int32()
     reader.structs(() => {
-      reader.string()
+      const topic = reader.string()
       reader.structs(() => {
         reader.int32()
-        codes.push(reader.int16())
+        verdicts.push({ topic, code: reader.int16() })
       })
     })
     reader.tags()
-    return codes
+    return verdicts
   },
 })
 

@@ -247,7 +247,7 @@ export class TransactionalProducer {
           reason: `the offsets of group ${group.id} were not acknowledged: ${reason}`,
         })
       }
-      if (answer !== 0) throw offsetsError(transactionalId, answer, group)
+      if (answer.code !== 0) throw offsetsError(transactionalId, answer, group)
     }
     this.#requireWanted(current)
   }

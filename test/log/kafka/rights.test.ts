@@ -130,8 +130,11 @@ describe.skipIf(kafkaIsMissing !== undefined)('a broker with an authorizer', () 
     return running
   }
 
-  async function until({ engine, errors }: Application, isDone: () => boolean): Promise<void> {
-    while (!isDone()) {
+  async function until(
+    { engine, errors }: Application,
+    isDone: () => boolean | Promise<boolean>,
+  ): Promise<void> {
+    while (!(await isDone())) {
       if (engine.state === 'failed') throw errors.at(-1)
       await sleep(20)
     }
@@ -143,14 +146,15 @@ describe.skipIf(kafkaIsMissing !== undefined)('a broker with an authorizer', () 
     const topology = topologyOf()
     const first = await start(topology)
     await until(first, () => first.engine.state === 'running')
-    const before = first.engine.epochs
+    const inputs = ['orders', 'payments'].map(topic => ({ topic, partition: 0 }))
     const transaction = first.log.begin()
     const record = { key: 'a', value: '1', timestampMs: Date.now() }
-    for (const topic of ['orders', 'payments']) {
-      transaction.append({ topic, partition: 0 }, makeBatch([record]))
-    }
+    for (const input of inputs) transaction.append(input, makeBatch([record]))
     await transaction.commit()
-    await until(first, () => first.engine.epochs > before)
+    await until(first, async () => {
+      const committed = await first.log.committed(topology.application, inputs)
+      return committed.every(one => one !== null && one.offset > 0)
+    })
     // As the task does that has read on in it.
     const topic = `${topology.application}-by-value-repartition`
     await first.log.deleteRecords({ topic, partition: 0 }, 0)
