@@ -5,6 +5,7 @@ import { kafkaDriver } from './kafka-driver/kafka-driver.ts'
 import { latency } from './latency/latency.ts'
 import { logBench } from './log.ts'
 import { reference } from './reference/reference.ts'
+import { replayBench } from './replay.ts'
 import { type Figure, report } from './report.ts'
 import { storeBench } from './store.ts'
 import { viewsBench } from './views.ts'
@@ -14,6 +15,7 @@ const benches: Record<string, () => Promise<Figure[]>> = {
   store: storeBench,
   job,
   views: viewsBench,
+  replay: replayBench,
   reference,
   latency,
   'kafka-driver': kafkaDriver,

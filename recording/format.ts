@@ -44,6 +44,11 @@ const ENTRY_HEAD_BYTES = 16
 const compress = promisify(zlib.zstdCompress)
 const decompress = promisify(zlib.zstdDecompress)
 
+/** Each chunk of the library's output costs a way through its threads. */
+function inOneGo(bytes: number) {
+  return { chunkSize: Math.max(1 << 10, bytes + 64) }
+}
+
 export type FrameKind = 'H' | 'B' | 'I'
 
 export interface RecordingHeader {
@@ -139,7 +144,7 @@ export async function encodeBlock(
   head.writeUInt32BE(raw.length, 0)
   head.writeUInt32BE(spans.length, 4)
   writeSpans(head, BLOCK_HEAD_BYTES, spans)
-  return encodeFrame('B', [head, await compress(raw)])
+  return encodeFrame('B', [head, await compress(raw, inOneGo(raw.length))])
 }
 
 /** The spans of a block's body; its data stays compressed. Throws `Damage`. */
@@ -156,7 +161,7 @@ export async function blockBatches(body: Buffer, spans: readonly Span[]): Promis
   let raw: Buffer
   try {
     const data = body.subarray(BLOCK_HEAD_BYTES + spans.length * SPAN_BYTES)
-    raw = await decompress(data, { maxOutputLength: Math.max(1, rawSize) })
+    raw = await decompress(data, { maxOutputLength: Math.max(1, rawSize), ...inOneGo(rawSize) })
   } catch {
     throw new Damage('its block cannot be decompressed')
   }
