@@ -7,6 +7,8 @@ import { logBench } from './log.ts'
 import { reference } from './reference/reference.ts'
 import { replayBench } from './replay.ts'
 import { type Figure, report } from './report.ts'
+import { restore } from './restore/restore.ts'
+import { startup } from './startup.ts'
 import { storeBench } from './store.ts'
 import { viewsBench } from './views.ts'
 
@@ -16,8 +18,10 @@ const benches: Record<string, () => Promise<Figure[]>> = {
   job,
   views: viewsBench,
   replay: replayBench,
+  startup,
   reference,
   latency,
+  restore,
   'kafka-driver': kafkaDriver,
 }
 
@@ -26,7 +30,7 @@ const { values, positionals } = parseArgs({
   options: { json: { type: 'boolean', default: false } },
 })
 // Those that need Java and minutes are run when they are asked for.
-const slow = ['reference', 'latency', 'kafka-driver']
+const slow = ['reference', 'latency', 'restore', 'kafka-driver']
 const quick = Object.keys(benches).filter(name => !slow.includes(name))
 const names = positionals.length > 0 ? positionals : quick
 for (const name of names) {

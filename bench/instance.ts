@@ -1,0 +1,57 @@
+/** One instance of a benchmark's application on Kafka, as the whole of a process. */
+import { mkdirSync } from 'node:fs'
+import { joinStreamsGroup, type KafkaLog, openKafkaLog } from '../log/kafka/index.ts'
+import { openRocksDB } from '../state/rocksdb.ts'
+import { Engine } from '../streams/engine.ts'
+import { groupTopology } from '../streams/group-topology.ts'
+import type { Topology } from '../streams/index.ts'
+import { environment } from './environment.ts'
+
+export interface InstanceOptions {
+  readonly brokers: string
+  readonly topology: Topology
+  readonly folder: string
+  readonly onLog?: (log: KafkaLog) => void
+}
+
+/** Runs until SIGTERM. Its name in the group is the application's, so that it comes back as it. */
+export async function runInstance(
+  { brokers, topology, folder, onLog }: InstanceOptions,
+  onEngine?: (engine: Engine) => void,
+): Promise<void> {
+  const { application } = topology
+  mkdirSync(folder, { recursive: true })
+  const database = await openRocksDB(folder)
+  const log = await openKafkaLog({
+    bootstrap: brokers.split(','),
+    environment,
+    transactionalId: `${application}-bench`,
+    database,
+  })
+  onLog?.(log)
+  const id = `${application}-bench`
+  const engine = await Engine.open({
+    topology,
+    log,
+    database,
+    environment,
+    settings: { idleAfterMs: Number.POSITIVE_INFINITY, epochMsMin: 20 },
+    join: plan =>
+      joinStreamsGroup({
+        cluster: log.cluster,
+        group: application,
+        memberId: id,
+        processId: id,
+        topology: groupTopology(plan),
+      }),
+    onError: error => process.stderr.write(`${error instanceof Error ? error.stack : error}\n`),
+  })
+  process.once('SIGTERM', async () => {
+    await engine.stop({ leave: true })
+    await log.close()
+    await database.close()
+    process.exit(0)
+  })
+  onEngine?.(engine)
+  await engine.run()
+}
