@@ -29,6 +29,11 @@ export interface TopicDescription {
   readonly id: string
   readonly partitions: number
   readonly config: TopicConfig
+  /**
+   * Settings, `name=value`, by which the topic loses or changes records by itself, where others
+   * can set them: retention, and times of the broker's clock. Compaction is none of them.
+   */
+  readonly hazards?: readonly string[]
 }
 
 export interface FetchRequest extends TopicPartition {

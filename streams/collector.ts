@@ -66,7 +66,7 @@ export class Collector {
   #accept(source: InputPartition, response: FetchResponse): void {
     if (response.error !== undefined) {
       const details = { ...response, offset: source.fetchOffset }
-      if (response.error === 'unknown-topic') throw streamsError('SOURCE_MISSING', details)
+      if (response.error === 'unknown-topic') throw streamsError('SOURCE_DELETED', details)
       throw source.lost(details)
     }
     if (response.pending) return

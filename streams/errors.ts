@@ -62,6 +62,18 @@ export const streamsCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  TOPIC_UNSAFE: {
+    message:
+      'The topic {topic} of this application does not keep what is written to it ({hazards}). Repair it with kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {wanted}, then start again; if it has lost records already, reset the application with `millrace reset`.',
+    recovery: 'stop',
+    status: 500,
+  },
+  SOURCE_DELETED: {
+    message:
+      'The topic {topic} was deleted while it was read; what was read from it is in the state. Restore it from a copy, or create it anew and reset the application with `millrace reset`.',
+    recovery: 'stop',
+    status: 500,
+  },
   VIEW_UNKNOWN: { message: 'There is no view named {view}.', recovery: 'reject', status: 404 },
   VIEW_NOT_READY: {
     message: 'The view {view} is not ready: {reason}.',

@@ -14,6 +14,7 @@ import { EventTime, eventTimeStore, progressCodec } from './event-time.ts'
 import { ExchangePartition } from './exchange-partition.ts'
 import { repartitionTopic } from './exchange-router.ts'
 import type { InputPartition } from './input-partition.ts'
+import { checkInternalTopics } from './internal-topics.ts'
 import type { Operator, OperatorContext, StoreSpec } from './operator.ts'
 import type { Plan, SubTopology } from './plan.ts'
 import { type Refusals, SourcePartition } from './source-partition.ts'
@@ -114,7 +115,8 @@ export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskPa
   const { subTopology, partition } = id
   const reads = inputsOf(options, id)
   const offsets = startOffsets(log, plan.topology.application, reads)
-  const starts = await unlessAborted(offsets, signal)
+  const checked = checkInternalTopics(log, internalTopics(options, id))
+  const [starts] = await unlessAborted(Promise.all([offsets, checked]), signal)
   const stores = await openStores(options, id)
   await restoreStores(options, id, stores)
   const task = buildTask(options, id, stores)
@@ -139,6 +141,18 @@ export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskPa
     begin(input, starts[i]!, plan.topology.application)
   })
   return { task, stores, eventTime, inputs }
+}
+
+/** The changelogs and repartition topics of a task, where others can set what becomes of them. */
+function internalTopics(options: TaskOptions, id: TaskId) {
+  if (!options.remote) return []
+  const { plan } = options
+  const changelogs = storesOf(plan, id.subTopology).map(({ name, kind }) => ({
+    name: changelogTopic(plan.topology.application, name),
+    compacted: kind === 'rows',
+  }))
+  const repartition = inputsOf(options, id).filter(({ node }) => node.kind === 'exchange')
+  return [...changelogs, ...repartition.map(({ topic: name }) => ({ name, compacted: false }))]
 }
 
 /** A step that was left out while the input of its task was read on has a gap in its state. */

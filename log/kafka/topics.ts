@@ -31,7 +31,14 @@ function settingsOf(config: TopicConfig): Readonly<Record<string, string>> {
   }
 }
 
-const READ = ['cleanup.policy', 'retention.ms', 'delete.retention.ms', 'max.message.bytes']
+const READ = [
+  'cleanup.policy',
+  'retention.ms',
+  'retention.bytes',
+  'delete.retention.ms',
+  'max.message.bytes',
+  'message.timestamp.type',
+]
 
 function configOf(settings: ReadonlyMap<string, string>): TopicConfig {
   return {
@@ -40,6 +47,15 @@ function configOf(settings: ReadonlyMap<string, string>): TopicConfig {
     deleteRetentionMs: Number(settings.get('delete.retention.ms')),
     batchBytesMax: Number(settings.get('max.message.bytes')),
   }
+}
+
+function hazardsOf(settings: ReadonlyMap<string, string>): string[] {
+  const deletes = settings.get('cleanup.policy')?.includes('delete')
+  const limits = deletes ? ['retention.ms', 'retention.bytes'] : []
+  const hazards = limits.filter(name => settings.get(name) !== '-1')
+  if (settings.get('message.timestamp.type') !== 'CreateTime')
+    hazards.push('message.timestamp.type')
+  return hazards.map(name => `${name}=${settings.get(name)}`)
 }
 
 /** What a broker calls a topic that it would not make. */
@@ -145,7 +161,13 @@ export class Topics {
         const refused = answer ?? { error: -1, message: null }
         throw refusal(`the settings of topic ${name}`, refused, ['DescribeConfigs', name])
       }
-      described.push({ name, id, partitions: partitions.length, config: configOf(answer.settings) })
+      described.push({
+        name,
+        id,
+        partitions: partitions.length,
+        config: configOf(answer.settings),
+        hazards: hazardsOf(answer.settings),
+      })
     }
     return described
   }
