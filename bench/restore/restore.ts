@@ -1,6 +1,6 @@
 /**
- * `restore`: the last value of `BENCH_KEYS` keys is state. How long from a kill -9 to running again,
- * and from an empty disk to running, for Millrace and for Kafka Streams on the same broker.
+ * `restore`: the last value of `BENCH_KEYS` keys is state. How long it takes from a kill -9, and
+ * from an empty disk, to running, for Millrace and for Kafka Streams on the same broker.
  */
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
