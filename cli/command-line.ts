@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { MillraceError } from '../log/errors.ts'
 import { type Command, commandHelp, overviewHelp, parseCommand, type Terminal } from './command.ts'
+import { convertCommand } from './convert.ts'
 import { doctorCommand } from './doctor.ts'
 import { importCommand } from './import.ts'
 import { inspectCommand } from './inspect.ts'
@@ -25,6 +26,7 @@ const commands: readonly Command[] = [
   recordCommand,
   inspectCommand,
   replayCommand,
+  convertCommand,
 ]
 
 const terminal: Terminal = {

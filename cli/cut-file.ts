@@ -1,15 +1,14 @@
 /**
- * What a salvage cuts off and can still be read, as lines of JSON: events in the form that
- * `millrace import` takes, other records with their bytes in base64.
+ * What a salvage cuts off and can still be read, as lines of JSON (`record-lines.ts`): events in
+ * the form that `millrace import` takes.
  */
 import { createWriteStream } from 'node:fs'
 import { join } from 'node:path'
 import { finished } from 'node:stream/promises'
-import { decodeEvent } from '../contracts/event-codec.ts'
 import type { Database } from '../log/database.ts'
 import { batchKey, OFFSET_END } from '../log/embedded/keys.ts'
-import { decodeBatches, type RecordColumns } from '../log/record-columns.ts'
-import { readHeaders } from '../log/record-headers.ts'
+import { decodeBatches } from '../log/record-columns.ts'
+import { type LinePlace, recordLine } from './record-lines.ts'
 import type { Cut } from './salvage-plan.ts'
 
 /** Writes the readable records of a cut; resolves with the file and how many there were. */
@@ -28,7 +27,7 @@ export async function writeCutFile(
     try {
       for await (const entries of database.scan({ gte, lt: end })) {
         for (const { value } of entries)
-          records += writeBatch(value, report.topic, line => {
+          records += writeBatch(value, report, line => {
             file.write(`${line}\n`)
           })
       }
@@ -42,35 +41,15 @@ export async function writeCutFile(
   return { path, records }
 }
 
-function writeBatch(bytes: Buffer, topic: string, write: (line: string) => void): number {
+function writeBatch(bytes: Buffer, place: LinePlace, write: (line: string) => void): number {
   let records = 0
   try {
     for (const columns of decodeBatches(bytes).runs) {
-      for (let i = 0; i < columns.length; i++) write(lineOf(topic, columns, i))
+      for (let i = 0; i < columns.length; i++) write(recordLine(place, columns, i))
       records += columns.length
     }
   } catch {
     // The damaged batches themselves are only in the database that was set aside.
   }
   return records
-}
-
-function lineOf(topic: string, columns: RecordColumns, i: number): string {
-  const { bytes, keyStart, keyEnd, valueStart, valueEnd } = columns
-  const timestamp = columns.timestamps[i]!
-  const headers = Object.fromEntries(
-    readHeaders(columns, i).map(([name, value]) => [name, value?.toString() ?? '']),
-  )
-  const base64 = (start: number, end: number) =>
-    start < 0 ? null : bytes.toString('base64', start, end)
-  try {
-    const { type, ...value } = decodeEvent(bytes, valueStart[i]!, valueEnd[i]!)
-    const key = bytes.utf8Slice(keyStart[i]!, keyEnd[i]!)
-    return JSON.stringify({ topic, type, key, timestamp, value, headers })
-  } catch {
-    const key = base64(keyStart[i]!, keyEnd[i]!)
-    const value = base64(valueStart[i]!, valueEnd[i]!)
-    const offset = columns.offsets[i]
-    return JSON.stringify({ topic, offset, timestamp, key, value, headers })
-  }
 }

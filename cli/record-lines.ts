@@ -5,7 +5,7 @@
  * and values in base64 or null.
  */
 import { decodeEvent } from '../contracts/event-codec.ts'
-import { type LineVerdict, validateEventLine } from '../contracts/validation.ts'
+import { type LineRefusal, validateEventLine } from '../contracts/validation.ts'
 import type { RecordColumns } from '../log/record-columns.ts'
 import { type Header, readHeaders } from '../log/record-headers.ts'
 
@@ -33,12 +33,17 @@ export function eventLine(topic: string, columns: RecordColumns, i: number): str
   } catch {
     return undefined
   }
-  return judgeEventLine(line).ok ? line : undefined
+  return validateEventLine(
+    line,
+    context(() => ''),
+  ).ok
+    ? line
+    : undefined
 }
 
-/** Whether an event line can be taken, whenever; without `ce_id`, it is named by its text. */
-export function judgeEventLine(line: string, newId: () => string = () => 'id'): LineVerdict {
-  return validateEventLine(line, { nowMs: Number.POSITIVE_INFINITY, newId, source: 'millrace' })
+/** Takes events of any time. */
+function context(newId: () => string) {
+  return { nowMs: Number.POSITIVE_INFINITY, newId, source: 'millrace/convert' }
 }
 
 /** Undefined where they are no object of texts: doubled, null, or not UTF-8. */
@@ -69,4 +74,73 @@ function bytesLine({ topic, partition }: LinePlace, columns: RecordColumns, i: n
       value?.toString('base64') ?? null,
     ]),
   })
+}
+
+/** A record that a line is of. */
+export interface LineRecord {
+  readonly ok: true
+  readonly topic: string
+  /** Undefined of an event: by its key. */
+  readonly partition: number | undefined
+  readonly timestamp: number
+  readonly key: Buffer | null
+  readonly value: Buffer | null
+  readonly headers: readonly Header[]
+}
+
+/** Reads a line of either form; `newId` names an event that has no `ce_id`. */
+export function parseRecordLine(text: string, newId: () => string): LineRecord | LineRefusal {
+  const bytes = text.includes('"encoding"') ? parseBytesLine(text) : undefined
+  if (bytes !== undefined) return bytes
+  const verdict = validateEventLine(text, context(newId))
+  return verdict.ok ? { ok: true, partition: undefined, ...verdict.record } : verdict
+}
+
+const PARTITION_MAX = 9999
+const TOPIC = /^[a-zA-Z0-9._-]{1,249}$/
+
+/** Undefined where the line does not say that it has bytes. */
+function parseBytesLine(text: string): LineRecord | LineRefusal | undefined {
+  let line: Readonly<Record<string, unknown>>
+  try {
+    line = JSON.parse(text)
+  } catch {
+    return undefined
+  }
+  if (line?.encoding !== 'base64') return undefined
+  const { topic, partition, timestamp, headers } = line
+  if (typeof topic !== 'string' || !TOPIC.test(topic)) return wrong('topic: expected a name')
+  const isPartition = Number.isInteger(partition) && (partition as number) <= PARTITION_MAX
+  if (!isPartition || (partition as number) < 0) return wrong('partition: expected 0 to 9999')
+  if (!Number.isSafeInteger(timestamp)) return wrong('timestamp: expected epoch ms')
+  const key = bytesOf(line.key)
+  if (key === undefined) return wrong('key: expected base64 or null')
+  const value = bytesOf(line.value)
+  if (value === undefined) return wrong('value: expected base64 or null')
+  const pairs = headersOf(headers)
+  if (pairs === undefined) return wrong('headers: expected a list of [name, base64 or null]')
+  const place = { topic, partition: partition as number, timestamp: timestamp as number }
+  return { ok: true, ...place, key, value, headers: pairs }
+}
+
+function wrong(detail: string): LineRefusal {
+  return { ok: false, code: 'ENVELOPE_INVALID', detail }
+}
+
+function bytesOf(text: unknown): Buffer | null | undefined {
+  if (text === null) return null
+  if (typeof text !== 'string') return undefined
+  const bytes = Buffer.from(text, 'base64')
+  return bytes.toString('base64') === text ? bytes : undefined
+}
+
+function headersOf(list: unknown): Header[] | undefined {
+  if (!Array.isArray(list)) return undefined
+  const headers: Header[] = []
+  for (const pair of list) {
+    const value = Array.isArray(pair) ? bytesOf(pair[1]) : undefined
+    if (value === undefined || typeof pair[0] !== 'string') return undefined
+    headers.push([pair[0], value])
+  }
+  return headers
 }

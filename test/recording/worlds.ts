@@ -119,8 +119,9 @@ export async function contents(recording: Recording): Promise<string[]> {
       for (const columns of spanRecords(recording, data)) {
         for (let i = 0; i < columns.length; i++) {
           const { bytes, keyStart, keyEnd, valueStart, valueEnd } = columns
-          const key = bytes.utf8Slice(keyStart[i]!, keyEnd[i]!)
-          const value = bytes.utf8Slice(valueStart[i]!, valueEnd[i]!)
+          const text = (from: number, to: number) => (from < 0 ? 'null' : bytes.utf8Slice(from, to))
+          const key = text(keyStart[i]!, keyEnd[i]!)
+          const value = text(valueStart[i]!, valueEnd[i]!)
           const line = `${columns.offsets[i]}@${columns.timestamps[i]} ${key}=${value}`
           lines.set(place, [...(lines.get(place) ?? []), line])
         }

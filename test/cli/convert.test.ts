@@ -1,0 +1,207 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { convertCommand } from '../../cli/convert.ts'
+import { eventLine, parseRecordLine, recordLine } from '../../cli/record-lines.ts'
+import { openRecordingFile } from '../../cli/recording-file.ts'
+import { eventRecord } from '../../contracts/event-record.ts'
+import type { BusinessEvent } from '../../contracts/events.ts'
+import type { EmbeddedLog } from '../../log/embedded/index.ts'
+import { partitionOf } from '../../log/murmur2.ts'
+import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
+import { decodeBatches } from '../../log/record-columns.ts'
+import type { Header } from '../../log/record-headers.ts'
+import { openOnMemory } from '../log/embedded/environment.ts'
+import { contentsOf, MemoryFile, recordInto } from '../recording/worlds.ts'
+import { scratchFolder } from '../support/service-process.ts'
+
+interface Bytes {
+  readonly key: Buffer | null
+  readonly value: Buffer | null
+  readonly headers: readonly Header[]
+  readonly timestamp: number
+}
+
+const whole = (bytes: Buffer | null) => bytes && { bytes, start: 0, end: bytes.length }
+
+function batchOf(records: readonly Bytes[]): Buffer {
+  const builder = new RecordBatchBuilder()
+  for (const { key, value, headers, timestamp } of records) {
+    builder.append(timestamp, whole(key), whole(value), headers)
+  }
+  return builder.finish()
+}
+
+const cancelled = (orderId: string, cancelledAt: number): BusinessEvent => {
+  return { type: 'OrderCancelled', orderId, reason: 'héllo\n', cancelledAt }
+}
+
+const eventOf = (i: number) =>
+  eventRecord(cancelled(`o${i}`, 1_000_000 + i), { id: `e${i}`, source: 'test' })
+
+describe('a record as a line', () => {
+  const buffer = fc.uint8Array({ maxLength: 40 }).map(array => Buffer.from(array))
+  const bytes = fc.record({
+    key: fc.option(buffer),
+    value: fc.option(buffer),
+    headers: fc.array(fc.tuple(fc.string({ maxLength: 5 }), fc.option(buffer)), { maxLength: 3 }),
+    timestamp: fc.integer({ min: -(2 ** 51), max: 2 ** 51 }),
+  })
+
+  test('any bytes come back as they were', () => {
+    fc.assert(
+      fc.property(bytes, fc.nat(9999), (record, partition) => {
+        const [columns] = decodeBatches(batchOf([record])).runs
+        const line = recordLine({ topic: 'any.topic', partition }, columns!, 0)
+        const back = parseRecordLine(line, () => 'new')
+        expect(back).toEqual({ ok: true, topic: 'any.topic', partition, ...record })
+      }),
+      { seed: 3, numRuns: 300 },
+    )
+  })
+
+  test('an event is a line that the service takes, and comes back byte for byte', () => {
+    const record = eventOf(1)
+    const [columns] = decodeBatches(batchOf([record])).runs
+    const line = eventLine('orders', columns!, 0)!
+    expect(JSON.parse(line)).toMatchObject({ topic: 'orders', type: 'OrderCancelled', key: 'o1' })
+    expect(parseRecordLine(line, () => 'new')).toEqual({
+      ok: true,
+      partition: undefined,
+      ...record,
+    })
+  })
+
+  test('what the service would refuse keeps its bytes: another key, topic, or odd headers', () => {
+    const { value, timestamp } = eventOf(1)
+    const key = Buffer.from('o1')
+    const odd: readonly (readonly [string, Partial<Bytes>])[] = [
+      ['orders', { key: Buffer.from('other') }],
+      ['payments', { key }],
+      ['orders', { key, timestamp: timestamp + 1 }],
+      ['orders', { key, headers: [['a', null]] }],
+      ['orders', { key, headers: [['a', Buffer.of(0xff)]] }],
+      [
+        'orders',
+        {
+          key,
+          headers: [
+            ['a', key],
+            ['a', key],
+          ],
+        },
+      ],
+      ['orders', { key: null }],
+    ]
+    for (const [topic, change] of odd) {
+      const record = { key, value, timestamp, headers: [], ...change }
+      const [columns] = decodeBatches(batchOf([record])).runs
+      const line = recordLine({ topic, partition: 0 }, columns!, 0)
+      expect(JSON.parse(line).encoding).toBe('base64')
+      expect(parseRecordLine(line, () => 'new')).toMatchObject({ ok: true, ...record })
+    }
+  })
+
+  test('a line that is neither is refused with what is wrong', () => {
+    const good = {
+      ...{ topic: 't', partition: 0, timestamp: 1, encoding: 'base64' },
+      ...{ key: null, value: 'AA==', headers: [] },
+    }
+    const refused = (change: object) => {
+      const result = parseRecordLine(JSON.stringify({ ...good, ...change }), () => '')
+      return result.ok ? 'ok' : result.detail.split(':')[0]
+    }
+    expect(refused({})).toBe('ok')
+    for (const topic of ['', 'a b', 7, null]) expect(refused({ topic })).toBe('topic')
+    for (const partition of [-1, 1.5, 10_000, '0', null]) {
+      expect(refused({ partition })).toBe('partition')
+    }
+    for (const timestamp of [1.5, 2 ** 53, '1', null])
+      expect(refused({ timestamp })).toBe('timestamp')
+    for (const key of ['!', 'AA', 5, undefined, {}]) expect(refused({ key })).toBe('key')
+    expect(refused({ value: 'x' })).toBe('value')
+    for (const headers of [null, {}, [['a']], [['a', 5]], [[5, 'AA==']], ['a']]) {
+      expect(refused({ headers })).toBe('headers')
+    }
+    for (const text of ['', '{', '[]', 'null', '"encoding"', '{"encoding":"base64"']) {
+      expect(parseRecordLine(text, () => '').ok).toBe(false)
+    }
+  })
+})
+
+describe('millrace convert', () => {
+  let folder: string
+  let remove: () => Promise<void>
+  const at = (name: string) => join(folder, name)
+
+  beforeAll(async () => {
+    ;({ path: folder, remove } = await scratchFolder())
+  })
+  afterAll(() => remove())
+
+  async function convert(...operands: string[]) {
+    let err = ''
+    const terminal = {
+      environment: {},
+      out: () => {},
+      err: (text: string) => void (err += text),
+      isInteractive: false,
+    }
+    const flags = operands.length > 2 ? { partitions: operands[2] } : {}
+    const code = await convertCommand.run({ flags, operands: operands.slice(0, 2), terminal })
+    return { code, err }
+  }
+
+  test('there and back the records are the same, in the same partitions and order', async () => {
+    const { log, dispose } = await openOnMemory()
+    await log.createTopic('orders', 3)
+    await log.createTopic('foreign', 2)
+    const events = Array.from({ length: 50 }, (_, i) => eventOf(i))
+    const bytes = { key: null, value: Buffer.of(0, 255), headers: [], timestamp: -5 }
+    for (const [topic, partition, records] of [
+      ...[0, 1, 2].map(p => {
+        const own = events.filter(({ key }) => partitionOf(key, 0, key.length, 3) === p)
+        return ['orders', p, own] as const
+      }),
+      ['foreign', 1, [bytes, { ...bytes, timestamp: 7 }]] as const,
+    ]) {
+      const transaction = log.begin()
+      transaction.append({ topic, partition }, batchOf(records))
+      await transaction.commit()
+    }
+    const file = new MemoryFile()
+    await recordInto(file, log as EmbeddedLog, { topics: ['orders', 'foreign'] })
+    await dispose()
+    await writeFile(at('a.mrec'), file.bytes)
+    expect(await convert(at('a.mrec'), at('a.ndjson'))).toEqual({ code: 0, err: '52 records\n' })
+    const lines = (await readFile(at('a.ndjson'), 'utf8')).trim().split('\n')
+    const times = lines.map(line => JSON.parse(line).timestamp)
+    expect(times).toEqual(times.toSorted((a, b) => a - b))
+    expect((await convert(at('a.ndjson'), at('b.mrec'), '3')).code).toBe(0)
+    const back = await openRecordingFile(at('b.mrec'))
+    expect(await contentsOf(back)).toEqual(await contentsOf(file))
+    await back.close()
+  })
+
+  test('bad lines are told with their numbers, and nothing is written', async () => {
+    const good = '{"topic":"t","partition":0,"timestamp":1,"encoding":"base64","key":null'
+    await writeFile(at('bad.ndjson'), `${good},"value":null,"headers":[]}\n\n{}\n{"encoding"\n`)
+    const { code, err } = await convert(at('bad.ndjson'), at('bad.mrec'))
+    expect(code).toBe(1)
+    expect(err).toContain('Nothing was converted.\n  line 3  TOPIC_UNKNOWN')
+    expect(err).toContain('line 4  JSON_INVALID')
+    await expect(readFile(at('bad.mrec'))).rejects.toThrow('ENOENT')
+  })
+
+  test('files that exist stay, those that do not are named, and one of two is a recording', async () => {
+    await writeFile(at('there.ndjson'), '')
+    await writeFile(at('there.mrec'), '')
+    await expect(convert(at('there.ndjson'), at('there.mrec'))).rejects.toThrow('exists already')
+    await expect(convert(at('a.mrec'), at('there.ndjson'))).rejects.toThrow('exists already')
+    await expect(convert(at('there.mrec'), at('new.ndjson'))).rejects.toThrow('it is empty')
+    await expect(convert(at('no.ndjson'), at('new.mrec'))).rejects.toThrow('cannot be read')
+    await expect(convert(at('no.mrec'), at('new.ndjson'))).rejects.toThrow('cannot be read')
+    await expect(convert(at('a.ndjson'), at('b.ndjson'))).rejects.toThrow('is a recording')
+  })
+})
