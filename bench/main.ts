@@ -9,6 +9,7 @@ import { replayBench } from './replay.ts'
 import { type Figure, report } from './report.ts'
 import { restore } from './restore/restore.ts'
 import { startup } from './startup.ts'
+import { stateBench } from './state.ts'
 import { storeBench } from './store.ts'
 import { viewsBench } from './views.ts'
 
@@ -22,6 +23,7 @@ const benches: Record<string, () => Promise<Figure[]>> = {
   reference,
   latency,
   restore,
+  state: stateBench,
   'kafka-driver': kafkaDriver,
 }
 
@@ -30,7 +32,7 @@ const { values, positionals } = parseArgs({
   options: { json: { type: 'boolean', default: false } },
 })
 // Those that need Java and minutes are run when they are asked for.
-const slow = ['reference', 'latency', 'restore', 'kafka-driver']
+const slow = ['reference', 'latency', 'restore', 'state', 'kafka-driver']
 const quick = Object.keys(benches).filter(name => !slow.includes(name))
 const names = positionals.length > 0 ? positionals : quick
 for (const name of names) {
