@@ -164,9 +164,9 @@ export class Assembly {
     for (const part of this.#parts) {
       const positions = this.#positionsOf(part, all)
       const unheard = () => new Map([...positions.keys()].map(source => [source, UNHEARD]))
-      if (closing.has(part.task.subTopology.branch))
+      if (closing.has(part.task.subTopology.branch)) {
         all.set(part.task, this.#closed.get(part.task) ?? unheard())
-      else {
+      } else {
         all.set(part.task, positions)
         this.#closed.set(part.task, positions)
       }

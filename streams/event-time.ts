@@ -5,7 +5,8 @@
  *
  * Row key: kind letter, name, index. `s` source topic, `x` exchange input (upstream
  * partition), `o` stateful operator. The row `nodes` says that each stateful operator of the task
- * has its row: one without was not in it when its input was last read. Row value, integers
+ * has its row: one without was not in it when its input was last read. Of an exchange that the
+ * task feeds, `e`, idle says that it was taken out and input was read on. Row value, integers
  * big-endian; of the flags 1 is idle, 2 says that the row ends with an unfinished close (law 13)
  * instead of with positions:
  *
@@ -75,6 +76,8 @@ function letter(runtime: NodeRuntime): 's' | 'x' | 'o' | undefined {
 /** Time and flags of this row mean nothing. */
 const NODES = 'nodes'
 
+const fedRow = (exchange: string) => `e${exchange}/0`
+
 const rowOf = (runtime: NodeRuntime, index: number) =>
   `${letter(runtime)}${runtime.node.name}/${index}`
 
@@ -97,9 +100,12 @@ export class EventTime {
     for await (const chunk of this.#store.scan({})) {
       for (const { key, value } of chunk) this.#stored.set(key, value)
     }
-    const operators = this.#operatorRows()
+    const known = new Set(this.#operatorRows().keys())
+    for (const { exchanges } of this.#task.runtimes) {
+      for (const { name } of exchanges) known.add(fedRow(name))
+    }
     for (const key of this.#stored.keys()) {
-      if (key.startsWith('o') && !operators.has(key)) this.#gone.push(key)
+      if (/^[oe]/.test(key) && !known.has(key)) this.#gone.push(key)
     }
     for (const runtime of this.#task.runtimes) {
       const kind = letter(runtime)
@@ -132,13 +138,25 @@ export class EventTime {
     return new Map(operators.map(runtime => [rowOf(runtime, 0), runtime.node.name]))
   }
 
+  /** Names of its exchanges that were away while its input was read on. */
+  get returned(): string[] {
+    const exchanges = this.#task.runtimes.flatMap(runtime => runtime.exchanges)
+    return exchanges.map(({ name }) => name).filter(name => this.#stored.get(fedRow(name))?.idle)
+  }
+
   /** Writes what changed since the last epoch into the store's overlay. */
   save(): void {
     for (const key of this.#gone.splice(0)) {
-      this.#stored.delete(key)
-      this.#store.delete(key)
+      if (key.startsWith('e')) this.#put(key, { timeMs: 0, idle: true })
+      else {
+        this.#stored.delete(key)
+        this.#store.delete(key)
+      }
     }
     this.#put(NODES, { timeMs: 0, idle: false })
+    for (const { exchanges } of this.#task.runtimes) {
+      for (const { name } of exchanges) this.#put(fedRow(name), { timeMs: 0, idle: false })
+    }
     for (const runtime of this.#task.runtimes) {
       const kind = letter(runtime)
       if (kind === undefined) continue

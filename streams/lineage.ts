@@ -118,8 +118,9 @@ export function branchesOfStore(
 }
 
 function sourcesAbove({ nodes }: Topology, node: TopologyNode): SourceNode[] {
-  if (node.kind === 'source') return [node]
-  return node.parents.flatMap(edge => sourcesAbove({ nodes } as Topology, nodes[edge.node]!))
+  const above = new Set([node])
+  for (const { parents } of above) for (const edge of parents) above.add(nodes[edge.node]!)
+  return [...above].filter(one => one.kind === 'source')
 }
 
 function isSourceRead({ application }: Topology, { topic }: SourceNode, { read }: Facts): boolean {

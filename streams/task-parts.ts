@@ -16,7 +16,7 @@ import { repartitionTopic } from './exchange-router.ts'
 import type { InputPartition } from './input-partition.ts'
 import { checkInternalTopics } from './internal-topics.ts'
 import type { Operator, OperatorContext, StoreSpec } from './operator.ts'
-import type { Plan, SubTopology } from './plan.ts'
+import { type Plan, type SubTopology, withDownstream } from './plan.ts'
 import { type Refusals, SourcePartition } from './source-partition.ts'
 import { Task, type TaskSurroundings } from './task.ts'
 import type { ExchangeNode, SourceNode } from './topology.ts'
@@ -125,7 +125,7 @@ export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskPa
     stores.get(eventTimeStore(subTopology.name)) as RowStore<InputProgress>,
   )
   await eventTime.load()
-  await checkAdded(options, id, eventTime.added)
+  await checkAdded(options, id, eventTime)
   const inputs = reads.map(({ node, topic }): InputPartition => {
     const runtime = task.runtime(node.id)
     if (node.kind === 'exchange') return new ExchangePartition(topic, partition, runtime)
@@ -155,19 +155,35 @@ function internalTopics(options: TaskOptions, id: TaskId) {
   return [...changelogs, ...repartition.map(({ topic: name }) => ({ name, compacted: false }))]
 }
 
-/** A step that was left out while the input of its task was read on has a gap in its state. */
+/**
+ * A step that was left out while the input of its task was read on, or behind an exchange that was,
+ * has a gap in its state. Throws STATE_PASSED.
+ */
 async function checkAdded(
   { plan, log }: TaskOptions,
   { subTopology, partition }: TaskId,
-  added: readonly string[],
+  { added, returned }: EventTime,
 ): Promise<void> {
+  const { application, nodes } = plan.topology
+  const check = async (id: number, partitions: readonly number[]) => {
+    const node = nodes[id]!
+    if (node.kind !== 'operator') return
+    for (const { name } of node.stores) {
+      const topic = changelogTopic(application, name)
+      const ranges = await log.offsets(partitions.map(partition => ({ topic, partition })))
+      if (ranges.every(({ highWatermark }) => highWatermark === 0)) continue
+      throw streamsError('STATE_PASSED', { step: node.name, store: name, topic })
+    }
+  }
   for (const id of subTopology.nodes) {
-    const node = plan.topology.nodes[id]!
-    if (node.kind !== 'operator' || !added.includes(node.name)) continue
-    const topics = node.stores.map(({ name }) => changelogTopic(plan.topology.application, name))
-    const ranges = await log.offsets(topics.map(topic => ({ topic, partition })))
-    if (ranges.every(({ highWatermark }) => highWatermark === 0)) continue
-    throw streamsError('STATE_PASSED', { step: node.name, topics: topics.join(', ') })
+    if (added.includes(nodes[id]!.name)) await check(id, [partition])
+  }
+  for (const { node, to } of plan.exchanges.values()) {
+    if (!returned.includes(node.name)) continue
+    for (const sub of withDownstream(plan, to)) {
+      const partitions = Array.from({ length: sub.partitions }, (_, i) => i)
+      for (const id of sub.nodes) await check(id, partitions)
+    }
   }
 }
 

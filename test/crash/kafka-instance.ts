@@ -10,7 +10,12 @@ import { flushCompileCache } from 'node:module'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { createInterface } from 'node:readline'
-import { joinStreamsGroup, type KafkaLog, openKafkaLog } from '../../log/kafka/index.ts'
+import {
+  joinStreamsGroup,
+  type KafkaLog,
+  openKafkaLog,
+  prepareGroup,
+} from '../../log/kafka/index.ts'
 import { readApplied } from '../../state/applied-offset.ts'
 import { databaseRange } from '../../state/committed-rows.ts'
 import { rowsPrefix } from '../../state/keys.ts'
@@ -31,6 +36,8 @@ export interface InstanceArguments {
   readonly folder: string
   /** Of the names of the application and its topics. */
   readonly prefix: string
+  /** Which of its topologies the application has, where there are several. */
+  readonly variant?: string
   readonly sessionTimeoutMs: number
   readonly heartbeatIntervalMs: number
   readonly transactionTimeoutMs: number
@@ -197,15 +204,18 @@ class Instance {
       database: this.#database,
       environment,
       settings: { idleAfterMs: Number.POSITIVE_INFINITY, epochMsMin: 20, ...settings },
-      join: plan =>
-        joinStreamsGroup({
+      async join(plan) {
+        const options = {
           cluster,
           group: application,
           memberId: id,
           processId: id,
           topology: groupTopology(plan),
           settings: { sessionTimeoutMs, heartbeatIntervalMs, standbyReplicas },
-        }),
+        }
+        await prepareGroup(options)
+        return joinStreamsGroup(options)
+      },
       onError: error => tell({ event: 'error', text: String((error as Error)?.message ?? error) }),
     })
     this.#openedMs = sinceStartMs()
@@ -354,11 +364,13 @@ function memberId(folder: string): string {
 }
 
 /** Runs it as the whole of this process, until it is told to stop. */
-export async function runInstance(applicationOf: (prefix: string) => Application): Promise<void> {
+export async function runInstance(
+  applicationOf: (prefix: string, variant?: string) => Application,
+): Promise<void> {
   const own = JSON.parse(process.argv[2]!) as InstanceArguments
   const instance = new Instance(own)
   mkdirSync(own.folder, { recursive: true })
-  await instance.open(applicationOf(own.prefix))
+  await instance.open(applicationOf(own.prefix, own.variant))
   process.on('SIGTERM', () => instance.stop({ leave: false, dump: false }))
   const commands = createInterface({ input: process.stdin })
   // Whoever started it is gone.

@@ -8,11 +8,14 @@ import { isDeepStrictEqual } from 'node:util'
 import type { CrashPoint } from '../../streams/environment.ts'
 import type { KafkaUnderTest } from '../support/kafka/kafka.ts'
 import type { Random } from '../support/random.ts'
+import { type ShopPart, shopDeployments } from '../support/shop.ts'
 import { InstanceProcess } from './instance-process.ts'
 import type { Arming, InstanceStatus } from './kafka-instance.ts'
-import { changelogsOf, shopPlan } from './kafka-verify.ts'
+import { changelogsOf, type DeployedShop, shopPlan } from './kafka-verify.ts'
 
 export interface RoundOptions {
+  /** How many events it will have. */
+  readonly eventsMax: number
   readonly kafka: KafkaUnderTest
   readonly random: Random
   readonly prefix: string
@@ -37,7 +40,15 @@ export interface Return {
  * What happened before a start. A `kill at rest` is that of an instance whose tasks were all
  * running, and that was back before its session ended: it replays what its last commit left.
  */
-export type After = 'nothing' | 'kill at rest' | 'kill' | 'long kill' | 'stop' | 'leave' | 'loss'
+export type After =
+  | 'nothing'
+  | 'kill at rest'
+  | 'kill'
+  | 'long kill'
+  | 'stop'
+  | 'leave'
+  | 'loss'
+  | 'deployment'
 
 interface StartOptions {
   readonly armed?: Arming
@@ -77,12 +88,22 @@ export class ShopRound {
   readonly violations: string[] = []
   stallMsMax = 0
   rssBytesMax = 0
+  /** The parts of the shop in the deployments that there were, and those that are to come. */
+  readonly deployments: ShopPart[][]
+  readonly #waiting: ShopPart[][]
+  /** Numbers of the events that are deployments. */
+  readonly #moments: number[]
+  #event = 0
   readonly #options: RoundOptions
   readonly #pending = new Set<Promise<void>>()
 
   constructor(options: RoundOptions) {
     this.#options = options
-    const { folder } = options
+    const { folder, random, eventsMax } = options
+    const [first, ...later] = shopDeployments(random)
+    this.deployments = [first!]
+    this.#waiting = later
+    this.#moments = later.map(() => 1 + random.below(eventsMax - 1)).sort((a, b) => a - b)
     this.instances = ['a', 'b', 'c'].map(
       name => new InstanceProcess(name, join(folder, name), 'kafka-shop-process.ts'),
     )
@@ -97,6 +118,7 @@ export class ShopRound {
     one.start({
       bootstrap: kafka.bootstrap,
       prefix,
+      variant: this.deployments.at(-1)!.join(),
       sessionTimeoutMs: SESSION_MS,
       heartbeatIntervalMs: HEARTBEAT_MS,
       transactionTimeoutMs: TRANSACTION_MS,
@@ -117,8 +139,12 @@ export class ShopRound {
     // Another epoch: the group has moved tasks meanwhile.
     const kept = was?.memberEpoch === memberEpoch
     this.returns.push({ after: kept ? 'kill at rest' : after, ms, openedMs, records, epochs: all })
-    const own = kept ? transactions(changelogsOf(this.#options.prefix, was.active)).size : 0
+    const own = kept ? transactions(changelogsOf(this.shop, was.active)).size : 0
     if (own > 1) this.#violate(`${one.name} replayed ${own} transactions after a plain kill`)
+  }
+
+  get shop(): DeployedShop {
+    return { prefix: this.#options.prefix, deployments: this.deployments }
   }
 
   async begin(): Promise<void> {
@@ -147,7 +173,8 @@ export class ShopRound {
       ...Array(2).fill(() => this.#third()),
     ]
     const startedMs = Date.now()
-    const what = await random.pick(kinds)()
+    const isDeployment = this.#moments[0] === this.#event++
+    const what = await (isDeployment ? this.#deploy() : random.pick(kinds)())
     this.events.set(what, (this.events.get(what) ?? 0) + 1)
     this.#options.log(`${what}, ${((Date.now() - startedMs) / 1000).toFixed(1)} s`)
     await this.#look()
@@ -189,7 +216,7 @@ export class ShopRound {
   /** Waits until all that live run what they were given, and every task runs once. */
   async rest(waitMsMax = RUNNING_MS_MAX): Promise<boolean> {
     const untilMs = Date.now() + waitMsMax
-    const { tasks } = shopPlan(this.#options.prefix)
+    const { tasks } = shopPlan(this.shop)
     let seen = ''
     while (Date.now() < untilMs) {
       const statuses = await this.statuses()
@@ -202,6 +229,29 @@ export class ShopRound {
     }
     this.#violate(`not all tasks run after ${waitMsMax / 1000} s: ${seen}`)
     return false
+  }
+
+  /** All instances stop or die, and start with parts that are new. */
+  async #deploy(): Promise<string> {
+    const { random } = this.#options
+    const alive = this.#alive
+    const killed = alive.filter(() => random.below(2) === 0)
+    const stopped = alive.filter(one => !killed.includes(one))
+    await Promise.all([
+      ...killed.map(one => one.kill()),
+      ...stopped.map(one => this.#stop(one, true)),
+    ])
+    // The group takes another topology once it has no member left.
+    if (killed.length > 0) await sleep(SESSION_MS + 1_500)
+    while (this.#moments[0] !== undefined && this.#moments[0] < this.#event) {
+      this.#moments.shift()
+      this.deployments.push(this.#waiting.shift()!)
+    }
+    for (const one of alive) this.start(one, 'deployment')
+    // What is new has begun: what comes later is another branch.
+    await this.rest()
+    await sleep(1_000)
+    return killed.length > 0 ? 'deployment after kills' : 'deployment'
   }
 
   async #crash(): Promise<string> {

@@ -4,21 +4,53 @@
  * those who ran the tasks, and no transaction left open.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { planTopology } from '../../streams/plan.ts'
+import { branchTopology } from '../../streams/branches.ts'
+import { groupTopology } from '../../streams/group-topology.ts'
+import { lineageOf } from '../../streams/lineage.ts'
+import { type Plan, planTopology } from '../../streams/plan.ts'
 import { changelogTopic, storesOf } from '../../streams/task-parts.ts'
 import { type KafkaUnderTest, toolClasses } from '../support/kafka/kafka.ts'
 import { type CommittedRecord, readCommitted } from '../support/kafka/read-committed.ts'
-import { lines, PARTITIONS, type ShopRecord, shopOracle, shopTopology } from '../support/shop.ts'
+import {
+  lines,
+  PARTITIONS,
+  type ShopPart,
+  type ShopRecord,
+  shopOracle,
+  shopTopology,
+} from '../support/shop.ts'
 import type { InstanceProcess } from './instance-process.ts'
 
 const INPUTS = ['orders', 'payments']
 const OUTPUTS = ['finals', 'unpaid']
 
+/** A shop, by the parts that each of its deployments had, all of which have read something. */
+export interface DeployedShop {
+  readonly prefix: string
+  readonly deployments: readonly (readonly ShopPart[])[]
+}
+
+function planOf({ prefix, deployments }: DeployedShop): Plan {
+  const inputs = INPUTS.map(topic => prefix + topic)
+  const partitions = new Map(inputs.map(topic => [topic, PARTITIONS]))
+  const facts = { topics: [] as string[], read: new Set<string>() }
+  let plan: Plan | undefined
+  for (const parts of deployments) {
+    const topology = shopTopology(prefix, parts)
+    const lineage = lineageOf({ topology, newState: 'beginning' }, facts)
+    plan = planTopology(branchTopology(topology, lineage), partitions)
+    for (const { changelogs, repartitionSources } of groupTopology(plan).subTopologies) {
+      facts.topics.push(...[...changelogs, ...repartitionSources].map(({ name }) => name))
+    }
+    for (const topic of inputs) facts.read.add(topic)
+    for (const { positions } of plan.sources) if (positions) facts.read.add(positions)
+  }
+  return plan!
+}
+
 /** The tasks and changelogs of a shop. */
-export function shopPlan(prefix: string) {
-  const topics = [...INPUTS, ...OUTPUTS].map(topic => prefix + topic)
-  const partitions = new Map(topics.map(topic => [topic, PARTITIONS]))
-  const plan = planTopology(shopTopology(prefix), partitions)
+export function shopPlan(shop: DeployedShop) {
+  const plan = planOf(shop)
   const { application } = plan.topology
   const stores = plan.subTopologies.flatMap(sub =>
     storesOf(plan, sub).map(({ name, kind }) => {
@@ -32,17 +64,16 @@ export function shopPlan(prefix: string) {
 }
 
 /** Changelog partitions of tasks, as `topic/partition`. */
-export function changelogsOf(prefix: string, tasks: readonly string[]): string[] {
-  const { stores } = shopPlan(prefix)
+export function changelogsOf(shop: DeployedShop, tasks: readonly string[]): string[] {
+  const { stores } = shopPlan(shop)
   return tasks.flatMap(task => {
     const [sub, partition] = task.split('/')
     return stores.filter(store => store.sub === sub).map(({ topic }) => `${topic}/${partition}`)
   })
 }
 
-export interface VerifyOptions {
+export interface VerifyOptions extends DeployedShop {
   readonly kafka: KafkaUnderTest
-  readonly prefix: string
   readonly records: readonly ShopRecord[]
   readonly instances: readonly InstanceProcess[]
 }
@@ -70,7 +101,7 @@ export async function verifyViews(
 /** Stops the instances, which tell their stores, and compares these and all topics. */
 export async function verifyRest(options: VerifyOptions): Promise<readonly string[]> {
   const { kafka, prefix, records, instances } = options
-  const changelogs = shopPlan(prefix).stores
+  const changelogs = shopPlan(options).stores
   const dumps = await Promise.all(
     instances.map(one => one.ask({ do: 'stop', leave: false, dump: true }, 'dump', 30_000)),
   )

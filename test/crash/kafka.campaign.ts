@@ -1,8 +1,9 @@
 /**
  * The shop on one real broker, in two or three processes, event by event from a seed: kills at
  * named points and anywhere, stops past the session timeout, brokers that die and hang, folders
- * that are lost, instances that come and go. After each round everything that came out is compared
- * with the oracle (`kafka-verify.ts`). A round has `EVENTS` events; rounds run one after another.
+ * that are lost, instances that come and go, parts of the shop that are deployed later. After each
+ * round everything that came out is compared with the oracle (`kafka-verify.ts`). A round has
+ * `EVENTS` events; rounds run one after another.
  *
  * A single broker that ends can lose the markers of transactions that were ending (`KafkaNode`),
  * and with them what a client may rely on. So instances stand still as it ends; a round in which it
@@ -60,7 +61,8 @@ async function playRound(
   const folder = await mkdtemp(join(tmpdir(), 'millrace-kafka-crash-'))
   const standbyReplicas = random.below(2)
   const records = shopRecords(seed, ORDERS)
-  const round = new ShopRound({ kafka, random, prefix, folder, standbyReplicas, log })
+  const eventsMax = EVENTS
+  const round = new ShopRound({ kafka, random, prefix, folder, standbyReplicas, eventsMax, log })
   let feed: ShopFeed | undefined
   try {
     await round.begin()
@@ -78,7 +80,7 @@ async function playRound(
     await feed.finish()
     await round.rest()
     const instances = round.instances.filter(({ alive }) => alive)
-    const options = { kafka, prefix, records, instances }
+    const options = { kafka, ...round.shop, records, instances }
     const views = await verifyViews(options, 60_000)
     await round.statuses()
     const rest = await verifyRest(options)

@@ -52,7 +52,7 @@ describeOnKafka('a changed topology', kafka => {
             bootstrap: kafka.bootstrap,
             topology: shopTopology(this.prefix, parts),
             settings: { idleAfterMs: Number.POSITIVE_INFINITY },
-            member: { memberId: `member-${name}` },
+            member: { memberId: `member-${name}`, endpoint: { host: name, port: 1 } },
             database: this.#disks[i]!,
           }),
         ),
@@ -107,7 +107,7 @@ describeOnKafka('a changed topology', kafka => {
         for (const { engine } of this.instances) {
           for (const input of engine.assembly.inputs) {
             const [range] = await this.#log.offsets([input])
-            records += range!.highWatermark - (input.committedOffset ?? 0)
+            records += range!.highWatermark - input.position
           }
         }
         return records
@@ -116,6 +116,15 @@ describeOnKafka('a changed topology', kafka => {
         await new Promise(resolve => setTimeout(resolve, 100))
       }
       for (const { engine } of this.instances) await engine.settle()
+    }
+
+    /** Tasks of a sub-topology as all members are told where they can be asked for. */
+    async untilFound(subTopology: string): Promise<void> {
+      const found = () => {
+        const { endpoints } = this.instances[0]!.engine.membership!
+        return endpoints.flatMap(({ active }) => active[subTopology] ?? []).sort()
+      }
+      await expect.poll(found).toEqual([...Array(PARTITIONS).keys()])
     }
 
     /** Records that branches have read in this run. */
@@ -180,7 +189,12 @@ describeOnKafka('a changed topology', kafka => {
     expect(await Promise.all(sources.map(topic => shop.committed(topic)))).toEqual(offsets)
     expect(await shop.changelogEnds('volume')).toEqual(volume)
     const positions = `${shop.application}-${shop.prefix}orders.b1-positions`
-    expect(await shop.committed(positions)).toEqual(offsets[0])
+    // A transaction's marker at the end may be behind it.
+    const behind = (await shop.committed(positions)).map((offset, i) => offsets[0]![i]! - offset!)
+    expect(Math.max(...behind.map(Math.abs))).toBeLessThanOrEqual(1)
+    for (const { name } of shop.instances[0]!.engine.plan.subTopologies) {
+      await shop.untilFound(name)
+    }
 
     await shop.append(records.slice(half))
     await shop.untilRead(5 * PARTITIONS)

@@ -386,6 +386,28 @@ test('a view that was removed while its input was read on is refused, and built 
   await driver.close()
 })
 
+test('so is one behind an exchange that was removed with it', async () => {
+  let driver = await open(sales(perSecond, regions))
+  await driver.pipe('sales', ...inputs(20))
+  // Nothing is read meanwhile: it goes on.
+  driver = await deploy(driver, sales(perSecond))
+  driver = await deploy(driver, sales(perSecond, regions))
+  await driver.pipe('sales', ...inputs(10, 20))
+  driver = await deploy(driver, sales(perSecond))
+  await driver.pipe('sales', ...inputs(10, 30))
+  await driver.close()
+  const { database } = driver
+  const all = sales(perSecond, regions)
+  await expect(open(all, { database })).rejects.toMatchObject({ code: 'STATE_PASSED' })
+  driver = await open(sales(perSecond), { database })
+  const { log } = driver
+  await resetStore({ application: 'sales', store: 'regions', database, log })
+  driver = await deploy(driver, all)
+  await driver.pipe('sales', ...inputs(10, 40))
+  expect(await driver.rows('regions')).toEqual(await fromScratch(all, 'regions'))
+  await driver.close()
+})
+
 test('a view is built from what its input still holds', async () => {
   let driver = await open(sales(perSecond))
   await driver.pipe('sales', ...inputs(40))
