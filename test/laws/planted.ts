@@ -211,14 +211,16 @@ export const plantedBugs: readonly PlantedBug[] = [
     law: '3: offsets until they are stable, then the state',
     file: 'streams/task-parts.ts',
     find: `  const offsets = startOffsets(log, plan.topology.application, reads)
-  const starts = await unlessAborted(offsets, signal)
+  const checked = checkInternalTopics(log, internalTopics(options, id))
+  const [starts] = await unlessAborted(Promise.all([offsets, checked]), signal)
   const stores = await openStores(options, id)
   await restoreStores(options, id, stores)
 `,
     replace: `  const stores = await openStores(options, id)
   await restoreStores(options, id, stores)
   const offsets = startOffsets(log, plan.topology.application, reads)
-  const starts = await unlessAborted(offsets, signal)
+  const checked = checkInternalTopics(log, internalTopics(options, id))
+  const [starts] = await unlessAborted(Promise.all([offsets, checked]), signal)
 `,
     tests: [group],
   },
@@ -380,7 +382,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     law: 'branches: a step that was away while its task read on is noticed',
     file: 'streams/task-parts.ts',
-    find: '  await checkAdded(options, id, eventTime.added)\n',
+    find: '  await checkAdded(options, id, eventTime)\n',
     replace: '',
     tests: [branches],
   },
