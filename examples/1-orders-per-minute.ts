@@ -1,6 +1,6 @@
 /**
  * Counts orders and their value by region and minute, in memory, the clock in your hand.
- * Run it: node examples/1-orders-per-minute.ts
+ * Run it: npx node examples/1-orders-per-minute.ts
  */
 import { Type } from 'typebox'
 import { fieldsKey, json, Topology, textKey, tumbling } from '../streams/index.ts'

@@ -1,6 +1,6 @@
 /**
  * Joins orders with their payments on the durable embedded log and RocksDB, stops, and goes on
- * where it stopped. Run it twice: node examples/2-paid-orders.ts [DIRECTORY]
+ * where it stopped. Run it twice: npx node examples/2-paid-orders.ts [DIR]
  */
 import { randomBytes } from 'node:crypto'
 import { mkdtemp } from 'node:fs/promises'

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { root, runProcess } from './support/processes.ts'
+import { machinePath, root, runProcess } from './support/processes.ts'
 
 const examples = readdirSync(join(root, 'examples')).filter(name => name.endsWith('.ts'))
 
@@ -16,6 +16,15 @@ for (const name of examples) {
     expect(output.length).toBeGreaterThan(20)
   })
 }
+
+test('the command of the README runs an example under any Node of the machine', async () => {
+  const readme = readFileSync(join(root, 'README.md'), 'utf8')
+  const [command, ...args] = /`(npx node examples[^`]+)`/.exec(readme)![1]!.split(' ')
+  const env = { PATH: machinePath }
+  const { code, output } = await runProcess(command!, args, { timeoutMs: 60_000, env, cwd: root })
+  expect(output).toContain("'south'")
+  expect(code).toBe(0)
+})
 
 test('the paid orders go on where they stopped', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'millrace-example-'))

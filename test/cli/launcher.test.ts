@@ -1,18 +1,12 @@
 import { execFile } from 'node:child_process'
 import { existsSync, readFileSync, symlinkSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { root } from '../support/processes.ts'
+import { machinePath, root } from '../support/processes.ts'
 import { scratchFolder } from '../support/service-process.ts'
 
-/** Any Node of the machine, older ones too: not the one that the project brings. */
-const systemPath = (process.env.PATH ?? '')
-  .split(delimiter)
-  .filter(folder => !folder.includes('node_modules'))
-  .join(delimiter)
-
 function run(file: string, args: readonly string[]) {
-  const env = { ...process.env, PATH: systemPath }
+  const env = { ...process.env, PATH: machinePath }
   return new Promise<{ code: number; stdout: string; stderr: string }>(resolve => {
     execFile(file, args, { env }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr })

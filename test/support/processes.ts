@@ -14,6 +14,12 @@ const ownMark = `${process.pid}-${Date.now()}`
 // A run within a run finds its own children only; the outer one finds them all.
 const mark = outerMark === undefined ? ownMark : `${outerMark}/${ownMark}`
 
+/** Where the commands of the machine are: its own Node, an older one too, not the project's. */
+export const machinePath = (process.env.PATH ?? '')
+  .split(delimiter)
+  .filter(folder => !folder.includes('node_modules'))
+  .join(delimiter)
+
 /** The environment of every child: the project's own binaries first, and the mark. */
 export const childEnvironment: NodeJS.ProcessEnv = {
   ...process.env,
