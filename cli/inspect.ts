@@ -84,7 +84,7 @@ function describe(recording: Recording, contents: Contents, sizeBytes: number): 
     `${bytesText(sizeBytes)} for ${bytesText(bytes)} of batches`,
     '',
     textTable(partitions.map(rowOf)),
-    `codecs      ${listed(codecs)}`,
+    `batches     ${listed(codecs)}`,
     ...Object.entries(schemaIds).map(([topic, ids]) => `schema ids  ${topic}: ${listed(ids)}`),
   ]
   if (damage?.isTorn === true) {

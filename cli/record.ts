@@ -58,15 +58,15 @@ async function run({ flags: values, terminal }: Invocation): Promise<number> {
   const flags = new Flags('record', values)
   const limits = limitsOf(flags)
   const out = flags.required('out')
+  const wanted = flags.has('resume') ? undefined : wantedOf(flags)
   const interrupted = new AbortController()
   void watchSignals(() => interrupted.abort())
   const opened = await openRecordSource(settings, flags.text('from-kafka')?.split(','))
   const progress = new ProgressLine(terminal)
   const startedMs = effects.clock()
   try {
-    const begun = flags.has('resume')
-      ? await resumed(out, opened.source)
-      : await created(out, opened, flags)
+    const begun =
+      wanted === undefined ? await resumed(out, opened.source) : await created(out, opened, wanted)
     const { writer, offsets, close } = begun
     try {
       const records = await record({
@@ -115,10 +115,23 @@ interface Begun {
   close(): Promise<void>
 }
 
-async function created(path: string, opened: OpenSource, flags: Flags): Promise<Begun> {
+/** What a new recording is to have. */
+interface Wanted {
+  readonly topics: readonly string[]
+  readonly from: RecordFrom
+}
+
+function wantedOf(flags: Flags): Wanted {
+  const topics = new Set(flags.required('topics').split(','))
+  const place = flags.text('from') ?? 'beginning'
+  const isNamed = place === 'beginning' || place === 'now'
+  const from = isNamed ? place : { timestampMs: flags.parsed('from', timeMs)! }
+  return { topics: [...topics], from }
+}
+
+async function created(path: string, opened: OpenSource, wanted: Wanted): Promise<Begun> {
   const { source, kind } = opened
-  const names = new Set(flags.required('topics').split(','))
-  const topics = await describeTopics(source, [...names], placeOf(flags))
+  const topics = await describeTopics(source, wanted.topics, wanted.from)
   const file = await createRecordingFile(path)
   const createdMs = effects.clock()
   const { incarnation } = source
@@ -149,10 +162,4 @@ function limitsOf(flags: Flags) {
     ...(length !== undefined && { durationMs: length }),
     ...(recordsMax !== undefined && { recordsMax }),
   }
-}
-
-function placeOf(flags: Flags): RecordFrom {
-  const place = flags.text('from') ?? 'beginning'
-  if (place === 'beginning' || place === 'now') return place
-  return { timestampMs: flags.parsed('from', timeMs)! }
 }

@@ -27,7 +27,7 @@ export interface PartitionContents {
 
 export interface Contents {
   readonly partitions: readonly PartitionContents[]
-  /** Records by the compression of their batch. */
+  /** Batches by their compression. */
   readonly codecs: Readonly<Partial<Record<Codec, number>>>
   /** Records by topic and schema id, where the value is in Confluent framing. */
   readonly schemaIds: Readonly<Record<string, Readonly<Record<string, number>>>>
@@ -88,8 +88,8 @@ class Census {
     row.minTimestamp = Math.min(row.minTimestamp ?? span.minTimestamp, span.minTimestamp)
     row.maxTimestamp = Math.max(row.maxTimestamp ?? span.maxTimestamp, span.maxTimestamp)
     row.bytes += span.bytes
-    for (const { codec, recordCount } of readBatchHeaders(bytes)) {
-      this.#codecs[codec] = (this.#codecs[codec] ?? 0) + recordCount
+    for (const { codec } of readBatchHeaders(bytes)) {
+      this.#codecs[codec] = (this.#codecs[codec] ?? 0) + 1
     }
     const ids = (this.#schemaIds[row.topic] ??= {})
     for (const run of runs) {

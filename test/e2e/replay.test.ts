@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { stat } from 'node:fs/promises'
+import { stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -164,6 +164,38 @@ test(
     expect(orders(rows['customer-profile'])).toBe(2 * orders(original['customer-profile']))
     expect(await duplicates(service, position as string)).toBe(2 * originalDuplicates)
     await service.stop()
+  },
+  TEST_MS,
+)
+
+test(
+  'replayed to an instance that runs, every view is what it was, byte for byte',
+  async () => {
+    const live = join(folder, 'live')
+    const service = await start(live, ['--no-demo'])
+    const { acknowledged, planned, refused } = await run(
+      ...['replay', recorded, '--to', service.url, '--speed', '100000'],
+    )
+    expect([acknowledged, refused]).toEqual([planned, {}])
+    // Without --to it finds the instance by its folder, and what it has no use for is counted.
+    const foreign = join(folder, 'foreign.ndjson')
+    const line = { topic: 'orders', partition: 1, timestamp: 1, encoding: 'base64', key: null }
+    await writeFile(foreign, JSON.stringify({ ...line, value: 'AAAA', headers: [] }))
+    expect((await millrace(['convert', foreign, `${foreign}.mrec`])).code).toBe(0)
+    const args = ['replay', `${foreign}.mrec`, '--data-dir', live, '--speed', 'max']
+    const { code, output } = await millrace(args)
+    expect(code).toBe(1)
+    expect(output).toContain('refused     1 records: RECORD_NOT_EVENT')
+    const busy = await millrace(['record', '--data-dir', live, '--topics', 'orders', '--out', 'x'])
+    expect(busy.code).toBe(1)
+    expect(busy.output).toContain(`${service.child.pid} at ${service.url} has ${live} open`)
+    const into = await millrace(['replay', recorded, '--to', live])
+    expect(into.output).toContain('stop it first')
+    await service.stop()
+    const position = await positionOf(live)
+    const again = await start(live, ['--no-demo'])
+    expect(await views(again, position)).toEqual(original)
+    await again.stop()
   },
   TEST_MS,
 )
