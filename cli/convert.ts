@@ -2,9 +2,9 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createReadStream, createWriteStream } from 'node:fs'
-import { rm } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { finished } from 'node:stream/promises'
-import { openRecording } from '../recording/reader.ts'
+import { openRecording, type Recording } from '../recording/reader.ts'
 import { timeline } from '../recording/timeline.ts'
 import { type Command, columns, type Invocation, type Terminal } from './command.ts'
 import { effects } from './effects.ts'
@@ -23,7 +23,7 @@ export const convertCommand: Command = {
   operandsMin: 2,
   operandsMax: 2,
   summary:
-    'A recording (.mrec) into lines of JSON in the order of event time, `-` to standard output; lines into a recording.',
+    'A recording (.mrec) into lines of JSON (`-` to standard output) or Parquet; lines into a recording.',
   settings: [],
   switches: [
     {
@@ -35,6 +35,7 @@ export const convertCommand: Command = {
   examples: [
     'millrace convert run.mrec run.ndjson',
     'millrace convert run.mrec - | grep PaymentDeclined',
+    'millrace convert run.mrec run.parquet',
     'millrace convert run.ndjson again.mrec --partitions 4',
   ],
   run,
@@ -47,40 +48,60 @@ async function run({ flags: values, operands, terminal }: Invocation): Promise<n
   if (isRecording === isToRecording) {
     throw flags.usage('One of the two is a recording, and its name ends with .mrec.')
   }
-  if (isRecording) return toLines(from, to, terminal)
+  if (isRecording) return fromRecording(from, to, terminal)
+  if (from.endsWith('.parquet')) throw flags.usage('A Parquet file is written, and not read.')
   const partitions = flags.parsed('partitions', wholeNumber) ?? PARTITIONS
   return toRecording({ from, to, partitions, terminal })
 }
 
-async function toLines(from: string, to: string, terminal: Terminal): Promise<number> {
+async function fromRecording(from: string, to: string, terminal: Terminal): Promise<number> {
   const file = await openRecordingFile(from)
-  const isFile = to !== '-'
   try {
     const recording = await openRecording(file)
-    const out = isFile ? createWriteStream(to, { flags: 'wx' }) : process.stdout
-    if (isFile) await once(out, 'open').catch(error => throwUnwritable(to, error))
-    let records = 0
-    for await (const runs of timeline(recording)) {
-      let lines = ''
-      for (const { topic, partition, columns: all, start, end } of runs) {
-        const place = { topic: recording.header.topics[topic]!.name, partition }
-        for (let i = start; i < end; i++) lines += `${recordLine(place, all, i)}\n`
-        records += end - start
-      }
-      if (!out.write(lines)) await once(out, 'drain')
-    }
-    if (isFile) await finished(out.end())
+    if (to !== '-') await claim(to)
+    const write = to.endsWith('.parquet') ? await parquetWriter() : writeLines
+    const records = await write(to, recording)
     terminal.err(`${countText(records)} records\n`)
-    return recording.damage === undefined || recording.damage.isTorn ? 0 : 1
+    const { damage } = recording
+    if (damage !== undefined) {
+      terminal.err(`${from} ends at byte ${damage.position}: ${damage.reason}.\n`)
+    }
+    return damage === undefined || damage.isTorn ? 0 : 1
   } finally {
     await file.close()
   }
 }
 
-function throwUnwritable(path: string, error: unknown): never {
-  const { code, message } = error as NodeJS.ErrnoException
-  const reason = code === 'EEXIST' ? 'it exists already' : message
-  throw cliError('FILE_UNWRITABLE', { path, reason }, { cause: error })
+/** Its library is of use here alone. */
+async function parquetWriter() {
+  return (await import('./parquet-file.ts')).writeParquet
+}
+
+/** Makes the file. Rejects with FILE_UNWRITABLE, also where there is one. */
+async function claim(path: string): Promise<void> {
+  try {
+    await writeFile(path, '', { flag: 'wx' })
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    const reason = code === 'EEXIST' ? 'it exists already' : message
+    throw cliError('FILE_UNWRITABLE', { path, reason }, { cause: error })
+  }
+}
+
+async function writeLines(path: string, recording: Recording): Promise<number> {
+  const out = path === '-' ? process.stdout : createWriteStream(path)
+  let records = 0
+  for await (const runs of timeline(recording)) {
+    let lines = ''
+    for (const { topic, partition, columns: all, start, end } of runs) {
+      const place = { topic: recording.header.topics[topic]!.name, partition }
+      for (let i = start; i < end; i++) lines += `${recordLine(place, all, i)}\n`
+      records += end - start
+    }
+    if (!out.write(lines)) await once(out, 'drain')
+  }
+  if (path !== '-') await finished(out.end())
+  return records
 }
 
 interface ToRecording {

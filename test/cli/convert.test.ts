@@ -1,6 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import zlib from 'node:zlib'
 import fc from 'fast-check'
+import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { convertCommand } from '../../cli/convert.ts'
 import { eventLine, parseRecordLine, recordLine } from '../../cli/record-lines.ts'
@@ -153,7 +155,7 @@ describe('millrace convert', () => {
     return { code, err }
   }
 
-  test('there and back the records are the same, in the same partitions and order', async () => {
+  test('there and back the records are the same, in the same partitions and order; Parquet has them', async () => {
     const { log, dispose } = await openOnMemory()
     await log.createTopic('orders', 3)
     await log.createTopic('foreign', 2)
@@ -182,6 +184,22 @@ describe('millrace convert', () => {
     const back = await openRecordingFile(at('b.mrec'))
     expect(await contentsOf(back)).toEqual(await contentsOf(file))
     await back.close()
+
+    expect((await convert(at('a.mrec'), at('a.parquet'))).code).toBe(0)
+    const parquet = await asyncBufferFromFile(at('a.parquet'))
+    const unpack = (bytes: Uint8Array) => new Uint8Array(zlib.zstdDecompressSync(bytes))
+    const compressors = { ZSTD: unpack }
+    const rows = await parquetReadObjects({ file: parquet, compressors, utf8: false })
+    expect(rows.map(row => (row.timestamp as Date).getTime())).toEqual(times)
+    const { value, ...first } = rows[0]!
+    expect(Buffer.from(value as Uint8Array)).toEqual(bytes.value)
+    const nothing = { type: null, event: null, headers: '{}', key: null }
+    const timestamp = new Date(-5)
+    expect(first).toEqual({ topic: 'foreign', partition: 1, offset: 0n, timestamp, ...nothing })
+    const event = rows.find(row => Buffer.from((row.key ?? []) as Uint8Array).toString() === 'o7')!
+    expect(event).toMatchObject({ topic: 'orders', type: 'OrderCancelled' })
+    expect(JSON.parse(event.event as string)).toMatchObject({ orderId: 'o7', reason: 'héllo\n' })
+    expect(JSON.parse(event.headers as string)).toMatchObject({ ce_id: 'e7', ce_source: 'test' })
   })
 
   test('bad lines are told with their numbers, and nothing is written', async () => {
