@@ -1,7 +1,8 @@
 /** `millrace reset`: rebuild all views from the input. */
 import { pino } from 'pino'
 import { inputTopics } from '../contracts/topics.ts'
-import { type ResetOptions, resetApplication, resetStore } from '../streams/reset.ts'
+import { analyticsTopology } from '../processors/analytics/analytics.ts'
+import { type ResetOptions, resetApplication, resetStore, storesToReset } from '../streams/reset.ts'
 import { openBacking } from './backing.ts'
 import type { Command } from './command.ts'
 import { cliError } from './errors.ts'
@@ -13,11 +14,11 @@ const settingNames = ['dataDir', ...kafkaSettingNames] as const
 
 export const resetCommand: Command = {
   name: 'reset',
-  operands: '[STORE …]',
+  operands: '[STEP …]',
   operandsMin: 0,
   operandsMax: 20,
   summary:
-    'Deletes the state of the views, or of some stores, which the next start rebuilds from the input.',
+    'Deletes the state of the views, or of some steps, which the next start rebuilds from the input.',
   settings: settingNames,
   switches: [{ name: 'dry-run', meaning: 'says what would be deleted, and deletes nothing' }],
   examples: [
@@ -35,14 +36,14 @@ export const resetCommand: Command = {
       const options = { application: APPLICATION, database, log, dryRun }
       const verb = dryRun ? 'Would delete' : 'Deleted'
       if (operands.length > 0) {
-        await resetStores(operands, options, text => terminal.out(`${verb} ${text}\n`))
+        await resetSteps(operands, options, text => terminal.out(`${verb} ${text}\n`))
       } else {
         const report = await resetApplication({ ...options, inputs: inputTopics })
         terminal.out(
           `${verb} the state and ${report.topics.length} internal topics; ${report.partitions} input partitions are read from their start.\n`,
         )
       }
-      if (kafka !== undefined && !dryRun) {
+      if (kafka !== undefined && !dryRun && operands.length === 0) {
         terminal.out('Reset the data folders of the other instances, too, before any is started.\n')
       }
       return 0
@@ -52,12 +53,18 @@ export const resetCommand: Command = {
   },
 }
 
-/** Only those that are there; nothing is deleted when one is not. */
-async function resetStores(
-  stores: readonly string[],
+/** Nothing is deleted when one is not there, or a step below is left out. */
+async function resetSteps(
+  names: readonly string[],
   options: Omit<ResetOptions, 'inputs'>,
   print: (text: string) => void,
 ): Promise<void> {
+  const topology = analyticsTopology({ retentionMs: Number.POSITIVE_INFINITY })
+  const { stores, below } = storesToReset(topology, names)
+  if (below.length > 0) {
+    const reason = `These steps are made of what would be deleted: name them, too: ${below.join(' ')}`
+    throw cliError('USAGE', { reason })
+  }
   for (const store of stores) {
     const found = await resetStore({ ...options, store, dryRun: true })
     if (found.length > 0) continue

@@ -22,7 +22,7 @@ export function storeInBranch(store: string, branch: number): string {
 }
 
 /** Name of a copy, of a step or its store, that another branch keeps for its own steps. */
-function copyInBranch(name: string, branch: number): string {
+export function copyInBranch(name: string, branch: number): string {
   return `${name}.copy${branch}`
 }
 

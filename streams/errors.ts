@@ -17,7 +17,7 @@ export const streamsCatalogue = {
   },
   STATE_PASSED: {
     message:
-      'The step {step} has state from before it was taken out of the topology, and its input was read on without it: results would lack what came meanwhile. Give it and its stores new names, or delete what the store {store} holds, with its changelog {topic}, with `millrace reset STORE`, and it is built from its input.',
+      'The step {step} has state from before it was taken out of the topology, and its input was read on without it: results would lack what came meanwhile. Give it and its stores new names, or delete what the store {store} holds, with its changelog {topic}, with `millrace reset STEP`, and it is built from its input.',
     recovery: 'stop',
     status: 500,
   },

@@ -10,13 +10,20 @@
  * yet takes in what is new, so that a start which is killed amidst its topics does not scatter it.
  */
 import type { EventLog, TopicDescription, TopicPartition } from '../log/port.ts'
-import { branchOfPositions, isPositionsTopic, type Lineage, latestAbove } from './branches.ts'
+import {
+  branchOfPositions,
+  copyInBranch,
+  isPositionsTopic,
+  type Lineage,
+  latestAbove,
+  storeInBranch,
+} from './branches.ts'
 import type { NewState } from './environment.ts'
 import { streamsError } from './errors.ts'
 import { eventTimeStore } from './event-time.ts'
 import type { Plan } from './plan.ts'
 import { changelogTopic } from './task-parts.ts'
-import type { SourceNode, Topology, TopologyNode } from './topology.ts'
+import type { OperatorNode, SourceNode, Topology, TopologyNode } from './topology.ts'
 
 export interface LineageOptions {
   readonly log: EventLog
@@ -78,7 +85,9 @@ export function lineageOf(
   const lineage = new Map<number, number>()
   const branch = nextBranch(facts)
   const isRead = (node: TopologyNode) =>
-    sourcesAbove(topology, node).some(source => isSourceRead(topology, source, facts))
+    [...upFrom(topology, node)].some(
+      above => above.kind === 'source' && isSourceRead(topology, above, facts),
+    )
   for (const node of topology.nodes) {
     if (node.kind !== 'operator' || node.stores.length === 0) continue
     const { application } = topology
@@ -90,7 +99,31 @@ export function lineageOf(
     else if (newState === 'beginning') lineage.set(node.id, branch)
     else lineage.set(node.id, latestAbove(topology, lineage)[node.id]!)
   }
+  if (newState === 'beginning') checkAbove(topology, lineage, facts)
   return lineage
+}
+
+/**
+ * Refuses steps that have state and would go on below others that have none yet: what these would
+ * have made of the input before is missing there. Throws TOPOLOGY_CHANGED.
+ */
+function checkAbove(topology: Topology, lineage: Lineage, { topics, read }: Facts): void {
+  const { application, nodes } = topology
+  const has = (stores: readonly string[]) =>
+    stores.some(store => topics.includes(changelogTopic(application, store)))
+  for (const [id, branch] of lineage) {
+    const node = nodes[id] as OperatorNode
+    if (!has(node.stores.map(({ name }) => storeInBranch(name, branch)))) continue
+    if (![...read].some(topic => branchOfPositions(topic) === branch)) continue
+    for (const above of upFrom(topology, node)) {
+      const home = lineage.get(above.id)
+      if (home === undefined) continue
+      const inBranch = home === branch ? storeInBranch : copyInBranch
+      if (has((above as OperatorNode).stores.map(({ name }) => inBranch(name, branch)))) continue
+      const reason = `${node.name} has state, and is now made of what ${above.name} makes, which is new there. Give ${node.name} a new name, too, or start once with NEW_STATE=now (the setting newState) to have ${above.name} begin with what comes`
+      throw streamsError('TOPOLOGY_CHANGED', { reason })
+    }
+  }
 }
 
 function nextBranch({ topics, read }: Facts): number {
@@ -117,10 +150,11 @@ export function branchesOfStore(
   })
 }
 
-function sourcesAbove({ nodes }: Topology, node: TopologyNode): SourceNode[] {
+/** A node and all above it. */
+function upFrom({ nodes }: Topology, node: TopologyNode): ReadonlySet<TopologyNode> {
   const above = new Set([node])
   for (const { parents } of above) for (const edge of parents) above.add(nodes[edge.node]!)
-  return [...above].filter(one => one.kind === 'source')
+  return above
 }
 
 function isSourceRead({ application }: Topology, { topic }: SourceNode, { read }: Facts): boolean {

@@ -10,6 +10,7 @@ import { deadLetterTopic } from './assembly.ts'
 import { storeInBranch } from './branches.ts'
 import { branchesOfStore } from './lineage.ts'
 import { changelogTopic, storeInDatabase } from './task-parts.ts'
+import type { Topology, TopologyNode } from './topology.ts'
 
 export interface ResetReport {
   /** Topics deleted. */
@@ -64,6 +65,32 @@ export async function resetApplication(options: ResetOptions): Promise<ResetRepo
 function deleteRows(batch: WriteBatch, prefix: string): void {
   for (const kind of ['S', 'B', 'M']) {
     batch.deleteRange(Buffer.from(kind + prefix), Buffer.from(`${kind}${prefix}\xff`, 'latin1'))
+  }
+}
+
+export interface StoresToReset {
+  readonly stores: readonly string[]
+  /** Steps with state below: what these have of the old state would not fit. */
+  readonly below: readonly string[]
+}
+
+/** Stores of steps, by names of steps or of stores; other names are stores of steps that are gone. */
+export function storesToReset({ nodes }: Topology, names: readonly string[]): StoresToReset {
+  const stateful = nodes.filter(node => node.kind === 'operator' && node.stores.length > 0)
+  const storesOf = (node: TopologyNode) =>
+    node.kind === 'operator' ? node.stores.map(({ name }) => name) : []
+  const steps = new Set<TopologyNode>(
+    stateful.filter(node => [node.name, ...storesOf(node)].some(name => names.includes(name))),
+  )
+  const known = new Set([...steps].flatMap(node => [node.name, ...storesOf(node)]))
+  const reached = new Set(steps)
+  for (const node of nodes) {
+    if (node.parents.some(edge => reached.has(nodes[edge.node]!))) reached.add(node)
+  }
+  const below = stateful.filter(node => reached.has(node) && !steps.has(node))
+  return {
+    stores: [...[...steps].flatMap(storesOf), ...names.filter(name => !known.has(name))],
+    below: below.map(({ name }) => name),
   }
 }
 

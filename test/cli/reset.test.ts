@@ -10,7 +10,7 @@ afterEach(async () => {
   for (const close of closing.splice(0).reverse()) await close()
 })
 
-test('a store is reset by its name; a name that is none changes nothing', async () => {
+test('a step is reset by its name; a name that is none changes nothing', async () => {
   const { path, remove } = await scratchFolder()
   closing.push(remove)
   const service = await openService({
@@ -35,6 +35,11 @@ test('a store is reset by its name; a name that is none changes nothing', async 
     resetCommand.run({ flags: { 'data-dir': path }, operands, terminal })
   await expect(reset('customer-profile', 'nothing')).rejects.toMatchObject({ code: 'USAGE' })
   expect(told).toBe('')
+  // What is made of it would keep what it has of the old state.
+  await expect(reset('payment-attempts')).rejects.toMatchObject({
+    code: 'USAGE',
+    message: expect.stringMatching(/name them, too: .*revenue/),
+  })
   expect(await reset('customer-profile')).toBe(0)
   expect(told).toBe(
     'Deleted what customer-profile held, and analytics-customer-profile-changelog\n',

@@ -393,4 +393,18 @@ export const plantedBugs: readonly PlantedBug[] = [
     replace: '',
     tests: [branches],
   },
+  {
+    law: 'branches: a step does not go on below one that has just begun',
+    file: 'streams/lineage.ts',
+    find: "  if (newState === 'beginning') checkAbove(topology, lineage, facts)\n",
+    replace: '',
+    tests: [branches],
+  },
+  {
+    law: 'branches: an exchange that was away while its task read on is noticed',
+    file: 'streams/event-time.ts',
+    find: "if (key.startsWith('e')) this.#put(key, { timeMs: 0, idle: true })",
+    replace: "if (key.startsWith('e')) this.#put(key, { timeMs: 0, idle: false })",
+    tests: [branches],
+  },
 ]

@@ -441,6 +441,23 @@ test('steps that ran together are not parted: their event time is one', async ()
   await expect(open(joined(true), { database })).rejects.toMatchObject({ code: 'TOPOLOGY_CHANGED' })
 })
 
+test('a step with state does not go on below one that is new; with `now` it does', async () => {
+  const driver = await open(sales(kept))
+  await driver.pipe('sales', ...inputs(20))
+  await driver.close()
+  const { database } = driver
+  const below = sales(distinct(kept))
+  await expect(open(below, { database })).rejects.toMatchObject({
+    code: 'TOPOLOGY_CHANGED',
+    message: expect.stringContaining('kept has state, and is now made of what unique makes'),
+  })
+  const again = await open(below, { database, newState: 'now' })
+  await again.pipe('sales', sale('id-0', 1, 9_000), sale('id-0', 1, 9_001))
+  const { rows } = await again.views.rows('kept', { key: { key: 'id-0' }, limit: 1 })
+  expect(rows).toMatchObject([{ count: 4 }])
+  await again.close()
+})
+
 test('names that branches give are refused', () => {
   expect(() =>
     sales(stream => {
