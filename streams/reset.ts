@@ -74,7 +74,7 @@ export interface StoresToReset {
   readonly below: readonly string[]
 }
 
-/** Stores of steps, by names of steps or of stores; other names are stores of steps that are gone. */
+/** Stores of steps, by names of steps or stores; other names are stores of steps that are gone. */
 export function storesToReset({ nodes }: Topology, names: readonly string[]): StoresToReset {
   const stateful = nodes.filter(node => node.kind === 'operator' && node.stores.length > 0)
   const storesOf = (node: TopologyNode) =>
