@@ -3,19 +3,24 @@
  * not change while the group has members, so nothing that is a setting is in it.
  */
 import type { GroupSubTopology, GroupTopology, InternalTopic } from '../log/membership.ts'
+import { TOPIC_CONFIG_DEFAULT } from '../log/topics.ts'
 import { repartitionTopic } from './exchange-router.ts'
 import type { Plan, SubTopology } from './plan.ts'
 import { changelogTopic, storesOf } from './task-parts.ts'
 
 const LONGEST_MS = String(2n ** 63n - 1n)
 
-/** No broker clock deletes or refuses what is needed (law 4): event times may be of any age. */
+/**
+ * No broker clock deletes or refuses what is needed (law 4): event times may be of any age. And
+ * what an input takes, 1 MiB, passes with what the engine adds to it.
+ */
 const KEPT = {
   'retention.ms': '-1',
   'retention.bytes': '-1',
   'message.timestamp.type': 'CreateTime',
   'message.timestamp.before.max.ms': LONGEST_MS,
   'message.timestamp.after.max.ms': LONGEST_MS,
+  'max.message.bytes': String(TOPIC_CONFIG_DEFAULT.batchBytesMax),
 }
 
 export function groupTopology(plan: Plan): GroupTopology {

@@ -1,10 +1,14 @@
 /** Whether the topics of an application keep what it writes to them (law 4). */
 import type { EventLog } from '../log/port.ts'
+import { TOPIC_CONFIG_DEFAULT } from '../log/topics.ts'
 import { streamsError } from './errors.ts'
 
-const COMPACTED = 'cleanup.policy=compact,message.timestamp.type=CreateTime'
-const UNTOUCHED =
-  'cleanup.policy=delete,retention.ms=-1,retention.bytes=-1,message.timestamp.type=CreateTime'
+const ANY = `message.timestamp.type=CreateTime,max.message.bytes=${TOPIC_CONFIG_DEFAULT.batchBytesMax}`
+const COMPACTED = `cleanup.policy=compact,${ANY}`
+const UNTOUCHED = `cleanup.policy=delete,retention.ms=-1,retention.bytes=-1,${ANY}`
+
+/** What brokers have taken by default since ever; batches are sealed well below it. */
+const MESSAGE_BYTES_MIN = 1_000_000
 
 /**
  * Internal topics that somebody set otherwise would lose state without a word. Throws
@@ -18,6 +22,8 @@ export async function checkInternalTopics(
     const topic = await log.describeTopic(name)
     const hazards = [...(topic?.hazards ?? [])]
     if (!compacted && topic?.config.cleanup === 'compact') hazards.push('cleanup.policy=compact')
+    const bytesMax = topic?.config.batchBytesMax ?? MESSAGE_BYTES_MIN
+    if (bytesMax < MESSAGE_BYTES_MIN) hazards.push(`max.message.bytes=${bytesMax}`)
     if (hazards.length === 0) return
     const wanted = compacted ? COMPACTED : UNTOUCHED
     throw streamsError('TOPIC_UNSAFE', { topic: name, hazards: hazards.join(', '), wanted })

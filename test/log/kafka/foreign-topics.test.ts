@@ -1,10 +1,11 @@
 /** Topics that others made, set or deleted otherwise than an application needs them. */
 import { type Admin, ConfigResourceTypes, Kafka, logLevel, Partitioners } from 'kafkajs'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { json, Topology, textKey } from '../../../streams/index.ts'
+import { json, Topology, text, textKey } from '../../../streams/index.ts'
 import { type Application, startApplication } from '../../support/kafka/application.ts'
 import { describeOnKafka, ownName } from '../../support/kafka/shared.ts'
 import { toolClasses } from '../../support/kafka/tool.ts'
+import { makeBatch } from '../batches.ts'
 import { openLog } from './environment.ts'
 import { readByMillrace } from './interop.ts'
 
@@ -74,6 +75,11 @@ describeOnKafka('topics that others made', kafka => {
   test.each([
     ['counts-changelog', { 'cleanup.policy': 'delete' }, 'retention.ms=604800000'],
     ['counts-changelog', { 'cleanup.policy': 'compact,delete' }, 'retention.ms=604800000'],
+    [
+      'counts-changelog',
+      { 'cleanup.policy': 'compact', 'max.message.bytes': '999999' },
+      'max.message.bytes=999999',
+    ],
     ['seen-changelog', { 'cleanup.policy': 'compact' }, 'cleanup.policy=compact'],
     ['seen-changelog', { 'retention.ms': '-1', 'retention.bytes': '1000' }, 'retention.bytes=1000'],
     ['by-value-repartition', { 'retention.ms': '1000' }, 'retention.ms=1000'],
@@ -102,6 +108,29 @@ describeOnKafka('topics that others made', kafka => {
       await runs(await start())
     },
   )
+
+  test('a record of 1 MiB passes a re-key and its store', async () => {
+    const topology = new Topology(application)
+    const inputs = { key: textKey(), value: text() }
+    topology
+      .stream(`${application}-events`, inputs)
+      .groupBy(() => 'all', { name: 'together', key: textKey() })
+      .reduce({ name: 'latest', reduce: (_, value) => value })
+    const settings = { createPartitions: 1 }
+    const running = await startApplication({ bootstrap: kafka.bootstrap, topology, settings })
+    closing.push(() => running.stop())
+    const { log } = running
+    const place = { topic: `${application}-events`, partition: 0 }
+    const transaction = log.begin()
+    const value = 'x'.repeat(1 << 20)
+    transaction.append(place, makeBatch([{ key: 'k', value, timestampMs: Date.now() }]))
+    await transaction.commit()
+    const offset = async () => (await log.committed(application, [place]))[0]?.offset ?? 0
+    await expect.poll(offset).toBeGreaterThan(0)
+    const { records } = await readByMillrace(log, `${application}-latest-changelog`)
+    expect(records.flat().at(-1)!.value!.length).toBeGreaterThan(1 << 20)
+    expect(running.errors).toEqual([])
+  })
 
   test('an internal topic with another partition count is named with both counts', async () => {
     await create(`${application}-counts-changelog`, 3, { 'cleanup.policy': 'compact' })
