@@ -106,15 +106,19 @@ describeOnKafka('a changelog on the console', kafka => {
       topology: topologyOf(application),
       settings: { createPartitions: 1 },
     })
-    const { log, engine } = running
+    const { log } = running
+    const target = { topic: `${application}-orders`, partition: 0 }
     // An epoch each, so that a changelog has each change.
     for (const { id, timeMs, ...value } of orders) {
       const batch = makeBatch([{ key: id, value: JSON.stringify(value), timestampMs: timeMs }])
-      const before = engine.epochs
       const transaction = log.begin()
-      transaction.append({ topic: `${application}-orders`, partition: 0 }, batch)
-      await transaction.commit()
-      while (engine.epochs === before) await sleep(20)
+      transaction.append(target, batch)
+      const [receipt] = await transaction.commit()
+      const isRead = async () => {
+        const [committed] = await log.committed(application, [target])
+        return (committed?.offset ?? 0) > receipt!.baseOffset
+      }
+      while (!(await isRead())) await sleep(20)
     }
   })
   afterAll(() => running?.stop())
@@ -157,8 +161,8 @@ describeOnKafka('a changelog on the console', kafka => {
 
   test('the event time of a task is a letter, a name and a number', async () => {
     const inputs = `${application}-orders.${application}-payments`
-    // The steps of the task and its two exchanges have a row each, too.
-    const lines = await printed(`event-time.${inputs}`, 6)
+    // The steps of the task, its two exchanges and the join have a row each, too.
+    const lines = await printed(`event-time.${inputs}`, 7)
     const sources = lines.filter(({ key }) => key.startsWith('s'))
     const shown = sources.map(({ key, valueBytes }) => [
       key,
