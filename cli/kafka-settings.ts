@@ -16,21 +16,23 @@ export interface KafkaSettings {
   readonly rackId?: string
 }
 
-export const kafkaSettingNames = [
-  'millraceBrokers',
+/** What it takes to reach brokers, beside their addresses. */
+export const kafkaAccessNames = [
   'kafkaTls',
   'kafkaCa',
   'kafkaSasl',
   'kafkaUsername',
   'kafkaPassword',
+] as const
+
+export const kafkaSettingNames = [
+  'millraceBrokers',
+  ...kafkaAccessNames,
   'standbyReplicas',
   'kafkaRack',
 ] as const
 type KafkaSettingValues = Pick<Settings, (typeof kafkaSettingNames)[number]>
-type AccessValues = Pick<
-  Settings,
-  'kafkaTls' | 'kafkaCa' | 'kafkaSasl' | 'kafkaUsername' | 'kafkaPassword'
->
+type AccessValues = Pick<Settings, (typeof kafkaAccessNames)[number]>
 
 /** Undefined without brokers: the embedded log. Throws SETTINGS_INVALID on half a credential. */
 export function readKafkaSettings(

@@ -8,7 +8,7 @@ import { openBacking } from './backing.ts'
 import { effects } from './effects.ts'
 import { cliError } from './errors.ts'
 import { findInstance } from './instance-file.ts'
-import { readConnection } from './kafka-settings.ts'
+import { kafkaAccessNames, readConnection } from './kafka-settings.ts'
 import type { Settings } from './settings.ts'
 
 export interface OpenLog {
@@ -19,14 +19,7 @@ export interface OpenLog {
 }
 
 /** How commands that open Kafka themselves are told of it. */
-export const kafkaAccessSettings = [
-  'millraceBrokers',
-  'kafkaTls',
-  'kafkaCa',
-  'kafkaSasl',
-  'kafkaUsername',
-  'kafkaPassword',
-] as const
+export const kafkaAccessSettings = ['millraceBrokers', ...kafkaAccessNames] as const
 export type KafkaAccess = Pick<Settings, (typeof kafkaAccessSettings)[number]>
 
 /** Opens the log of brokers; those of the settings unless others are named. */

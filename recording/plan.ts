@@ -3,8 +3,8 @@
  * follow from one anchor: what is late does not move what comes after it.
  *
  * Passes follow each other in event time, too: each begins where the one before it would have gone
- * on. With `rewriteNow` all times are moved by one and the same amount, as far as it can be without
- * any record being ahead of the moment at which it is due: gaps, order and lateness stay.
+ * on. With `rewriteNow` all times are moved by one and the same amount, so that gaps, order and
+ * lateness stay, and no record is ahead of the moment at which it is due.
  */
 import type { Recording } from './reader.ts'
 
@@ -61,8 +61,10 @@ export class Plan {
         : pace.kind === 'rate'
           ? (Math.max(0, this.records - 1) / pace.perSecond) * 1000
           : eventMs / pace.factor
-    // By the start alone a replay faster than the events would end ahead of the clock.
-    const shift = anchorMs - startMs + Math.min(0, this.lengthMs - eventMs)
+    // By the start alone a replay faster than the events would end ahead of the clock. At a rate
+    // events may come sooner or later than they followed each other, so all lie before the start.
+    const paceMs = pace.kind === 'speed' ? this.lengthMs : 0
+    const shift = anchorMs - startMs + Math.min(0, paceMs - eventMs)
     this.#shiftMs = rewriteNow ? Math.floor(shift) : 0
     this.lastEventMs = startMs + eventMs + this.#shiftMs
   }

@@ -130,28 +130,45 @@ interface Reading {
   readonly end: number
 }
 
-/** Resolves with the records taken. The recording is flushed, and has no index yet. */
+/**
+ * Resolves with the records taken. The recording is flushed, also when it rejects, and has no
+ * index yet. Rejects with RECORD_SOURCE_LOST, RECORD_SOURCE_CORRUPT, RECORDING_WRITE_FAILED, or as
+ * the source does.
+ */
 export async function record(options: RecordOptions): Promise<number> {
-  const { source, writer, environment, offsets, signal, onProgress } = options
-  const { recordsMax = Number.POSITIVE_INFINITY, durationMs = Number.POSITIVE_INFINITY } = options
-  const ranges = options.toEnd === true ? await source.offsets(offsets) : []
+  const { source, writer, offsets, toEnd = false } = options
+  const ranges = toEnd ? await source.offsets(offsets) : []
   const readings = offsets.map((target, i): Reading => {
     const end = ranges[i]?.endOffset ?? Number.POSITIVE_INFINITY
     return { target, offset: target.offset, end }
   })
+  let records: number
+  try {
+    records = await takeAll(readings, options)
+  } catch (error) {
+    // Why it ended counts, not that the disk is full, too.
+    await writer.flush().catch(() => {})
+    throw error
+  }
+  await writer.flush()
+  return records
+}
+
+async function takeAll(readings: readonly Reading[], options: RecordOptions): Promise<number> {
+  const { source, writer, environment, signal, onProgress } = options
+  const { recordsMax = Number.POSITIVE_INFINITY, durationMs = Number.POSITIVE_INFINITY } = options
   const startMs = environment.clock()
   let flushedMs = startMs
-  let records = 0
-  for (;;) {
+  for (let records = 0; ; ) {
     const leftMs = startMs + durationMs - environment.clock()
     const open = readings.filter(({ offset, end }) => offset < end)
-    if (open.length === 0 || records >= recordsMax || leftMs <= 0 || signal?.aborted) break
-    const responses = await source.fetch(
-      open.map(({ target: { topic, partition }, offset }) => {
-        return { topic, partition, offset, bytesMax: FETCH_BYTES }
-      }),
-      { waitMsMax: Math.min(FETCH_WAIT_MS, leftMs), ...(signal && { signal }) },
-    )
+    const isOver = open.length === 0 || records >= recordsMax || leftMs <= 0
+    if (isOver || signal?.aborted) return records
+    const requests = open.map(({ target: { topic, partition }, offset }) => {
+      return { topic, partition, offset, bytesMax: FETCH_BYTES }
+    })
+    const waitMsMax = Math.min(FETCH_WAIT_MS, leftMs)
+    const responses = await source.fetch(requests, { waitMsMax, ...(signal && { signal }) })
     for (const [i, response] of responses.entries()) {
       records += take(writer, open[i]!, response, recordsMax - records)
       if (writer.waitingBytes >= BLOCK_BYTES) await writer.flush()
@@ -163,9 +180,6 @@ export async function record(options: RecordOptions): Promise<number> {
     }
     onProgress?.({ records, sizeBytes: writer.sizeBytes })
   }
-  await writer.flush()
-  onProgress?.({ records, sizeBytes: writer.sizeBytes })
-  return records
 }
 
 function take(

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { EmbeddedLog } from '../../log/embedded/index.ts'
+import type { FetchRequest, TopicPartition } from '../../log/port.ts'
 import { openRecording, readBlock } from '../../recording/reader.ts'
 import { resumeWriter } from '../../recording/recorder.ts'
 import { openOnMemory } from '../log/embedded/environment.ts'
@@ -156,6 +157,26 @@ describe('an interrupted recording goes on', () => {
     )
     await dispose()
   })
+})
+
+test('a log that fails ends it; what was taken before is in the file', async () => {
+  const { log, dispose } = await smallLog(2)
+  const file = new MemoryFile()
+  let fetches = 0
+  const source = {
+    incarnation: log.incarnation,
+    offsets: (targets: readonly TopicPartition[]) => log.offsets(targets),
+    describeTopic: (name: string) => log.describeTopic(name),
+    offsetForTimestamp: async () => 0,
+    fetch: async (requests: readonly FetchRequest[]) => {
+      if (++fetches > 1) throw new Error('no broker answers')
+      return log.fetch(requests)
+    },
+  }
+  const options = { source, toEnd: false }
+  await expect(recordInto(file, log, { options })).rejects.toThrow('no broker answers')
+  expect(await contentsOf(file)).toHaveLength(12)
+  await dispose()
 })
 
 test('a topic that is not there is named', async () => {

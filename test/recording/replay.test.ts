@@ -188,7 +188,7 @@ describe('times', () => {
     expect(await rewritten({ kind: 'speed', factor: 0.5 })).toEqual([0, 100, 200, 300])
     // Due at 0, 10, 20, 30: the last is as new as it can be.
     expect(await rewritten({ kind: 'speed', factor: 10 })).toEqual([-270, -170, -70, 30])
-    expect(await rewritten({ kind: 'rate', perSecond: 1000 })).toEqual([-297, -197, -97, 3])
+    expect(await rewritten({ kind: 'rate', perSecond: 1000 })).toEqual([-300, -200, -100, 0])
     expect(await rewritten({ kind: 'max' })).toEqual([-300, -200, -100, 0])
   })
 
