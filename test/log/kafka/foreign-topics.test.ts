@@ -141,6 +141,17 @@ describeOnKafka('topics that others made', kafka => {
     expect(engine.detail).toMatch(/counts-changelog.*expected 2, found 3/)
   })
 
+  test('an input that grows stops what reads it, with both counts', async () => {
+    const { engine } = await start()
+    await expect.poll(() => engine.state).toBe('running')
+    const topic = `${application}-events`
+    await admin.createPartitions({ topicPartitions: [{ topic, count: 4 }] })
+    await expect.poll(() => engine.membership!.status.error?.code).toBe('GROUP_PARTITIONS_DIFFER')
+    expect(engine.state).toBe('restoring')
+    await expect.poll(() => engine.detail).toMatch(/expected 4, found 2/)
+    expect(engine.assembly.tasks).toEqual([])
+  })
+
   test('a missing input is an error at the start where none may be created', async () => {
     const starting = startApplication({
       bootstrap: kafka.bootstrap,
