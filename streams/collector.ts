@@ -67,6 +67,7 @@ export class Collector {
     if (response.error !== undefined) {
       const details = { ...response, offset: source.fetchOffset }
       if (response.error === 'unknown-topic') throw streamsError('SOURCE_DELETED', details)
+      if (source.beginAgain(response.startOffset)) return
       throw source.lost(details)
     }
     if (response.pending) return

@@ -87,6 +87,11 @@ export abstract class InputPartition {
     return this.runtime.node.branch ?? 0
   }
 
+  /** Goes on at the log's start, its offset being gone; false where that would lose records. */
+  beginAgain(_startOffset: number): boolean {
+    return false
+  }
+
   /** Hands the node a batch that `take` returned. */
   deliver(batch: Batch): void {
     this.runtime.receive(batch, 0)

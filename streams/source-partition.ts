@@ -59,6 +59,14 @@ export class SourcePartition extends InputPartition {
     this.runtime.watermark.set(0, { timeMs: this.streamTimeMs, idle: false })
   }
 
+  /** Nothing was ever read: what was deleted just now is as what was deleted before. */
+  override beginAgain(startOffset: number): boolean {
+    const isFresh = this.committedOffset === undefined && this.recordsRead === 0
+    if (!isFresh || this.hasRecords || startOffset <= this.position) return false
+    this.seek(startOffset)
+    return true
+  }
+
   becomeIdle(): void {
     this.idle = true
     this.runtime.watermark.set(0, { timeMs: this.streamTimeMs, idle: true })

@@ -422,6 +422,17 @@ test('a view is built from what its input still holds', async () => {
   await driver.close()
 })
 
+test('records that are deleted between its start and its first read are no loss', async () => {
+  let driver = await open(sales(perSecond))
+  await driver.pipe('sales', ...inputs(40))
+  driver = await deploy(driver, sales(perSecond, kept))
+  for (const partition of [0, 1]) await driver.log.deleteRecords({ topic: 'sales', partition }, 2)
+  await driver.process()
+  const rows = await driver.rows('kept')
+  expect(rows.reduce((sum, { count }) => sum + Number(count), 0)).toBe(36)
+  await driver.close()
+})
+
 test('steps that ran together are not parted: their event time is one', async () => {
   const joined = (part: boolean) => {
     const topology = new Topology('sales')
