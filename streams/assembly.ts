@@ -14,6 +14,7 @@ import { Sinks } from './sinks.ts'
 import { SourcePartition } from './source-partition.ts'
 import type { DroppedRecord, Task, TaskSurroundings } from './task.ts'
 import { type TaskParts, taskName } from './task-parts.ts'
+import type { TopicLimits } from './topic-limits.ts'
 import type { Positions } from './watermark.ts'
 
 export function deadLetterTopic(application: string): string {
@@ -31,6 +32,7 @@ export interface AssemblyOptions {
   readonly plan: Plan
   /** Partition counts of all topics read or written. */
   readonly topicPartitions: ReadonlyMap<string, number>
+  readonly limits: TopicLimits
   /** Tasks may run elsewhere: exchanges have topics. */
   readonly remote: boolean
   readonly watermarkIntervalMs: number
@@ -56,7 +58,7 @@ export class Assembly {
   constructor(options: AssemblyOptions) {
     this.options = options
     this.#feeds = new Feeds(options.plan)
-    this.sinks = new Sinks(options.topicPartitions)
+    this.sinks = new Sinks(options.topicPartitions, options.limits)
     this.router = new ExchangeRouter({ ...options, sinks: this.sinks })
     this.surroundings = {
       exchange: (node, from, batch) => this.router.exchange(node, from, batch),

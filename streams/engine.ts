@@ -23,6 +23,7 @@ import { type Plan, planTopology } from './plan.ts'
 import { Publisher } from './publisher.ts'
 import { stateIdentity } from './state-identity.ts'
 import { TaskManager } from './task-manager.ts'
+import { TopicLimits } from './topic-limits.ts'
 import { prepareInternalTopics, prepareTopics } from './topics.ts'
 import type { Topology } from './topology.ts'
 import type { TaskState, TaskStatus } from './views.ts'
@@ -54,6 +55,7 @@ export class Engine {
   readonly #options: EngineOptions
   readonly #topicPartitions: ReadonlyMap<string, number>
   readonly #stopping = new AbortController()
+  readonly #limits: TopicLimits
   #manager!: TaskManager
   #runner!: EpochRunner
   #state: TaskState = 'starting'
@@ -78,6 +80,9 @@ export class Engine {
     const { database, onError } = options
     this.publisher = new Publisher({ plan, database, onError: onError ?? (() => {}) })
     this.deadLetters = new DeadLetters(options.topology.application)
+    const outputs = options.topology.nodes.filter(node => node.kind === 'sink')
+    const written = new Set([this.deadLetters.topic, ...outputs.map(({ topic }) => topic)])
+    this.#limits = new TopicLimits(topic => written.has(topic))
   }
 
   /** Validates the topology, creates its topics and restores its state. Does not process yet. */
@@ -137,6 +142,7 @@ export class Engine {
       settings: this.settings,
       membership: this.membership,
       topicPartitions: this.#topicPartitions,
+      limits: this.#limits,
       onDrop: record => this.deadLetters.drop(manager.assembly, record),
       refusals: {
         reject: (source, record) => this.deadLetters.reject(manager.assembly, source, record),
@@ -269,7 +275,7 @@ export class Engine {
    */
   async #recover(firstDelayMs: number, failure: unknown): Promise<number> {
     const { onError } = this.#options
-    let error = failure
+    let error = this.#limits.judge(failure)
     let delayMs = firstDelayMs
     this.#failing = true
     await this.#runner.abandon()

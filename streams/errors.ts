@@ -45,6 +45,12 @@ export const streamsCatalogue = {
     recovery: 'rejoin',
     status: 503,
   },
+  STATE_TOO_LARGE: {
+    message:
+      'A batch of {size} bytes for {topic} holds state or records on their way to another step, and the topic takes {limit}. Raise its max.message.bytes, or keep less in one row; nothing is lost, the input is read again.',
+    recovery: 'stop',
+    status: 500,
+  },
   OFFSET_LOST: {
     message:
       'Offset {offset} of {topic}-{partition} is not in the log, which has {startOffset} to {endOffset}: records were deleted before they were processed. Reset the application with `millrace reset` to go on from what is there.',

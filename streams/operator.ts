@@ -8,7 +8,7 @@ import type { Batch } from './batch.ts'
 import type { Closing } from './closing.ts'
 import type { CrashPoint } from './environment.ts'
 
-export type SideReason = 'late' | 'null-key' | 'poison' | 'duplicate' | 'overflow'
+export type SideReason = 'late' | 'null-key' | 'poison' | 'duplicate' | 'overflow' | 'too-large'
 
 /** The batches an operator fills; the task forwards them when the call returns. */
 export interface Outputs {

@@ -16,6 +16,7 @@ import type { Refusals } from './source-partition.ts'
 import { Standby } from './standby.ts'
 import type { DroppedRecord } from './task.ts'
 import { openTask, type TaskId, type TaskParts, taskName } from './task-parts.ts'
+import type { TopicLimits } from './topic-limits.ts'
 import { Turns } from './turns.ts'
 import type { TaskStatus } from './views.ts'
 
@@ -27,6 +28,7 @@ export interface TaskManagerOptions {
   readonly settings: EngineSettings
   readonly membership: Membership | undefined
   readonly topicPartitions: ReadonlyMap<string, number>
+  readonly limits: TopicLimits
   readonly onDrop: (record: DroppedRecord) => void
   readonly refusals: Refusals
   /** Something is to be done at the next epoch boundary. */
@@ -69,10 +71,9 @@ export class TaskManager {
 
   constructor(options: TaskManagerOptions) {
     this.#options = options
-    const { plan, topicPartitions, onDrop, membership, settings } = options
-    const { watermarkIntervalMs } = settings
-    const remote = membership !== undefined
-    this.assembly = new Assembly({ plan, topicPartitions, remote, watermarkIntervalMs, onDrop })
+    const { watermarkIntervalMs } = options.settings
+    const remote = options.membership !== undefined
+    this.assembly = new Assembly({ ...options, remote, watermarkIntervalMs })
   }
 
   /** True when `reconcile` has something to do. */

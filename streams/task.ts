@@ -7,6 +7,7 @@ import type { Batch } from './batch.ts'
 import type { Closing } from './closing.ts'
 import type { Operator, Outputs, SideReason } from './operator.ts'
 import type { SubTopology } from './plan.ts'
+import type { Oversized } from './sinks.ts'
 import type { Edge, ExchangeNode, SinkNode, TopologyNode } from './topology.ts'
 import { type InputProgress, Watermark } from './watermark.ts'
 
@@ -16,7 +17,8 @@ export interface TaskSurroundings {
   exchange(node: ExchangeNode, fromPartition: number, batch: Batch): void
   /** Watermark of this task along that edge. */
   exchangeProgress(node: ExchangeNode, fromPartition: number, progress: InputProgress): void
-  sink(node: SinkNode, partition: number, batch: Batch): void
+  /** Gives back what the topic would not take. */
+  sink(node: SinkNode, partition: number, batch: Batch): readonly Oversized[]
   /** A record taken out of the flow, for which no step declared a side output. */
   dropped(record: DroppedRecord): void
 }
@@ -185,7 +187,10 @@ export class Task {
       const batch = inbox[i]!
       runtime.recordsIn += batch.length
       if (runtime.node.kind === 'sink') {
-        this.#surroundings.sink(runtime.node, this.partition, batch)
+        const oversized = this.#surroundings.sink(runtime.node, this.partition, batch)
+        for (const { index, detail } of oversized) {
+          this.drop(runtime, { batch, index, reason: 'too-large', detail })
+        }
       } else if (operator === undefined) {
         this.#forwardMain(runtime, batch)
       } else {

@@ -3,6 +3,7 @@
  * and counted by its key (rows). Records are made from their number.
  */
 
+import { Type } from 'typebox'
 import { partitionOf } from '../../log/murmur2.ts'
 import type { EventLog } from '../../log/port.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
@@ -26,6 +27,11 @@ export function manyKeys(prefix: string): Application {
       name: 'totals',
       initial: () => ({ count: 0, amount: 0 }),
       add: (total, { amount }) => ({ count: total.count + 1, amount: total.amount + amount }),
+    })
+    .view({
+      name: 'totals',
+      description: 'Facts by key',
+      value: { count: Type.Integer(), amount: Type.Integer() },
     })
   return { topology, settings: { createPartitions: PARTITIONS, futureMsMax: Infinity } }
 }

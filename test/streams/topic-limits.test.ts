@@ -1,0 +1,76 @@
+/** Results that are larger than what their topic takes. */
+import { afterEach, expect, test } from 'vitest'
+import { json, Topology, text, textKey } from '../../streams/index.ts'
+import { TopologyTestDriver } from '../../streams/testing/index.ts'
+
+const open: TopologyTestDriver[] = []
+afterEach(async () => {
+  for (const driver of open.splice(0)) await driver.close()
+})
+
+async function start(build: (topology: Topology) => void): Promise<TopologyTestDriver> {
+  const topology = new Topology('large')
+  build(topology)
+  const driver = await TopologyTestDriver.open(topology, { partitions: 1 })
+  open.push(driver)
+  return driver
+}
+
+/** Turns of the engine's loop until it rests, its pauses cut short. */
+async function run(driver: TopologyTestDriver): Promise<void> {
+  for (let quiet = 0; quiet < 3; ) {
+    let isOver = false
+    const turn = driver.engine.turn().finally(() => {
+      isOver = true
+    })
+    turn.catch(() => {})
+    while (!isOver) {
+      await new Promise(resolve => setImmediate(resolve))
+      driver.tick(100)
+    }
+    quiet = (await turn) ? 0 : quiet + 1
+  }
+  await driver.engine.settle()
+}
+
+const serdes = { key: textKey(), value: text() }
+const sized = { key: textKey(), value: json<number>() }
+
+test('one of them is a dead letter, the task goes on with the next', async () => {
+  const driver = await start(topology => {
+    topology
+      .stream('sizes', sized)
+      .mapValues(size => 'x'.repeat(size))
+      .to('texts', serdes)
+  })
+  await driver.append('sizes', [
+    { key: 'a', value: 10, timeMs: 1 },
+    { key: 'big', value: 3_000_000, timeMs: 2 },
+    { key: 'b', value: 20, timeMs: 3 },
+  ])
+  await run(driver)
+  const written = await driver.output('texts', serdes)
+  expect(written.map(({ key, value }) => [key, value?.length])).toEqual([
+    ['a', 10],
+    ['b', 20],
+  ])
+  const letters = await driver.output('large-dead-letters', serdes)
+  expect(letters.map(({ value }) => value)).toEqual(['3000000'])
+  expect(letters[0]!.headers).toMatchObject({ dl_reason: 'too-large', dl_step: 'texts' })
+  expect(letters[0]!.headers.dl_detail).toMatch(/^30000\d\d bytes, and texts takes 2\d{6}$/)
+})
+
+test('state that is too large stops the engine, with what to change, not again and again', async () => {
+  const driver = await start(topology => {
+    topology
+      .stream('sizes', sized)
+      .groupByKey({ name: 'by-key', key: textKey() })
+      .aggregate({
+        name: 'texts',
+        initial: () => '',
+        add: (before: string, size) => before + 'y'.repeat(size),
+      })
+  })
+  await driver.append('sizes', [{ key: 'big', value: 3_000_000, timeMs: 1 }])
+  await expect(run(driver)).rejects.toMatchObject({ code: 'STATE_TOO_LARGE' })
+})
