@@ -33,7 +33,7 @@ export const stateCatalogue = {
   },
   DATABASE_WRITE_FAILED: {
     message: 'The database {path} could not be written: {reason}. Nothing of the batch was kept.',
-    recovery: 'stop',
+    recovery: 'restore',
     status: 500,
   },
   RESTORE_STUCK: {

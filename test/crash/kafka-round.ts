@@ -347,6 +347,8 @@ export class ShopRound {
     const armed: Arming = { point, nth: 1 + random.below(4), delayMs, signal: 'SIGSTOP' }
     await one.ask({ do: 'arm', armed }, 'armed')
     const stopped = await one.untilStopped(4_000)
+    // Otherwise it would stop itself later, and nobody would wake it.
+    if (!stopped) await one.ask({ do: 'arm', armed: undefined }, 'armed')
     one.signal('SIGSTOP')
     await sleep(SESSION_MS + 1_000 + random.below(4_000))
     one.signal('SIGCONT')

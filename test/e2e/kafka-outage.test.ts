@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { DemoOutages, outageBroker } from '../support/demo-outages.ts'
 import { type KafkaUnderTest, startKafka } from '../support/kafka/kafka.ts'
 import { kafkaIsMissing, START_MS_MAX } from '../support/kafka/shared.ts'
-import { scratchFolder } from '../support/service-process.ts'
+import { freePort } from '../support/ports.ts'
+import { millrace, scratchFolder } from '../support/service-process.ts'
 
 /** Beyond the session timeout of 6 s and the transaction timeout of 10 s. */
 const AWAY_MS = 13_000
@@ -32,4 +33,17 @@ describe.skipIf(kafkaIsMissing !== undefined)('without a broker', () => {
     expect(outages.refusals).toBeGreaterThan(0)
     expect(await outages.finish()).toEqual([])
   }, 240_000)
+})
+
+test('without a broker at the start it says which one gave no answer, and exits with 1', async () => {
+  const broker = `127.0.0.1:${await freePort()}`
+  const { path, remove } = await scratchFolder()
+  try {
+    const flags = ['--no-demo', '--port', '0', '--data-dir', path]
+    const { code, output } = await millrace(['start', ...flags], { MILLRACE_BROKERS: broker })
+    expect(code).toBe(1)
+    expect(output).toContain(`millrace: Broker ${broker} gave no answer`)
+  } finally {
+    await remove()
+  }
 })

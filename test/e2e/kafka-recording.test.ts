@@ -4,7 +4,7 @@
  */
 
 import { readFileSync } from 'node:fs'
-import { rm, writeFile } from 'node:fs/promises'
+import { readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync, gzipSync } from 'node:zlib'
@@ -117,6 +117,19 @@ describe.skipIf(kafkaIsMissing !== undefined)('an old recording on Kafka', () =>
     expect(await service.stop()).toEqual({ code: 0, signal: null })
     await rm(dataDir, { recursive: true })
     await sleep(DELETION_MS)
+    await start()
+    await service.reach(position, 120_000)
+    expect(await allRows()).toEqual(before)
+  }, 240_000)
+
+  test('half of the files of the database deleted: it is built again', async () => {
+    expect(await service.stop()).toEqual({ code: 0, signal: null })
+    const files = await readdir(join(dataDir, 'db'))
+    const tables = files.filter(name => /\.(sst|blob|log)$/.test(name)).sort()
+    expect(tables.length).toBeGreaterThan(0)
+    for (const [i, name] of tables.entries()) {
+      if (i % 2 === 0) await rm(join(dataDir, 'db', name))
+    }
     await start()
     await service.reach(position, 120_000)
     expect(await allRows()).toEqual(before)

@@ -1,5 +1,6 @@
 /** Results that are larger than what their topic takes. */
 import { afterEach, expect, test } from 'vitest'
+import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { json, Topology, text, textKey } from '../../streams/index.ts'
 import { TopologyTestDriver } from '../../streams/testing/index.ts'
 
@@ -73,4 +74,20 @@ test('state that is too large stops the engine, with what to change, not again a
   })
   await driver.append('sizes', [{ key: 'big', value: 3_000_000, timeMs: 1 }])
   await expect(run(driver)).rejects.toMatchObject({ code: 'STATE_TOO_LARGE' })
+})
+
+test('of a large record that is put aside the beginning is kept, with its size', async () => {
+  const driver = await start(topology => {
+    topology.stream('sizes', sized).to('others', sized)
+  })
+  const value = 'no JSON '.repeat(180_000)
+  const builder = new RecordBatchBuilder()
+  const [key, bytes] = [Buffer.from('a'), Buffer.from(value)]
+  const whole = (bytes: Buffer) => ({ bytes, start: 0, end: bytes.length })
+  builder.append(1, whole(key), whole(bytes))
+  await driver.appendRaw('sizes', 0, builder.finish())
+  await driver.process()
+  const [letter] = await driver.output('large-dead-letters', serdes)
+  expect(letter!.value).toBe(value.slice(0, 1024 * 1024))
+  expect(letter!.headers.dl_detail).toContain('(the first 1048576 of 1440000 bytes)')
 })
