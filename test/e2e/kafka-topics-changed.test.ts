@@ -122,9 +122,11 @@ describeOnKafka('an application on Kafka', kafka => {
       const topic = `${prefix}many-totals-changelog`
       await client.deleteTopics({ topics: [topic] })
       await sleep(1_000)
-      await client.createTopics({ topics: [{ topic, numPartitions: PARTITIONS }] })
+      const settings = { 'cleanup.policy': 'compact', 'max.message.bytes': '2097152' }
+      const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }))
+      await client.createTopics({ topics: [{ topic, numPartitions: PARTITIONS, configEntries }] })
       const { code, message } = await failureOf(prefix, database)
-      expect(code).toBe('CHANGELOG_RECREATED')
+      expect(code, message).toBe('CHANGELOG_RECREATED')
       expect(message).toContain(topic)
     },
     TEST_MS,
