@@ -34,11 +34,11 @@ describeOnKafka('topics that others made', kafka => {
     await admin.disconnect()
   })
 
-  async function start(createPartitions: number | undefined = 2): Promise<Application> {
+  async function start(): Promise<Application> {
     const running = await startApplication({
       bootstrap: kafka.bootstrap,
       topology: topologyOf(application),
-      settings: { createPartitions },
+      settings: { createPartitions: 2 },
       member: { memberId: 'member-one' },
     })
     closing.push(() => running.stop())
@@ -47,7 +47,7 @@ describeOnKafka('topics that others made', kafka => {
 
   const runs = ({ engine }: Application) => expect.poll(() => engine.state).toBe('running')
 
-  /** As kafka-configs.sh does it. */
+  /** These settings, and the broker's defaults for all others. */
   const configure = (topic: string, settings: Readonly<Record<string, string>>) =>
     admin.alterConfigs({
       validateOnly: false,
