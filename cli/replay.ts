@@ -1,6 +1,9 @@
 /** `millrace replay`: sends a recording at the pace asked for, and reports what was reached. */
+import { lineCatalogue } from '../contracts/errors.ts'
 import { futureMsMax } from '../contracts/validation.ts'
+import type { ErrorRow } from '../log/errors.ts'
 import type { EventLog } from '../log/port.ts'
+import { recordingCatalogue } from '../recording/errors.ts'
 import type { Percentiles, ReplayProgress, ReplayReport } from '../recording/meter.ts'
 import type { Pace, Plan } from '../recording/plan.ts'
 import { openRecording, type Recording } from '../recording/reader.ts'
@@ -148,6 +151,12 @@ async function positionOf(log: EventLog, { header }: Recording): Promise<string>
   return encodePosition({ incarnation: log.incarnation, offsets })
 }
 
+/** Of refusals: what each code means. */
+const rows: Readonly<Record<string, ErrorRow | undefined>> = {
+  ...recordingCatalogue,
+  ...lineCatalogue,
+}
+
 function reportText(report: ReplayReport, target: string): string {
   const { planned, acknowledged, elapsedMs, askedRate, reachedRate, keptUp } = report
   const lines = [
@@ -158,7 +167,8 @@ function reportText(report: ReplayReport, target: string): string {
     `both        ${percentilesText(report.responseMs)}`,
   ]
   for (const [code, records] of Object.entries(report.refused)) {
-    lines.push(`refused     ${countText(records)} records: ${code}`)
+    const { message } = rows[code] ?? { message: '' }
+    lines.push(`refused     ${countText(records)} records: ${code} ${message}`.trimEnd())
   }
   if (report.failure !== null) {
     const { message, records } = report.failure

@@ -61,6 +61,9 @@ export async function inspect(
   return { ...census.contents(), damage }
 }
 
+/** Schema ids told of a topic. */
+const SCHEMA_IDS_MAX = 100
+
 class Census {
   readonly #partitions: PartitionContents[][]
   readonly #codecs: Partial<Record<Codec, number>> = {}
@@ -96,7 +99,10 @@ class Census {
       for (let i = 0; i < run.length; i++) {
         const start = run.valueStart[i]!
         if (start < 0 || run.valueEnd[i]! - start < 5 || run.bytes[start] !== 0) continue
-        const id = String(run.bytes.readUInt32BE(start + 1))
+        const own = String(run.bytes.readUInt32BE(start + 1))
+        // Foreign values may begin with a zero by chance, and have any number there.
+        const isListed = own in ids || Object.keys(ids).length < SCHEMA_IDS_MAX
+        const id = isListed ? own : 'others'
         ids[id] = (ids[id] ?? 0) + 1
       }
     }
