@@ -26,6 +26,8 @@ const NOTICE_MS_MAX = 25_000
 const RETURN_MS_MAX = 60_000
 /** Offsets that come in after an outage if it goes on: the demo's and the client's. */
 const MORE = 500
+/** The broker has written what the last ends of transactions asked for. */
+const MARKERS_MS = 500
 const ORDERS_A_POST = 20
 const POST_MS = 300
 
@@ -109,9 +111,13 @@ export class DemoOutages {
     const { kafka } = this.#options
     const beganMs = Date.now()
     const { count } = await endOfInput(kafka.bootstrap)
+    // While no transaction is ending: a single broker could lose its markers (`KafkaNode`).
+    this.#service.child.kill('SIGSTOP')
+    await sleep(MARKERS_MS)
     if (kind === 'killed') await kafka.kill()
     else if (kind === 'stopped') await kafka.nodes[0]!.stop()
     else kafka.pause()
+    this.#service.child.kill('SIGCONT')
     const awayAtMs = Date.now()
     const noticed = await this.#watch.until(isNotReady, awayAtMs, NOTICE_MS_MAX)
     await sleep(Math.max(0, awayAtMs + awayMs - Date.now()))
