@@ -112,7 +112,11 @@ export class AnalyticsOracle {
       const order = orders.get(event.orderId)
       if (event.type === 'PaymentRefunded') continue
       if (order === undefined) {
-        this.#attemptsMark = Math.min(this.#attemptsMark, time)
+        // One that is late itself, or has waited in vain, holds nothing back.
+        const keptUntil = time + reach + grace
+        if (keptUntil >= Math.max(stream, this.#mark)) {
+          this.#attemptsMark = Math.min(this.#attemptsMark, time)
+        }
         continue
       }
       const both = Math.max(stream, order.stream)
