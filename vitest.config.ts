@@ -7,11 +7,11 @@ export default defineConfig({
     // Processes, not threads: native bindings and signals belong to a process.
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     teardownTimeout: 10_000,
     // What is waited for comes sooner or later; a busy machine is no failure.
-    expect: { poll: { timeout: 15_000 } },
+    expect: { poll: { timeout: 60_000 } },
     // A forgotten `.only` would hide all other tests of its file.
     allowOnly: !process.env.CI,
   },

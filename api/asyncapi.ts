@@ -3,21 +3,33 @@
  * and the live feed. Made from the topology, the contracts and the view declarations alone, so
  * that the same service always tells the same.
  */
+import { eventCodec } from '../contracts/event-codec.ts'
 import { eventJsonSchema, type JsonSchema } from '../contracts/event-json-schema.ts'
 import type { EventType } from '../contracts/events.ts'
-import { eventSchemas, fixedSchemas } from '../contracts/schemas.ts'
-import { eventTopics, isInputTopic, timeFields } from '../contracts/topics.ts'
+import { eventSchemas } from '../contracts/schemas.ts'
+import { eventTopics, isInputTopic, keyFieldOf, timeFields } from '../contracts/topics.ts'
 import type { ViewDeclaration } from '../streams/views.ts'
 import { liveParts } from './asyncapi-live.ts'
 
-/** What a topology does with topics. */
-export interface EventFlow {
-  /** The topology's name, also its consumer group. */
+/** What an application does with topics. */
+export interface ApplicationFlow {
+  /** Its name, also its consumer group. */
   readonly application: string
-  readonly reads: readonly string[]
+  readonly reads: readonly TopicUse[]
   /** Without dead letters. */
-  readonly writes: readonly string[]
+  readonly writes: readonly TopicUse[]
   readonly deadLetters: string
+}
+
+export interface TopicUse {
+  readonly topic: string
+  /** Names of the messages read or written; those of the topic unless given. */
+  readonly messages?: readonly string[]
+}
+
+/** What all applications here do with topics. */
+export interface EventFlow {
+  readonly applications: readonly ApplicationFlow[]
   /** Topics that events may be appended to. */
   readonly inputs: readonly string[]
   /** Where the topics are: a broker, or a log that nobody connects to. */
@@ -49,20 +61,46 @@ export function asyncApi(
     operations: { ...topicOperations(flow), ...live.operations },
     components: {
       schemas: { EventHeaders: eventHeaders, ...payloads(), ...live.schemas },
-      messages: { ...eventMessages(), DeadLetter: deadLetter, ...live.messages },
+      messages: { ...eventMessages(flow), DeadLetter: deadLetter, ...live.messages },
       securitySchemes: live.securitySchemes,
     },
   }
 }
 
-function topicsOf({ inputs, reads, writes, deadLetters }: EventFlow): string[] {
-  return [...new Set([...inputs, ...reads, ...writes, deadLetters])]
+function topicsOf({ inputs, applications }: EventFlow): string[] {
+  const used = applications.flatMap(({ reads, writes, deadLetters }) => [
+    ...[...reads, ...writes].map(({ topic }) => topic),
+    deadLetters,
+  ])
+  return [...new Set([...inputs, ...used])]
+}
+
+function holdsDeadLetters({ applications }: EventFlow, topic: string): boolean {
+  return applications.some(({ deadLetters }) => deadLetters === topic)
 }
 
 /** The messages of a topic; one that carries no events of ours has none to tell. */
 function messagesOf(flow: EventFlow, topic: string): string[] {
-  if (topic === flow.deadLetters) return ['DeadLetter']
+  if (holdsDeadLetters(flow, topic)) return ['DeadLetter']
   return isInputTopic(topic) ? eventTypes.filter(type => eventTopics[type] === topic) : []
+}
+
+function usedMessages(flow: EventFlow, { topic, messages }: TopicUse): string[] {
+  const all = messagesOf(flow, topic)
+  return messages === undefined ? all : all.filter(name => messages.includes(name))
+}
+
+/** One use for each topic, of all that is used of it. */
+function joined(uses: readonly TopicUse[]): TopicUse[] {
+  return [...new Set(uses.map(({ topic }) => topic))].map(topic => {
+    const its = uses.filter(use => use.topic === topic)
+    const messages = its.flatMap(use => use.messages ?? [])
+    return its.every(use => use.messages) ? { topic, messages } : { topic }
+  })
+}
+
+function keyed(topic: string): string {
+  return isInputTopic(topic) ? `, keyed by ${keyFieldOf(topic)}` : ''
 }
 
 function topicChannels(flow: EventFlow): Parts {
@@ -71,10 +109,9 @@ function topicChannels(flow: EventFlow): Parts {
     const messages = messagesOf(flow, topic).map(name => [name, reference('messages', name)])
     channels[topic] = {
       address: topic,
-      description:
-        topic === flow.deadLetters
-          ? 'Records that could not be used, with their place and the reason.'
-          : `The topic ${topic}, keyed by orderId; record timestamps are event time.`,
+      description: holdsDeadLetters(flow, topic)
+        ? 'Records that could not be used, with their place and the reason.'
+        : `The topic ${topic}${keyed(topic)}; record timestamps are event time.`,
       servers: [{ $ref: '#/servers/log' }],
       messages: Object.fromEntries(messages),
       bindings: { kafka: { topic, bindingVersion: '0.5.0' } },
@@ -84,27 +121,26 @@ function topicChannels(flow: EventFlow): Parts {
 }
 
 function topicOperations(flow: EventFlow): Parts {
-  const { application, reads, writes, deadLetters, inputs } = flow
   const operations: Record<string, JsonSchema> = {}
-  const add = (name: string, action: 'send' | 'receive', topic: string, summary: string) => {
-    operations[name] = {
-      action,
-      channel: { $ref: `#/channels/${topic}` },
-      summary,
-      messages: messagesOf(flow, topic).map(message => ({
-        $ref: `#/channels/${topic}/messages/${message}`,
-      })),
+  const add = (who: string, action: 'send' | 'receive', use: TopicUse, summary: string) => {
+    const { topic } = use
+    const name = `${who}.${action}.${topic}`
+    const messages = usedMessages(flow, use).map(message => ({
+      $ref: `#/channels/${topic}/messages/${message}`,
+    }))
+    operations[name] = { action, channel: { $ref: `#/channels/${topic}` }, summary, messages }
+  }
+  for (const { application, reads, writes, deadLetters } of flow.applications) {
+    for (const use of joined(reads)) {
+      add(application, 'receive', use, `What ${application} processes.`)
     }
+    for (const use of joined(writes)) {
+      add(application, 'send', use, `What ${application} results in.`)
+    }
+    add(application, 'send', { topic: deadLetters }, 'What could not be processed.')
   }
-  for (const topic of reads) {
-    add(`${application}.receive.${topic}`, 'receive', topic, `What ${application} processes.`)
-  }
-  for (const topic of writes) {
-    add(`${application}.send.${topic}`, 'send', topic, `What ${application} results in.`)
-  }
-  add(`${application}.send.${deadLetters}`, 'send', deadLetters, 'What could not be processed.')
-  for (const topic of inputs) {
-    add(`events.send.${topic}`, 'send', topic, 'What POST /v1/events appends.')
+  for (const topic of flow.inputs) {
+    add('events', 'send', { topic }, 'What POST /v1/events appends.')
   }
   return operations
 }
@@ -136,12 +172,37 @@ function payloads(): Parts {
   return Object.fromEntries(eventTypes.map(type => [type, eventJsonSchema(type)]))
 }
 
-function eventMessages(): Parts {
-  return Object.fromEntries(eventTypes.map(type => [type, eventMessage(type)]))
+function eventMessages(flow: EventFlow): Parts {
+  return Object.fromEntries(eventTypes.map(type => [type, eventMessage(flow, type)]))
 }
 
-function eventMessage(type: EventType): JsonSchema {
-  const { id, schema } = fixedSchemas.current(type)
+/** Every version that may stand in the topic. */
+function versionsOf(type: EventType) {
+  const versions = eventCodec.schemas.versions(type)
+  return versions.map(({ id, schema }, at) => ({ version: at + 1, id, schema }))
+}
+
+/** Applications that write events of the type. Whoever may append events can do so, too. */
+export function producersOf(flow: EventFlow, type: EventType): string[] {
+  return users(flow, type, ({ writes }) => writes)
+}
+
+export function consumersOf(flow: EventFlow, type: EventType): string[] {
+  return users(flow, type, ({ reads }) => reads)
+}
+
+function users(
+  flow: EventFlow,
+  type: EventType,
+  usesOf: (application: ApplicationFlow) => readonly TopicUse[],
+): string[] {
+  const uses = ({ topic, messages }: TopicUse) =>
+    topic === eventTopics[type] && messages?.includes(type) !== false
+  return flow.applications.filter(one => usesOf(one).some(uses)).map(one => one.application)
+}
+
+function eventMessage(flow: EventFlow, type: EventType): JsonSchema {
+  const { id, schema } = eventCodec.schemas.current(type)
   return {
     name: type,
     title: type,
@@ -151,7 +212,7 @@ function eventMessage(type: EventType): JsonSchema {
     payload: reference('schemas', type),
     bindings: {
       kafka: {
-        key: { ...text, description: 'orderId' },
+        key: { ...text, description: keyFieldOf(eventTopics[type]) },
         schemaIdLocation: 'payload',
         schemaIdPayloadEncoding: 'confluent',
         bindingVersion: '0.5.0',
@@ -159,6 +220,9 @@ function eventMessage(type: EventType): JsonSchema {
     },
     'x-avro-schema-id': id,
     'x-avro-schema': schema,
+    'x-avro-versions': versionsOf(type),
+    'x-producers': producersOf(flow, type),
+    'x-consumers': consumersOf(flow, type),
   }
 }
 

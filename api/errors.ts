@@ -54,6 +54,51 @@ export const apiCatalogue = {
     recovery: 'retry',
     status: 503,
   },
+  COMMAND_INVALID: {
+    message: 'The command is not valid, and nothing was appended: {reason}.',
+    recovery: 'reject',
+    status: 400,
+  },
+  COMMAND_UNDECIDED: {
+    message:
+      'The command {command} was appended, and nothing came of it; the dead letters of `ordering` tell why.',
+    recovery: 'retry',
+    status: 503,
+  },
+  COMMANDS_NOT_SERVED: {
+    message:
+      'Orders take no commands here: the application `ordering` does not run. Start with SERVICES=on, or name it in SERVICES.',
+    recovery: 'retry',
+    status: 503,
+  },
+  IDEMPOTENCY_KEY_REUSED: {
+    message: 'The Idempotency-Key was used here for another command; use a new one.',
+    recovery: 'reject',
+    status: 422,
+  },
+  ORDER_UNKNOWN: { message: 'There is no order {order}.', recovery: 'reject', status: 404 },
+  ORDER_EXISTS: { message: 'There is an order {order} already.', recovery: 'reject', status: 409 },
+  ORDER_CHANGED: {
+    message:
+      'The order {order} has version {version}, which is not that of If-Match. Read it again.',
+    recovery: 'reject',
+    status: 412,
+  },
+  ORDER_CLOSED: {
+    message: 'The order {order} is {status}: it does not take this any more.',
+    recovery: 'reject',
+    status: 409,
+  },
+  ORDER_FULL: {
+    message: 'The order {order} has as many events as an order can have.',
+    recovery: 'reject',
+    status: 409,
+  },
+  ORDER_TOO_LARGE: {
+    message: 'The total of the order {order} would be above 2^53 - 1.',
+    recovery: 'reject',
+    status: 422,
+  },
   UNAUTHENTICATED: {
     message: 'A valid API key or token is needed: send it as `Authorization: Bearer`.',
     recovery: 'reject',

@@ -5,6 +5,7 @@ import { apiError } from './errors.ts'
 import { boundedBody, type Ingest, type IngestResult } from './ingest.ts'
 import { booleanOf, parseSearch, refuseUnknown } from './parameters.ts'
 import { searchOf, writeRoute } from './routes.ts'
+import { traceOfEvents } from './tracing.ts'
 
 const mediaType = 'application/x-ndjson'
 
@@ -26,7 +27,9 @@ export function registerEventRoutes(
     }
     atomicRequests += atomic ? 1 : 0
     try {
-      const result = await ingest(boundedBody(source, context.limits.requestBytesMax), { atomic })
+      const options = { atomic, traceparent: traceOfEvents(request) }
+      const body = boundedBody(source, context.limits.requestBytesMax)
+      const result = await ingest(body, options)
       return answer(reply, result, atomic)
     } catch (error) {
       // What is left of the body is not read, so this connection cannot go on.

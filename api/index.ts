@@ -1,5 +1,5 @@
 /** The server: what `cli/` puts together. */
-export type { EventFlow } from './asyncapi.ts'
+export { consumersOf, type EventFlow, producersOf, type TopicUse } from './asyncapi.ts'
 export {
   type ApiKey,
   type AuthSettings,
@@ -8,6 +8,7 @@ export {
   noAuth,
   parseApiKeys,
 } from './auth.ts'
+export type { DeadLetters } from './dead-letter-routes.ts'
 export {
   type AppendEvents,
   createIngest,
@@ -23,7 +24,7 @@ export {
   type KeySetTimes,
 } from './key-set.ts'
 export { defaultLimits, type Limits, type Schedule } from './limits.ts'
-export type { DeadLetterPage, DeadLetters, Readiness } from './operation-routes.ts'
+export type { Readiness } from './operation-routes.ts'
 export { createServer, type ServedRoute, type Server, type ServerOptions } from './server.ts'
 export {
   createTokenVerifier,
@@ -32,3 +33,4 @@ export {
   type TokenVerifier,
   tokenAlgorithms,
 } from './tokens.ts'
+export type { RequestSpan, RequestTracing, TracedRequest } from './tracing.ts'

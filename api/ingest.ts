@@ -9,8 +9,14 @@ import { type LineContext, validateEventLine } from '../contracts/validation.ts'
 import { apiError } from './errors.ts'
 import type { Limits } from './limits.ts'
 
-/** Appends all or nothing; resolves with a position that covers everything acknowledged. */
-export type AppendEvents = (records: readonly EventRecord[]) => Promise<string>
+/**
+ * Appends all or nothing; resolves with a position that covers everything acknowledged. Events
+ * without a `traceparent` of their own follow from the one given.
+ */
+export type AppendEvents = (
+  records: readonly EventRecord[],
+  traceparent: string | undefined,
+) => Promise<string>
 
 export interface IngestPorts {
   readonly append: AppendEvents
@@ -39,14 +45,21 @@ export interface IngestResult {
   readonly position: string
 }
 
+export interface IngestOptions {
+  readonly atomic: boolean
+  /** What the events follow from. */
+  readonly traceparent?: string | undefined
+}
+
 export type Ingest = (
   source: AsyncIterable<Buffer>,
-  options: { readonly atomic: boolean },
+  options: IngestOptions,
 ) => Promise<IngestResult>
 
 export function createIngest(ports: IngestPorts): Ingest {
-  return async (source, { atomic }) => {
-    const run = new IngestRun(ports, atomic)
+  return async (source, options) => {
+    const { atomic } = options
+    const run = new IngestRun(ports, options)
     try {
       for await (const lines of ndjsonLines(source)) {
         run.nowMs = ports.clock()
@@ -75,10 +88,12 @@ class IngestRun implements LineContext {
   private position: string | undefined
   private readonly ports: IngestPorts
   private readonly atomic: boolean
+  private readonly traceparent: string | undefined
 
-  constructor(ports: IngestPorts, atomic: boolean) {
+  constructor(ports: IngestPorts, { atomic, traceparent }: IngestOptions) {
     this.ports = ports
     this.atomic = atomic
+    this.traceparent = traceparent
     this.newId = ports.ids
     this.source = ports.source
   }
@@ -119,7 +134,7 @@ class IngestRun implements LineContext {
     this.pending = []
     this.pendingBytes = 0
     try {
-      this.position = await this.ports.append(records)
+      this.position = await this.ports.append(records, this.traceparent)
     } catch (error) {
       throw this.accepted > 0 ? this.cutOff(error) : error
     }

@@ -1,13 +1,27 @@
 /** The OpenAPI 3.1 document, made from the view declarations. */
 import type { ViewDeclaration } from '../streams/views.ts'
+import { deadLetterPaths, deadLetterSchemas } from './openapi-dead-letters.ts'
+import { orderPaths } from './openapi-orders.ts'
+import {
+  answers,
+  cursor,
+  type Json,
+  limit,
+  operation,
+  parameter,
+  position,
+  problemAnswer,
+  time,
+  timeout,
+  tokenHeader,
+} from './openapi-parts.ts'
+import { searchPaths } from './openapi-search.ts'
 import { tokenAlgorithms } from './tokens.ts'
 import { rowSchema } from './view-routes.ts'
 
-type Json = Readonly<Record<string, unknown>>
-
 export function openApi(views: readonly ViewDeclaration[], version: string): Json {
   const paths: Record<string, Json> = { ...fixedPaths() }
-  const schemas: Record<string, object> = { ...fixedSchemas }
+  const schemas: Record<string, object> = { ...fixedSchemas, ...deadLetterSchemas }
   for (const view of views) {
     schemas[view.name] = rowSchema(view)
     paths[`/v1/views/${view.name}/rows`] = { get: rowsOperation(view) }
@@ -16,6 +30,13 @@ export function openApi(views: readonly ViewDeclaration[], version: string): Jso
     }
     paths[`/v1/stream/${view.name}`] = { get: streamOperation(view) }
   }
+  const status = views.find(({ name }) => name === 'order-status')
+  if (status !== undefined) {
+    const [asOf] = asOfParameter(status)
+    const shared = { problem: problemAnswer, timeout, tokenHeader, asOf: asOf! }
+    Object.assign(paths, orderPaths(shared))
+  }
+  if (views.some(({ name }) => name === 'order-search')) Object.assign(paths, searchPaths)
   return {
     openapi: '3.1.0',
     info: { title: 'Millrace', version, license: { name: 'Apache-2.0', identifier: 'Apache-2.0' } },
@@ -44,9 +65,6 @@ const consistentText =
 const partitionNumbers = { type: 'array', items: { type: 'integer' } }
 const partitionsText = 'The partitions that the answer covers: all of the view.'
 
-const problem = { $ref: '#/components/schemas/Problem' }
-const position = { type: 'string', description: 'Opaque consistency token.' }
-
 const fixedSchemas: Record<string, object> = {
   Problem: {
     type: 'object',
@@ -74,12 +92,6 @@ const fixedSchemas: Record<string, object> = {
   },
 }
 
-const tokenHeader = {
-  name: 'Millrace-Position',
-  in: 'header',
-  description: 'Wait until the view covers this token.',
-  schema: { type: 'string' },
-}
 /** What instances of a group ask each other by. */
 const partitionsOfInstance = {
   name: 'Millrace-Partitions',
@@ -90,22 +102,18 @@ const partitionsOfInstance = {
   schema: { type: 'string', pattern: '^\\d+(,\\d+)*$' },
   'x-internal': true,
 }
-const timeout = parameter('timeout', 'How long to wait for the token, ms.', {
-  type: 'integer',
-  minimum: 0,
-  maximum: 60_000,
-  default: 30_000,
-})
-const limit = parameter('limit', 'Rows a page.', {
-  type: 'integer',
-  minimum: 1,
-  maximum: 1000,
-  default: 100,
-})
-const cursor = parameter('cursor', '`next` of the page before.', { type: 'string' })
+/** What was is not kept any more. */
+const gone = ({ versioned }: ViewDeclaration) => (versioned === undefined ? [] : [410])
 
-function parameter(name: string, description: string, schema: Json): Json {
-  return { name, in: 'query', description, schema }
+/** Of views that are versioned. */
+function asOfParameter({ versioned }: ViewDeclaration): Json[] {
+  if (versioned === undefined) return []
+  const kept =
+    versioned.historyMs === Number.POSITIVE_INFINITY
+      ? 'All of it is kept.'
+      : `${versioned.historyMs} ms of event time are kept; 410 for what was before.`
+  const what = 'Event time, epoch ms or ISO 8601: the rows are what the events up to it come to.'
+  return [parameter('asOf', `${what} ${kept}`, time)]
 }
 
 function filterParameters(view: ViewDeclaration): Json[] {
@@ -114,32 +122,10 @@ function filterParameters(view: ViewDeclaration): Json[] {
     filters.push(parameter('prefix', `Prefix of ${view.key[0].name}.`, { type: 'string' }))
   }
   if (view.kind === 'table') return filters
-  const time = { anyOf: [{ type: 'integer', minimum: 0 }, { type: 'string' }] }
   const accepts = 'epoch ms or ISO 8601'
   filters.push(parameter('from', `First window start, ${accepts}.`, time))
   filters.push(parameter('to', `End of the window starts, exclusive, ${accepts}.`, time))
   return filters
-}
-
-function answers(schema: object, description: string, errors: readonly number[]): Json {
-  const responses: Record<string, Json> = {
-    200: {
-      description,
-      headers: { 'Millrace-Position': { schema: position } },
-      content: { 'application/json': { schema } },
-    },
-  }
-  for (const status of errors) responses[status] = problemAnswer
-  return responses
-}
-
-const problemAnswer: Json = {
-  description: 'A problem (RFC 9457).',
-  content: { 'application/problem+json': { schema: problem } },
-}
-
-function operation(operationId: string, summary: string, rest: Json): Json {
-  return { operationId, summary, ...rest }
 }
 
 function rowsOperation(view: ViewDeclaration): Json {
@@ -158,13 +144,21 @@ function rowsOperation(view: ViewDeclaration): Json {
     tags: ['views'],
     parameters: [
       ...filterParameters(view),
+      ...asOfParameter(view),
       limit,
       cursor,
       timeout,
       tokenHeader,
       partitionsOfInstance,
     ],
-    responses: answers(page, 'A page of rows in view order.', [400, 401, 409, 429, 503]),
+    responses: answers(page, 'A page of rows in view order.', [
+      400,
+      401,
+      409,
+      ...gone(view),
+      429,
+      503,
+    ]),
   })
 }
 
@@ -184,11 +178,12 @@ function rowOperation(view: ViewDeclaration): Json {
     tags: ['views'],
     parameters: [
       { ...key, schema: { type: 'string' } },
+      ...asOfParameter(view),
       timeout,
       tokenHeader,
       partitionsOfInstance,
     ],
-    responses: answers(row, 'The row.', [400, 401, 404, 409, 429, 503]),
+    responses: answers(row, 'The row.', [400, 401, 404, 409, ...gone(view), 429, 503]),
   })
 }
 
@@ -223,14 +218,8 @@ function fixedPaths(): Record<string, Json> {
   }
   return {
     '/v1/views': get('views', 'Declarations of all views.'),
-    '/v1/topology': get('topology', 'The running topology.'),
-    '/v1/dead-letters': {
-      get: operation('deadLetters', 'Records that could not be processed.', {
-        tags: ['operations'],
-        parameters: [limit, cursor, timeout, tokenHeader],
-        responses: answers(any, 'A page of dead letters.', [400, 401, 403, 503]),
-      }),
-    },
+    '/v1/topology': get('topology', 'The topologies of the applications that run here.'),
+    ...deadLetterPaths(),
     '/openapi.json': get('openApi', 'This document.'),
     '/asyncapi.json': get('asyncApi', 'Topics, events and the live feed, as AsyncAPI 3.'),
     '/livez': get('livez', 'The process answers.', []),

@@ -1,11 +1,12 @@
-/** Health, metrics, descriptions of the service, dead letters. */
+/** Health, metrics, descriptions of the service. */
 import type { FastifyInstance } from 'fastify'
 import { asyncApi, type EventFlow } from './asyncapi.ts'
-import { awaitPosition, type ServerContext, sendJson } from './context.ts'
+import { type ServerContext, sendJson } from './context.ts'
+import { type DeadLetters, letterSamples, registerDeadLetterRoutes } from './dead-letter-routes.ts'
 import { apiError } from './errors.ts'
 import { openMetrics, openMetricsType, serverSamples } from './metrics.ts'
 import { openApi } from './openapi.ts'
-import { cursorOf, limitOf, parseSearch, refuseUnknown, waitMsOf } from './parameters.ts'
+import { parseSearch, refuseUnknown } from './parameters.ts'
 import { sendProblem } from './problem.ts'
 import { readRoute, searchOf } from './routes.ts'
 
@@ -16,16 +17,6 @@ export interface Readiness {
   /** More for the answer's body: restore progress, for instance. */
   readonly checks?: Readonly<Record<string, unknown>>
 }
-
-export interface DeadLetterPage {
-  readonly deadLetters: readonly Readonly<Record<string, unknown>>[]
-  readonly next: string | null
-}
-
-export type DeadLetters = (query: {
-  readonly limit: number
-  readonly cursor?: string | undefined
-}) => Promise<DeadLetterPage>
 
 export interface Operations {
   readonly readiness: () => Readiness
@@ -46,7 +37,11 @@ export function registerOperationRoutes(
   registerReadiness(app, context, operations)
 
   readRoute(app, '/metrics', async (_request, reply) => {
-    const samples = [...context.views.metrics(), ...serverSamples(context.metrics)]
+    const samples = [
+      ...context.views.metrics(),
+      ...serverSamples(context.metrics),
+      ...letterSamples(operations.deadLetters),
+    ]
     reply.header('cache-control', 'no-store').type(openMetricsType)
     return reply.send(openMetrics(samples))
   })
@@ -64,17 +59,7 @@ export function registerOperationRoutes(
     return sendJson(reply, await operations.topology())
   })
 
-  const deadLetters = async (...[request, reply]: Parameters<Parameters<typeof readRoute>[2]>) => {
-    const parameters = parseSearch(searchOf(request))
-    refuseUnknown(parameters, ['limit', 'cursor', 'timeout'])
-    const query = { limit: limitOf(parameters), cursor: cursorOf(parameters) }
-    await awaitPosition(context, request, waitMsOf(parameters))
-    const position = context.views.position()
-    const page = await operations.deadLetters(query)
-    return sendJson(reply, { ...page, position }, position)
-  }
-  // Dead letters hold the records themselves.
-  readRoute(app, '/v1/dead-letters', deadLetters, { role: 'admin' })
+  registerDeadLetterRoutes(app, context, operations.deadLetters)
 }
 
 function registerReadiness(

@@ -1,6 +1,6 @@
 /** Query parameters, read strictly: what is not understood is refused by name. */
 import { streamsError } from '../streams/errors.ts'
-import type { RowsQuery, RowsScope, ViewDeclaration } from '../streams/views.ts'
+import type { AsOf, RowsQuery, RowsScope, ViewDeclaration } from '../streams/views.ts'
 
 export type Parameters = ReadonlyMap<string, string>
 
@@ -177,17 +177,20 @@ export function rowsRequestOf(
   limitMin = 1,
 ): RowsRequest {
   refuseUnknown(parameters, [...filterNames(view), 'asOf', 'limit', 'cursor', 'timeout'])
-  refuseAsOf(parameters)
   const cursor = cursorOf(parameters)
   const query = {
     ...scopeOf(view, parameters),
+    ...asOfOf(view, parameters),
     limit: limitOf(parameters, limitMin),
     ...(cursor === undefined ? {} : { cursor }),
   }
   return { query, waitMs: waitMsOf(parameters) }
 }
 
-/** No view keeps versions yet. */
-export function refuseAsOf(parameters: Parameters): void {
-  if (parameters.has('asOf')) throw parameterError('asOf', 'this view is not versioned')
+/** When the view is to be looked at; nothing where it is as it is now. */
+export function asOfOf(view: ViewDeclaration, parameters: Parameters): AsOf {
+  const asOf = timeOf(parameters, 'asOf')
+  if (asOf === undefined) return {}
+  if (view.versioned !== undefined) return { asOf }
+  throw parameterError('asOf', 'this view is not versioned, it only tells what is now')
 }

@@ -1,5 +1,6 @@
 /** Errors as RFC 9457 problem details. Nothing of an error leaves but what is put here. */
 import type { FastifyReply } from 'fastify'
+import { commandBytesMax } from '../contracts/order-commands.ts'
 import { MillraceError } from '../streams/errors.ts'
 import { apiError } from './errors.ts'
 
@@ -24,6 +25,8 @@ const published = [
   'rejectedCount',
   'partition',
   'owner',
+  'historyFrom',
+  'asOf',
 ]
 
 /** The problem document of any error; an unknown one becomes `INTERNAL` without its text. */
@@ -54,7 +57,8 @@ export function sendProblem(
     if (!reply.hasHeader('retry-after')) reply.header('retry-after', '1')
   }
   if (problem.status === 401) reply.header('www-authenticate', challengeOf(problem.code))
-  const body = { ...extensions, ...problem, instance: `urn:millrace:request:${reply.request.id}` }
+  const instance = `urn:millrace:request:${reply.request.id}`
+  const body = { instance, ...extensions, ...problem }
   return reply
     .code(problem.status)
     .header('cache-control', 'no-store')
@@ -85,7 +89,8 @@ function fastifyError(error: unknown): MillraceError | undefined {
     return apiError('REQUEST_MALFORMED', { reason: 'the path has a broken percent-encoding' })
   }
   if (statusCode === 404) return apiError('ROUTE_UNKNOWN', { path: 'this path' })
-  if (statusCode === 413) return apiError('BODY_TOO_LARGE', { bytesMax: 0 })
+  // Fastify itself reads the bodies of commands alone.
+  if (statusCode === 413) return apiError('BODY_TOO_LARGE', { bytesMax: commandBytesMax })
   if (typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500) {
     return apiError('REQUEST_MALFORMED', { reason: 'the server could not read it' })
   }

@@ -32,8 +32,13 @@ export function readRoute(
   refuseMethods(app, url, head ? ['GET', 'HEAD'] : ['GET'])
 }
 
-export function writeRoute(app: FastifyInstance, url: string, handler: Handler): void {
-  app.route({ method: 'POST', url, handler, config: { role: 'writer' } })
+export function writeRoute(
+  app: FastifyInstance,
+  url: string,
+  handler: Handler,
+  role: Role = 'writer',
+): void {
+  app.route({ method: 'POST', url, handler, config: { role } })
   refuseMethods(app, url, ['POST'])
 }
 

@@ -26,9 +26,13 @@ import { defaultLimits, type Limits, type Schedule } from './limits.ts'
 import { serveLive } from './live.ts'
 import { countRequest, createServerMetrics } from './metrics.ts'
 import { type Operations, registerOperationRoutes } from './operation-routes.ts'
+import type { OrderPorts } from './order-command.ts'
+import { registerOrderRoutes } from './order-routes.ts'
 import { problemOf, problemType, sendProblem } from './problem.ts'
+import { registerSearchRoutes } from './search-routes.ts'
 import { FeedHolders } from './session.ts'
 import { registerStreamRoute } from './stream.ts'
+import { type RequestTracing, registerTracing } from './tracing.ts'
 import { registerViewRoutes } from './view-routes.ts'
 
 declare module 'fastify' {
@@ -41,6 +45,8 @@ declare module 'fastify' {
 export interface ServerOptions extends Operations {
   readonly views: ViewService
   readonly append: AppendEvents
+  /** Where commands to orders go; without it there are no routes of orders. */
+  readonly orders?: Omit<OrderPorts, 'ids'>
   /** Epoch ms. */
   readonly clock: () => number
   readonly schedule: Schedule
@@ -54,6 +60,8 @@ export interface ServerOptions extends Operations {
   /** False for a path below it that leads elsewhere, by a symbolic link. */
   readonly dashboardHolds?: (path: string) => boolean
   readonly logger?: FastifyBaseLogger
+  /** Absent: no spans are made of requests. */
+  readonly tracing?: RequestTracing
 }
 
 export interface Server {
@@ -87,6 +95,7 @@ export async function createServer(options: ServerOptions): Promise<Server> {
   }
   const app = createApp(options, limits)
   const routes = inventory(app)
+  registerTracing(app, options.tracing)
   await registerSecurity(app, context)
   registerCounting(app, context)
   registerViewRoutes(app, context)
@@ -99,6 +108,9 @@ export async function createServer(options: ServerOptions): Promise<Server> {
     limits: context.limits,
   })
   registerEventRoutes(app, context, ingest)
+  const { orders, ids } = options
+  if (orders !== undefined) await registerOrderRoutes(app, context, { ...orders, ids })
+  registerSearchRoutes(app, context)
   registerOperationRoutes(app, context, options)
   const feeds = new Feeds(context)
   registerStreamRoute(app, context, feeds)

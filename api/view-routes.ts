@@ -11,7 +11,7 @@ import {
   viewNamed,
 } from './context.ts'
 import { apiError } from './errors.ts'
-import { parseSearch, refuseAsOf, refuseUnknown, rowsRequestOf, waitMsOf } from './parameters.ts'
+import { asOfOf, parseSearch, refuseUnknown, rowsRequestOf, waitMsOf } from './parameters.ts'
 import { awaitRead, partitionsOf, type Read, readMany, readOne } from './reading.ts'
 import { readRoute, searchOf } from './routes.ts'
 
@@ -48,15 +48,15 @@ export function registerViewRoutes(app: FastifyInstance, context: ServerContext)
     const view = viewNamed(context.views, name)
     const parameters = parseSearch(searchOf(request))
     refuseUnknown(parameters, ['asOf', 'timeout'])
-    refuseAsOf(parameters)
+    const asOf = asOfOf(view, parameters)
     const partitions = partitionsOf(request)
     if (view.kind !== 'table') throw apiError('VIEW_NOT_TABLE', { view: name })
     const read = { context, request, reply, waitMs: waitMsOf(parameters) }
     const { views } = context
     const { row, position, ...answer } = await readOne(read, waiting =>
       partitions === undefined
-        ? views.row(name, key, waiting)
-        : views.local.row(name, { ...waiting, key, partitions }),
+        ? views.row(name, key, { ...waiting, ...asOf })
+        : views.local.row(name, { ...waiting, ...asOf, key, partitions }),
     )
     reply.header(positionHeader, position)
     if (row === undefined) throw apiError('ROW_MISSING', { view: name, position })
@@ -90,6 +90,8 @@ export function describeView(view: ViewDeclaration) {
     schema: rowSchema(view),
     units: view.units,
     description: view.description,
+    // `historyMs` null: all of it.
+    ...(view.versioned && { versioned: view.versioned }),
   }
 }
 

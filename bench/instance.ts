@@ -11,25 +11,27 @@ export interface InstanceOptions {
   readonly brokers: string
   readonly topology: Topology
   readonly folder: string
+  /** Tells the instances of an application apart; the same each time it comes back. */
+  readonly instance?: string
   readonly onLog?: (log: KafkaLog) => void
 }
 
-/** Runs until SIGTERM. Its name in the group is the application's, so that it comes back as it. */
+/** Runs until SIGTERM. Its name in the group is always the same, so that it comes back as it. */
 export async function runInstance(
-  { brokers, topology, folder, onLog }: InstanceOptions,
+  { brokers, topology, folder, instance = '1', onLog }: InstanceOptions,
   onEngine?: (engine: Engine) => void,
 ): Promise<void> {
   const { application } = topology
   mkdirSync(folder, { recursive: true })
   const database = await openRocksDB(folder)
+  const id = `${application}-bench-${instance}`
   const log = await openKafkaLog({
     bootstrap: brokers.split(','),
     environment,
-    transactionalId: `${application}-bench`,
+    transactionalId: id,
     database,
   })
   onLog?.(log)
-  const id = `${application}-bench`
   const engine = await Engine.open({
     topology,
     log,

@@ -48,7 +48,7 @@ export async function job(): Promise<Figure[]> {
     const { log, database } = bed
     process.stderr.write(`job: producing ${ORDERS} orders and their payments\n`)
     for (const topic of ['orders', 'payments']) await log.createTopic(topic, PARTITIONS)
-    const inputs = await produceReference(log, ORDERS)
+    const inputs = await produceReference(log, { orders: ORDERS })
     const engine = await Engine.open({
       topology: referenceTopology({ application: 'reference', output: 'revenue' }),
       log,

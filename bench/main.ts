@@ -1,5 +1,6 @@
-/** `npm run bench -- NAME [--json]`; bench/README.md has the vocabulary. */
+/** `npm run bench -- NAME [--json] [--variant NAME]`; bench/README.md has the vocabulary. */
 import { parseArgs } from 'node:util'
+import { applicationsBench } from './applications.ts'
 import { job } from './job.ts'
 import { kafkaDriver } from './kafka-driver/kafka-driver.ts'
 import { latency } from './latency/latency.ts'
@@ -9,8 +10,9 @@ import { replayBench } from './replay.ts'
 import { type Figure, report } from './report.ts'
 import { restore } from './restore/restore.ts'
 import { startup } from './startup.ts'
-import { stateBench } from './state.ts'
+import { stateBench } from './state/state.ts'
 import { storeBench } from './store.ts'
+import { tracingBench } from './tracing/tracing.ts'
 import { viewsBench } from './views.ts'
 
 const benches: Record<string, () => Promise<Figure[]>> = {
@@ -20,7 +22,9 @@ const benches: Record<string, () => Promise<Figure[]>> = {
   views: viewsBench,
   replay: replayBench,
   startup,
-  reference,
+  tracing: tracingBench,
+  applications: applicationsBench,
+  reference: () => reference(values.variant),
   latency,
   restore,
   state: stateBench,
@@ -29,12 +33,16 @@ const benches: Record<string, () => Promise<Figure[]>> = {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'boolean', default: false } },
+  options: { json: { type: 'boolean', default: false }, variant: { type: 'string' } },
 })
 // Those that need Java and minutes are run when they are asked for.
-const slow = ['reference', 'latency', 'restore', 'state', 'kafka-driver']
+const slow = ['reference', 'latency', 'restore', 'state', 'kafka-driver', 'tracing']
 const quick = Object.keys(benches).filter(name => !slow.includes(name))
 const names = positionals.length > 0 ? positionals : quick
+if (values.variant !== undefined && names.join() !== 'reference') {
+  process.stderr.write('Only the bench reference has variants.\n')
+  process.exit(2)
+}
 for (const name of names) {
   const bench = benches[name]
   if (bench === undefined) {

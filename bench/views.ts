@@ -1,5 +1,5 @@
 /**
- * `views`: the demo's events, an import's worth, through all ten analytics views as a backlog:
+ * `views`: the demo's events, an import's worth, through all analytics views as a backlog:
  * appended first, then processed from the beginning. The digest of all rows tells whether two
  * runs, of two versions even, had the same results.
  */

@@ -1,13 +1,14 @@
 /**
  * What a service stands on: a database for its state, and a log. Embedded, both are one and hold
- * everything; on Kafka the data folder holds a copy of the state, and tasks are spread by a group.
+ * everything; on Kafka the data folder holds a copy of the state, and each application has a group
+ * that spreads its tasks, and a log of its own: a transaction is one application's.
  */
 import { randomUUID } from 'node:crypto'
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from 'pino'
 import { openEmbeddedLog } from '../log/embedded/index.ts'
-import { joinStreamsGroup, openKafkaLog, prepareGroup } from '../log/kafka/index.ts'
+import { joinStreamsGroup, type KafkaLog, openKafkaLog, prepareGroup } from '../log/kafka/index.ts'
 import type { Membership } from '../log/membership.ts'
 import type { EventLog } from '../log/port.ts'
 import { openRocksDB, type RocksDBDatabase } from '../state/rocksdb.ts'
@@ -19,11 +20,21 @@ import { bootId, effects } from './effects.ts'
 import type { KafkaSettings } from './kafka-settings.ts'
 import { finishSalvage } from './salvage.ts'
 
-export interface Backing {
-  readonly database: RocksDBDatabase
+/** What one application stands on. */
+export interface ApplicationBacking {
   readonly log: EventLog
   /** Joins the group of the application; absent where one instance is all there is. */
   readonly join?: (plan: Plan) => Promise<Membership>
+}
+
+export interface Backing {
+  readonly database: RocksDBDatabase
+  /** For all that is no application's: topics, appends, offsets. */
+  readonly log: EventLog
+  /** Of one that the backing was opened for. */
+  application(name: string): ApplicationBacking
+  /** True where the database is a copy of what is in the log. */
+  readonly isCopy: boolean
   /** Retention and compaction, where nobody else does them. */
   readonly maintain?: (nowMs: number) => Promise<unknown>
   readonly settings: Partial<EngineSettings>
@@ -33,11 +44,17 @@ export interface Backing {
 /** A transaction costs a broker a few markers: more than this many a second bring nothing. */
 const KAFKA_EPOCH_MS_MIN = 20
 
-export async function openBacking(
-  dataDir: string,
-  kafka: KafkaSettings | undefined,
-  logger: Logger,
-): Promise<Backing> {
+export interface BackingOptions {
+  readonly dataDir: string
+  /** Absent: the embedded log. */
+  readonly kafka?: KafkaSettings
+  /** On Kafka at least one. */
+  readonly applications: readonly string[]
+  readonly logger: Logger
+}
+
+export async function openBacking(options: BackingOptions): Promise<Backing> {
+  const { dataDir, kafka, applications, logger } = options
   const path = join(dataDir, 'db')
   await finishSalvage(dataDir)
   const open = () => openRocksDB(path, { owner: { pid: process.pid, bootId: bootId() } })
@@ -45,7 +62,7 @@ export async function openBacking(
   try {
     return kafka === undefined
       ? await embedded(database)
-      : await onKafka({ dataDir, database, kafka, logger })
+      : await onKafka({ dataDir, database, kafka, applications, logger })
   } catch (error) {
     await database.close()
     throw error
@@ -88,6 +105,8 @@ async function embedded(database: RocksDBDatabase): Promise<Backing> {
   return {
     database,
     log,
+    application: () => ({ log }),
+    isCopy: false,
     maintain: nowMs => log.maintain(nowMs),
     settings: {},
     async close() {
@@ -97,54 +116,76 @@ async function embedded(database: RocksDBDatabase): Promise<Backing> {
   }
 }
 
-interface KafkaParts {
-  readonly dataDir: string
-  readonly database: RocksDBDatabase
-  readonly kafka: KafkaSettings
-  readonly logger: Logger
-}
+type KafkaParts = Required<BackingOptions> & { readonly database: RocksDBDatabase }
 
-async function onKafka({ dataDir, database, kafka, logger }: KafkaParts): Promise<Backing> {
+async function onKafka(parts: KafkaParts): Promise<Backing> {
+  const { dataDir, database, kafka, applications, logger } = parts
   const memberId = await ownMemberId(dataDir)
-  const { connection, application, endpoint, rackId, standbyReplicas } = kafka
-  const log = await openKafkaLog({
-    ...connection,
-    environment: effects,
-    clientId: `millrace-${application}`,
-    // Opening it fences a twin, and ends what a crash left open, before the group is joined.
-    transactionalId: `${application}-${memberId}`,
-    database,
-  })
-  logger.info({ memberId, brokers: connection.bootstrap, cluster: log.incarnation }, 'on Kafka')
+  const logs = new Map<string, KafkaLog>()
+  const close = async () => {
+    await Promise.all([...logs.values()].map(log => log.close()))
+  }
+  try {
+    for (const application of applications) {
+      const options = {
+        ...kafka.connection,
+        environment: effects,
+        clientId: `millrace-${application}`,
+        // Opening it fences a twin, and ends what a crash left open, before the group is joined.
+        transactionalId: `${application}-${memberId}`,
+        database,
+      }
+      logs.set(application, await openKafkaLog(options))
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+  const [log] = logs.values()
+  const { bootstrap } = kafka.connection
+  logger.info({ memberId, brokers: bootstrap, cluster: log.incarnation }, 'on Kafka')
   return {
     database,
     log,
-    async join(plan) {
-      const options = {
-        cluster: log.cluster,
-        group: application,
-        memberId,
-        processId: memberId,
-        topology: groupTopology(plan),
-        ...(endpoint === undefined ? {} : { endpoint }),
-        ...(rackId === undefined ? {} : { rackId }),
-        settings: { standbyReplicas },
-      }
-      const { outcome, changes } = await prepareGroup(options)
-      if (outcome === 'migrated') logger.info({ changes }, 'the group takes a changed topology')
-      return joinStreamsGroup(options)
-    },
+    application: name => ({
+      log: logs.get(name)!,
+      join: plan => joinGroup({ ...parts, application: name, memberId }, logs.get(name)!, plan),
+    }),
+    isCopy: true,
     settings: { epochMsMin: KAFKA_EPOCH_MS_MIN },
     async close() {
-      await log.close()
+      await close()
       await database.close()
     },
   }
 }
 
+async function joinGroup(
+  { kafka, logger, application, memberId }: KafkaParts & { application: string; memberId: string },
+  { cluster }: KafkaLog,
+  plan: Plan,
+): Promise<Membership> {
+  const { endpoint, rackId, standbyReplicas } = kafka
+  const options = {
+    cluster,
+    group: application,
+    memberId,
+    processId: memberId,
+    topology: groupTopology(plan),
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(rackId === undefined ? {} : { rackId }),
+    settings: { standbyReplicas },
+  }
+  const { outcome, changes } = await prepareGroup(options)
+  if (outcome === 'migrated') {
+    logger.info({ application, changes }, 'the group takes a changed topology')
+  }
+  return joinStreamsGroup(options)
+}
+
 /**
- * The id that the group knows this data folder by: kept, so that a restart takes its tasks back
- * at once, whatever ended the process before.
+ * The id that the groups of all applications know this data folder by: kept, so that a restart
+ * takes its tasks back at once, whatever ended the process before.
  */
 async function ownMemberId(dataDir: string): Promise<string> {
   const path = join(dataDir, 'member-id')

@@ -1,8 +1,10 @@
 /** The commands of `millrace`. Exit codes: 0 done, 1 failed, 2 misused. */
 import { readFileSync } from 'node:fs'
+import { ContractError } from '../contracts/errors.ts'
 import { MillraceError } from '../log/errors.ts'
 import { type Command, commandHelp, overviewHelp, parseCommand, type Terminal } from './command.ts'
 import { convertCommand } from './convert.ts'
+import { deadLettersCommand } from './dead-letters.ts'
 import { doctorCommand } from './doctor.ts'
 import { importCommand } from './import.ts'
 import { inspectCommand } from './inspect.ts'
@@ -21,6 +23,7 @@ const commands: readonly Command[] = [
   queryCommand,
   topicsCommand,
   topologyCommand,
+  deadLettersCommand,
   resetCommand,
   doctorCommand,
   recordCommand,
@@ -70,7 +73,7 @@ const misuse = new Set(['USAGE', 'SETTINGS_INVALID', 'API_KEYS_INVALID', 'BIND_R
 
 /** Errors of the catalogue are sentences for people; the others are bugs and show their stack. */
 function explain(error: unknown): string {
-  if (error instanceof MillraceError) return error.message
+  if (error instanceof MillraceError || error instanceof ContractError) return error.message
   const { code, syscall, message, stack } = error as NodeJS.ErrnoException
   if (code !== undefined && syscall !== undefined) return `${message}.`
   return stack ?? String(error)

@@ -4,6 +4,7 @@
  */
 import { pino } from 'pino'
 import { noAuth } from '../api/index.ts'
+import { allApplications } from './applications.ts'
 import { cliError } from './errors.ts'
 import { findInstance } from './instance-file.ts'
 import { openService } from './service.ts'
@@ -27,7 +28,8 @@ export interface Answer {
 
 export interface Connection {
   get(path: string): Promise<Answer>
-  post(path: string, type: string, body: Buffer<ArrayBuffer>): Promise<Answer>
+  /** Without a body unless its type is given. */
+  post(path: string, type?: string, body?: Buffer<ArrayBuffer>): Promise<Answer>
   close(): Promise<void>
 }
 
@@ -54,8 +56,10 @@ export function remote(url: string, apiKey: string): Connection {
   }
   return {
     get: path => ask(path, { headers }),
-    post: (path, type, body) =>
-      ask(path, { method: 'POST', headers: { ...headers, 'content-type': type }, body }),
+    post: (path, type, body) => {
+      const typed = type === undefined ? headers : { ...headers, 'content-type': type }
+      return ask(path, { method: 'POST', headers: typed, ...(body && { body }) })
+    },
     close: async () => {},
   }
 }
@@ -63,7 +67,8 @@ export function remote(url: string, apiKey: string): Connection {
 async function local(settings: ConnectionSettings): Promise<Connection> {
   const service = await openService({
     dataDir: settings.dataDir,
-    viewRetentionMs: settings.viewRetention,
+    topologies: allApplications(settings),
+    begunOnly: true,
     newState: settings.newState,
     idleAfterMs: Number.POSITIVE_INFINITY,
     auth: noAuth,
@@ -77,8 +82,13 @@ async function local(settings: ConnectionSettings): Promise<Connection> {
       return { status: statusCode, body: JSON.parse(body) }
     },
     post: async (url, type, payload) => {
-      const headers = { 'content-type': type }
-      const answer = await server.inject({ method: 'POST', url, headers, payload })
+      const headers = type === undefined ? {} : { 'content-type': type }
+      const answer = await server.inject({
+        method: 'POST',
+        url,
+        headers,
+        ...(payload && { payload }),
+      })
       return { status: answer.statusCode, body: JSON.parse(answer.body) }
     },
     close: () => service.close(),

@@ -4,7 +4,9 @@
  * restart, after a kill too, neither repeats nor skips any.
  */
 import { eventRecord } from '../contracts/event-record.ts'
+import { eventKeyOf, eventTimeOf } from '../contracts/topics.ts'
 import type { EventLog } from '../log/port.ts'
+import { ReferenceData } from '../processors/demo/reference-data.ts'
 import { type DemoSnapshot, DemoWorld } from '../processors/demo/world.ts'
 import type { EngineEnvironment } from '../streams/environment.ts'
 import type { ViewService } from '../streams/views.ts'
@@ -17,6 +19,8 @@ export interface DemoFeedOptions {
   readonly environment: EngineEnvironment
   readonly ratePerSecond: number
   readonly seed: number
+  /** Whether the story has payments; not where a payment service makes them. */
+  readonly payments: boolean
   /** One instance of a group tells the story: false while it is another's turn. */
   readonly mayFeed: () => boolean
   readonly onError: (error: unknown) => void
@@ -26,17 +30,20 @@ const GROUP = 'millrace-demo'
 /** Its committed metadata is the snapshot; no offset is meant. */
 const PLACE = { topic: 'orders', partition: 0 }
 const HISTORY_MS_MAX = 24 * 60 * 60 * 1000
+/** What customers do and what comes of it: each order is some eight events where services run. */
 const HISTORY_EVENTS_MAX = 144_000
+const EVENTS_PER_ORDER = 8
 const CHUNK_EVENTS = 2000
 const CHUNK_MS_MAX = 60_000
 const LIVE_MS = 100
-const CATCH_UP_MS_MAX = 1000
+const CATCH_UP_MS_MAX = 10_000
 const RETRY_MS = 1000
 
 export class DemoFeed {
   readonly #options: DemoFeedOptions
   /** Undefined until it is this instance's turn: where the story stands is in the log. */
   #world: DemoWorld | undefined
+  #reference = new ReferenceData()
   #stopped = false
   #wake: () => void = () => {}
   #running: Promise<void> | undefined
@@ -46,15 +53,19 @@ export class DemoFeed {
   }
 
   async #load(): Promise<DemoWorld> {
-    const { log, environment, ratePerSecond, seed } = this.#options
+    const { log, environment, ratePerSecond, seed, payments } = this.#options
+    const story = { seed, ratePerSecond, payments }
     const [committed] = await log.committed(GROUP, [PLACE])
     const nowMs = environment.clock()
-    const historyMs = Math.min(HISTORY_MS_MAX, (HISTORY_EVENTS_MAX / ratePerSecond) * 1000)
+    const events = payments ? HISTORY_EVENTS_MAX : HISTORY_EVENTS_MAX / EVENTS_PER_ORDER
+    const historyMs = Math.min(HISTORY_MS_MAX, (events / ratePerSecond) * 1000)
     const sinceMs = Math.floor(nowMs - historyMs)
-    if (!committed) return new DemoWorld({ seed, ratePerSecond, startMs: sinceMs })
+    if (!committed) return new DemoWorld({ ...story, startMs: sinceMs })
     const snapshot = JSON.parse(committed.metadata) as DemoSnapshot
-    if (snapshot.seed !== seed || snapshot.ratePerSecond !== ratePerSecond) {
-      return new DemoWorld({ seed, ratePerSecond, startMs: nowMs })
+    if (
+      Object.entries(story).some(([name, told]) => snapshot[name as keyof typeof story] !== told)
+    ) {
+      return new DemoWorld({ ...story, startMs: nowMs })
     }
     // After a long pause the world goes on as if only so much had been missed.
     const resumeMs = Math.max(snapshot.resumeMs, sinceMs)
@@ -97,6 +108,7 @@ export class DemoFeed {
         this.#options.onError(error)
         // What was not taken is told again.
         this.#world = undefined
+        this.#reference = new ReferenceData()
         await this.#pause(RETRY_MS)
       }
     }
@@ -105,20 +117,23 @@ export class DemoFeed {
   async #processed(position: string): Promise<void> {
     // An engine that is not running takes nothing, and has its own way of telling.
     const covered = await this.#options.views.waitFor(position, CATCH_UP_MS_MAX)
-    if (!covered) await this.#pause(CATCH_UP_MS_MAX)
+    if (!covered) await this.#pause(RETRY_MS)
   }
 
   async #feed(world: DemoWorld, untilMs: number): Promise<string | undefined> {
     const events = world.advance(untilMs)
     if (events.length === 0) return undefined
-    const records = events.map(({ event, ceId }) =>
-      eventRecord(event, { id: ceId, source: 'millrace/demo' }),
-    )
+    const source = 'millrace/demo'
+    const news = this.#reference.before(events.map(({ event }) => event))
+    const records = [
+      ...news.map(event => {
+        return eventRecord(event, { id: `${eventKeyOf(event)}.${eventTimeOf(event)}`, source })
+      }),
+      ...events.map(({ event, ceId }) => eventRecord(event, { id: ceId, source })),
+    ]
     const metadata = JSON.stringify(world.snapshot())
-    return this.#options.appender.append(records, {
-      group: GROUP,
-      offsets: [{ ...PLACE, offset: 0, metadata }],
-    })
+    const progress = { group: GROUP, offsets: [{ ...PLACE, offset: 0, metadata }] }
+    return this.#options.appender.append(records, { progress })
   }
 
   #pause(delayMs: number): Promise<void> {

@@ -2,10 +2,10 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline/promises'
-import { analyticsTopology } from '../processors/analytics/analytics.ts'
 import { openRocksDB, type RocksDBDatabase } from '../state/rocksdb.ts'
 import { MillraceError } from '../streams/errors.ts'
 import type { Topology } from '../streams/topology.ts'
+import { allApplications } from './applications.ts'
 import { type Command, type Invocation, jsonSwitch, type Terminal } from './command.ts'
 import { bootId } from './effects.ts'
 import { cliError } from './errors.ts'
@@ -44,10 +44,10 @@ export const doctorCommand: Command = {
       throw cliError('USAGE', { reason: '--yes belongs to --salvage.' })
     }
     await checkFree(settings.dataDir)
-    const topology = analyticsTopology({ retentionMs: settings.viewRetention })
+    const topologies = allApplications(settings)
     const progress = new ProgressLine(terminal)
     try {
-      return await diagnose({ invocation, settings, topology, progress })
+      return await diagnose({ invocation, settings, topologies, progress })
     } finally {
       progress.end()
     }
@@ -69,12 +69,12 @@ async function checkFree(dataDir: string): Promise<void> {
 interface Doctoring {
   readonly invocation: Invocation
   readonly settings: DoctorSettings
-  readonly topology: Topology
+  readonly topologies: readonly Topology[]
   readonly progress: ProgressLine
 }
 
 async function diagnose(doctoring: Doctoring): Promise<number> {
-  const { invocation, settings, topology, progress } = doctoring
+  const { invocation, settings, topologies, progress } = doctoring
   const { flags, terminal } = invocation
   const path = join(settings.dataDir, 'db')
   const opened = await open(path)
@@ -85,7 +85,7 @@ async function diagnose(doctoring: Doctoring): Promise<number> {
   let examination: Examination
   try {
     const onProgress = (text: string) => progress.show(() => text)
-    examination = await examine(opened.database, { topology, onProgress })
+    examination = await examine(opened.database, { topologies, onProgress })
   } finally {
     await opened.database.close()
   }
@@ -121,13 +121,13 @@ async function open(path: string): Promise<Opened> {
 }
 
 async function salvageNow(
-  { invocation, settings, topology, progress }: Doctoring,
+  { invocation, settings, topologies, progress }: Doctoring,
   problem: string | undefined,
 ): Promise<number> {
   const { flags, terminal } = invocation
   const result = await salvage({
     dataDir: settings.dataDir,
-    topology,
+    topologies,
     onProgress: text => progress.show(() => text),
     confirm: async (_, plan) => {
       progress.end()

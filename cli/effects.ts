@@ -2,15 +2,28 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { EngineEnvironment } from '../streams/environment.ts'
+import { followingClock } from './following-clock.ts'
+
+/** Those who gave way, first come, first served. */
+const waiting: (() => void)[] = []
+
+/** One goes on each time that the event loop has looked at sockets and timers. */
+function next(): void {
+  waiting.shift()!()
+  if (waiting.length > 0) setImmediate(next)
+}
 
 export const effects: EngineEnvironment = {
-  clock: Date.now,
+  clock: followingClock(Date.now, () => performance.now()),
   schedule(task, delayMs) {
     const timer = setTimeout(task, delayMs)
     return () => clearTimeout(timer)
   },
   randomBytes,
-  yieldNow: () => new Promise(resolve => setImmediate(resolve)),
+  yieldNow: () =>
+    new Promise(resolve => {
+      if (waiting.push(resolve) === 1) setImmediate(next)
+    }),
 }
 
 /** Epoch ms with fractions; goes on evenly where the system's clock is set anew. */

@@ -6,14 +6,24 @@ import { partitionOf } from '../log/murmur2.ts'
 import type { CommittedOffset, EventLog, TopicPartition } from '../log/port.ts'
 import { RecordBatchBuilder } from '../log/record-batch-builder.ts'
 import { encodePosition } from '../streams/position.ts'
+import { acceptRecords, type FirstSpans } from './first-spans.ts'
 
 /** Finishes a batch before it passes this; a single record may be larger. */
 const BATCH_BYTES = 512 * 1024
+
+/** An event, or a command: what comes from outside. */
+type AppendedRecord = Omit<EventRecord, 'topic'> & { readonly topic: string }
 
 /** Progress of the caller that is committed with its records. */
 export interface CallerProgress {
   readonly group: string
   readonly offsets: readonly CommittedOffset[]
+}
+
+export interface AppendOptions {
+  readonly progress?: CallerProgress
+  /** What records follow from that have no `traceparent` of their own. */
+  readonly traceparent?: string | undefined
 }
 
 interface OpenBatch {
@@ -23,16 +33,23 @@ interface OpenBatch {
 
 export class EventAppender {
   readonly #log: EventLog
+  readonly #first: FirstSpans | undefined
   readonly #partitions = new Map<string, number>()
   readonly #targets: TopicPartition[] = []
 
-  private constructor(log: EventLog) {
+  private constructor(log: EventLog, first: FirstSpans | undefined) {
     this.#log = log
+    this.#first = first
   }
 
-  static async open(log: EventLog): Promise<EventAppender> {
-    const appender = new EventAppender(log)
-    for (const topic of inputTopics) {
+  /** Of the topics those that are there are written to. */
+  static async open(
+    log: EventLog,
+    topics: readonly string[] = inputTopics,
+    first?: FirstSpans,
+  ): Promise<EventAppender> {
+    const appender = new EventAppender(log, first)
+    for (const topic of topics) {
       const found = await log.describeTopic(topic)
       if (found === undefined) continue
       appender.#partitions.set(topic, found.partitions)
@@ -44,10 +61,14 @@ export class EventAppender {
   }
 
   /** Appends all or nothing. Resolves with the position that covers all acknowledged input. */
-  async append(records: readonly EventRecord[], progress?: CallerProgress): Promise<string> {
+  async append(
+    records: readonly AppendedRecord[],
+    { progress, traceparent }: AppendOptions = {},
+  ): Promise<string> {
     const transaction = this.#log.begin()
     const open = new Map<string, OpenBatch>()
-    for (const record of records) {
+    const accepted = acceptRecords(records, traceparent, this.#first)
+    for (const record of accepted.records) {
       const { target, builder } = this.#batchOf(record, open)
       const size = record.key.length + record.value.length
       if (builder.count > 0 && builder.sizeBytes + size > BATCH_BYTES) {
@@ -57,10 +78,11 @@ export class EventAppender {
     }
     for (const { target, builder } of open.values()) transaction.append(target, builder.finish())
     await transaction.commit(progress)
+    accepted.appended()
     return this.position()
   }
 
-  #batchOf({ topic, key }: EventRecord, open: Map<string, OpenBatch>): OpenBatch {
+  #batchOf({ topic, key }: AppendedRecord, open: Map<string, OpenBatch>): OpenBatch {
     const partition = partitionOf(key, 0, key.length, this.#partitions.get(topic) ?? 1)
     const id = `${topic}/${partition}`
     let batch = open.get(id)

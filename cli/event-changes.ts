@@ -1,16 +1,16 @@
 /**
  * What an event of a recording becomes at another time, or in a later pass: its own time field and
- * `ce_time` move with the timestamp, and from the second pass on the event, its order and its
- * payment are new ones: their ids, in the value, the key and the headers, end with `~1`, `~2`, …
- * Customers and products stay who they are. Records that are no events keep their bytes.
+ * `ce_time` move with the timestamp, and from the second pass on the event, its order, payment and
+ * notification are new ones: their ids, in the value, the key and the headers, end with `~1`,
+ * `~2`, … Customers and products stay who they are. Records that are no events keep their bytes.
  */
 import { decodeEvent, encodeEvent } from '../contracts/event-codec.ts'
 import type { BusinessEvent } from '../contracts/events.ts'
-import { timeFields } from '../contracts/topics.ts'
+import { eventKeyOf, timeFields } from '../contracts/topics.ts'
 import { type Header, readHeaders } from '../log/record-headers.ts'
 import type { ChangeRecord } from '../recording/outgoing.ts'
 
-const idFields = ['orderId', 'paymentId'] as const
+const idFields = ['orderId', 'paymentId', 'notificationId'] as const
 const idHeaders = new Set(['ce_id', 'correlationid', 'causationid'])
 
 export const changeEvent: ChangeRecord = (columns, i, { shiftMs, pass }) => {
@@ -29,10 +29,11 @@ export const changeEvent: ChangeRecord = (columns, i, { shiftMs, pass }) => {
   changed[timeField] = timeMs
   for (const field of idFields) if (field in changed) changed[field] = `${changed[field]}${suffix}`
   const key = Buffer.from(bytes.subarray(keyStart[i]!, keyEnd[i]!))
-  const isOwnKey = key.toString() === event.orderId
+  const isOwnKey = key.toString() === eventKeyOf(event)
+  const changedEvent = changed as unknown as BusinessEvent
   return {
-    key: isOwnKey ? Buffer.from(`${event.orderId}${suffix}`) : key,
-    value: encodeEvent(changed as unknown as BusinessEvent),
+    key: isOwnKey ? Buffer.from(eventKeyOf(changedEvent)) : key,
+    value: encodeEvent(changedEvent),
     headers: readHeaders(columns, i).map(header => changedHeader(header, timeMs, suffix)),
   }
 }

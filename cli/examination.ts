@@ -33,7 +33,8 @@ export interface Examination {
 }
 
 export interface ExaminationOptions {
-  readonly topology: Topology
+  /** Those of the applications that may have written here. */
+  readonly topologies: readonly Topology[]
   /** A sentence about what is being read. */
   readonly onProgress: (text: string) => void
 }
@@ -51,7 +52,7 @@ export function changelogOf(store: string): string {
 
 export async function examine(
   database: Database,
-  { topology, onProgress }: ExaminationOptions,
+  { topologies, onProgress }: ExaminationOptions,
 ): Promise<Examination> {
   const log = await examineLog(database, {
     onProgress: (topic, partition, records) =>
@@ -67,9 +68,9 @@ export async function examine(
     fingerprintWhole = false
     problems.push(`the record of the stores is unreadable: ${reasonOf(error)}`)
   }
-  const plan = planOf(topology, log)
-  if (plan !== undefined) problems.push(...foreignStores(fingerprint, plan))
-  const codecs = codecsOf(plan)
+  const plans = topologies.flatMap(topology => planOf(topology, log) ?? [])
+  for (const plan of plans) problems.push(...foreignStores(fingerprint, plan))
+  const codecs = new Map(plans.flatMap(codecsOf))
   const stores: StoreReport[] = []
   for (const [name, identity] of fingerprint) {
     for (let partition = 0; partition < identity.partitions; partition++) {
@@ -122,16 +123,13 @@ function foreignStores(fingerprint: Fingerprint, plan: Plan): string[] {
   return [...changes].map(([name, why]) => `store ${name} was written by another topology: ${why}`)
 }
 
-function codecsOf(plan: Plan | undefined): Map<string, Codec<unknown>> {
-  const codecs = new Map<string, Codec<unknown>>()
-  if (plan === undefined) return codecs
+function codecsOf(plan: Plan): [string, Codec<unknown>][] {
   const { application } = plan.topology
-  for (const subTopology of plan.subTopologies) {
-    for (const spec of storesOf(plan, subTopology)) {
-      if (spec.kind === 'rows') codecs.set(storeInDatabase(application, spec.name), spec.codec)
-    }
-  }
-  return codecs
+  return plan.subTopologies
+    .flatMap(subTopology => storesOf(plan, subTopology))
+    .flatMap(spec =>
+      spec.kind === 'rows' ? [[storeInDatabase(application, spec.name), spec.codec]] : [],
+    )
 }
 
 interface StorePlace {

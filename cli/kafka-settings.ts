@@ -6,8 +6,6 @@ import type { Settings } from './settings.ts'
 
 export interface KafkaSettings {
   readonly connection: Pick<ClusterOptions, 'bootstrap' | 'tls' | 'sasl'>
-  /** Consumer group, and prefix of internal topics. */
-  readonly application: string
   /** Where the other instances ask this one. */
   readonly endpoint?: { readonly host: string; readonly port: number }
   /** Copies of each task's state on other instances. */
@@ -37,14 +35,12 @@ type AccessValues = Pick<Settings, (typeof kafkaAccessNames)[number]>
 /** Undefined without brokers: the embedded log. Throws SETTINGS_INVALID on half a credential. */
 export function readKafkaSettings(
   values: KafkaSettingValues,
-  application: string,
   endpoint?: KafkaSettings['endpoint'],
 ): KafkaSettings | undefined {
   const { millraceBrokers, standbyReplicas, kafkaRack } = values
   if (millraceBrokers === undefined) return undefined
   return {
     connection: readConnection(values, millraceBrokers),
-    application,
     standbyReplicas,
     ...(kafkaRack === '' ? {} : { rackId: kafkaRack }),
     ...(endpoint === undefined ? {} : { endpoint }),

@@ -43,6 +43,10 @@ export async function openFolder(dataDir: string, { create = false } = {}): Prom
   }
   const found = await stat(join(dataDir, 'db')).catch(() => undefined)
   if (found === undefined && !create) throw cliError('DATA_MISSING', { dataDir })
-  const { log, close } = await openBacking(dataDir, undefined, pino({ level: 'silent' }))
+  const { log, close } = await openBacking({
+    dataDir,
+    applications: [],
+    logger: pino({ level: 'silent' }),
+  })
   return { name: dataDir, log, close }
 }

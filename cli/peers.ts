@@ -15,6 +15,7 @@ import {
 import { streamsError } from '../streams/errors.ts'
 import { type Peer, peerName, type RemoteViews } from '../streams/remote-views.ts'
 import type {
+  AsOf,
   PartPage,
   PartQuery,
   PartRowQuery,
@@ -96,7 +97,8 @@ class HttpPeer implements PartViews {
   async row(view: string, query: PartRowQuery): Promise<RowAnswer> {
     const { partitions, key } = query
     const path = `/v1/views/${encodeURIComponent(view)}/rows/${encodeURIComponent(key)}`
-    const parameters = parametersOf({ timeoutMs: query.timeoutMs, key: {} })
+    const { timeoutMs, asOf } = query
+    const parameters = parametersOf({ timeoutMs, asOf, key: {} })
     const { body } = await this.#get<Partial<PartRowBody>>(path, parameters, { ...query, view })
     return { row: body.row, position: body.position!, partitions }
   }
@@ -140,6 +142,10 @@ class HttpPeer implements PartViews {
     }
     if (code === 'POSITION_TIMEOUT') {
       return streamsError(code, { timeoutMs: asked.timeoutMs, required, position })
+    }
+    if (code === 'HISTORY_GONE') {
+      const { historyFrom, asOf } = problem
+      return streamsError(code, { view: asked.view, historyFrom, asOf })
     }
     if (code === 'POSITION_LOST' || code === 'POSITION_INVALID' || code === 'CURSOR_INVALID') {
       return streamsError(code)
@@ -196,6 +202,7 @@ class HttpPeer implements PartViews {
   }
 }
 
+type Optional<T> = { readonly [K in keyof T]: T[K] | undefined }
 type Asked = PartScope & Waiting & { readonly view: string }
 
 interface Problem {
@@ -203,6 +210,8 @@ interface Problem {
   readonly detail?: string
   readonly required?: string
   readonly position?: string
+  readonly historyFrom?: number
+  readonly asOf?: number
 }
 
 function advice(status: number): string {
@@ -215,10 +224,10 @@ function causeOf(error: unknown): string {
   return cause instanceof Error && cause.message !== '' ? cause.message : message
 }
 
-function parametersOf({ timeoutMs, ...scope }: RowsScope & { timeoutMs?: number | undefined }) {
+function parametersOf({ timeoutMs, ...scope }: RowsScope & Optional<AsOf & Waiting>) {
   const parameters = new URLSearchParams(scope.key)
   if (timeoutMs !== undefined) parameters.set('timeout', String(Math.round(timeoutMs)))
-  for (const name of ['prefix', 'from', 'to'] as const) {
+  for (const name of ['prefix', 'from', 'to', 'asOf'] as const) {
     if (scope[name] !== undefined) parameters.set(name, String(scope[name]))
   }
   return parameters

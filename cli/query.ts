@@ -5,7 +5,15 @@ import { cliError } from './errors.ts'
 import { readSettings } from './settings.ts'
 import { textTable } from './text-table.ts'
 
-const parameters = ['from', 'to', 'prefix', 'limit', 'cursor'] as const
+/** Switches, and the query parameters that they give. */
+const parameters = {
+  from: 'from',
+  to: 'to',
+  'as-of': 'asOf',
+  prefix: 'prefix',
+  limit: 'limit',
+  cursor: 'cursor',
+} as const
 
 export const queryCommand: Command = {
   name: 'query',
@@ -17,6 +25,7 @@ export const queryCommand: Command = {
   switches: [
     { name: 'from', placeholder: 'TIME', meaning: 'first window start, epoch ms or ISO 8601' },
     { name: 'to', placeholder: 'TIME', meaning: 'window starts before it' },
+    { name: 'as-of', placeholder: 'TIME', meaning: 'what was then, where the view is versioned' },
     { name: 'prefix', placeholder: 'TEXT', meaning: 'how the first key field begins' },
     { name: 'limit', placeholder: 'ROWS', meaning: 'rows a page, 1 to 1000, 100 unless given' },
     { name: 'cursor', placeholder: 'CURSOR', meaning: 'goes on after a page, same filters' },
@@ -55,8 +64,8 @@ function pathOf({ operands, flags }: Invocation): string {
     }
     search.append(filter.slice(0, at), filter.slice(at + 1))
   }
-  for (const name of parameters) {
-    if (flags[name] !== undefined) search.append(name, String(flags[name]))
+  for (const [flag, parameter] of Object.entries(parameters)) {
+    if (flags[flag] !== undefined) search.append(parameter, String(flags[flag]))
   }
   return `/v1/views/${encodeURIComponent(view)}/rows?${search}`
 }

@@ -9,6 +9,8 @@
  *     input that an application has read        it begins anew at the input's start
  *     the list of topics, offsets or stores     every application begins anew
  */
+
+import { isInputTopic } from '../contracts/topics.ts'
 import type { ExaminedTopic, LogReport, PartitionReport } from '../log/embedded/examine.ts'
 import { isPositionsTopic } from '../streams/branches.ts'
 import type { Topology } from '../streams/topology.ts'
@@ -33,11 +35,14 @@ export interface SalvagePlan {
   readonly resets: ReadonlyMap<string, string>
   /** Stores that are restored from their changelogs. */
   readonly restored: readonly StorePartition[]
-  /** Result topics of such an application, which writes them anew. */
+  /** Result topics of such an application, which writes them anew: events are no results. */
   readonly emptied: ReadonlySet<string>
 }
 
-export function planSalvage(examination: Examination, topology: Topology): SalvagePlan {
+export function planSalvage(
+  examination: Examination,
+  topologies: readonly Topology[],
+): SalvagePlan {
   const { log, stores } = examination
   const cuts = log.partitions
     .filter(({ soundTo, endOffset }) => soundTo < endOffset)
@@ -51,8 +56,11 @@ export function planSalvage(examination: Examination, topology: Topology): Salva
     .filter(({ store, problems }) => problems.length > 0 && !resets.has(applicationOf(store)))
     .map(({ store, partition }) => ({ store, partition }))
   const emptied = new Set<string>()
-  if (resets.has(topology.application)) {
-    for (const node of topology.nodes) if (node.kind === 'sink') emptied.add(node.topic)
+  for (const { application, nodes } of topologies) {
+    if (!resets.has(application)) continue
+    for (const node of nodes) {
+      if (node.kind === 'sink' && !isInputTopic(node.topic)) emptied.add(node.topic)
+    }
   }
   return { topics: log.topics, cuts, resets, restored, emptied }
 }
@@ -71,7 +79,7 @@ export function isInternalTopic(application: string, topic: string): boolean {
   return topic.startsWith(`${application}-`) && internal.test(topic)
 }
 
-const internal = /-(changelog|repartition|positions|dead-letters)$/
+const internal = /-(changelog|repartition|positions|dead-letters|dead-letter-states)$/
 
 function resetReason(
   application: string,

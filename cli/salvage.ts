@@ -28,7 +28,7 @@ const paths = (dataDir: string) => ({
 
 export interface SalvageOptions {
   readonly dataDir: string
-  readonly topology: Topology
+  readonly topologies: readonly Topology[]
   readonly onProgress: (text: string) => void
   /** Asked once it is known what is kept; false leaves everything as it is. */
   readonly confirm: (examination: Examination, plan: SalvagePlan) => Promise<boolean>
@@ -44,7 +44,7 @@ export interface SalvageResult {
 
 /** Undefined when it was not confirmed. Throws SALVAGE_IMPOSSIBLE. */
 export async function salvage(options: SalvageOptions): Promise<SalvageResult | undefined> {
-  const { dataDir, topology, onProgress, confirm } = options
+  const { dataDir, topologies, onProgress, confirm } = options
   const { db, work, salvaged } = paths(dataDir)
   await rm(work, { recursive: true, force: true })
   await rm(salvaged, { recursive: true, force: true })
@@ -53,9 +53,9 @@ export async function salvage(options: SalvageOptions): Promise<SalvageResult | 
   try {
     const from = await openDamaged(work)
     try {
-      const examination = await examine(from, { topology, onProgress })
+      const examination = await examine(from, { topologies, onProgress })
       if (!examination.log.isThere) throw cliError('SALVAGE_NEEDLESS', { dataDir })
-      const plan = planSalvage(examination, topology)
+      const plan = planSalvage(examination, topologies)
       if (!(await confirm(examination, plan))) return undefined
       return await replace(options, from, { examination, plan })
     } finally {

@@ -4,8 +4,10 @@
  */
 import { defaultRolesClaim, isLoopback, parseApiKeys } from '../api/index.ts'
 import type { NewState } from '../streams/environment.ts'
+import { type SideReason, sideReasons } from '../streams/operator.ts'
 import { durationMs } from './durations.ts'
 import { cliError } from './errors.ts'
+import { parseCompatibility } from './schema-compatibility.ts'
 
 interface Setting<T> {
   readonly env: string
@@ -59,6 +61,19 @@ function onOff(value: string): boolean {
   throw new Error('on or off')
 }
 
+function services(value: string): readonly string[] | 'on' | 'off' | undefined {
+  if (value === '') return undefined
+  if (value === 'on' || value === 'off') return value
+  const names = value.split(',').map(name => name.trim())
+  if (names.every(name => /^[\w-]+$/.test(name))) return [...new Set(names)]
+  throw new Error('on, off, or names of services, comma separated')
+}
+
+function sagaKind(value: string): 'choreographed' | 'orchestrated' {
+  if (value === 'choreographed' || value === 'orchestrated') return value
+  throw new Error('choreographed or orchestrated')
+}
+
 function brokers(value: string): string[] | undefined {
   if (value === '') return undefined
   const list = value.split(',').map(broker => broker.trim())
@@ -91,17 +106,31 @@ function endpoint(value: string): { host: string; port: number } | undefined {
 
 const noUrl = { hostname: '', pathname: '', search: '', username: '' }
 
-function unavailable(reason: string) {
-  return (value: string): undefined => {
-    if (value === '') return undefined
-    throw new Error(reason)
-  }
+function httpUrl(value: string): string | undefined {
+  if (value === '') return undefined
+  if (URL.canParse(value) && /^https?:$/.test(new URL(value).protocol)) return value
+  throw new Error('an http or https URL')
 }
 
 function rate(value: string): number {
   const number = /^\d{1,6}(\.\d{1,3})?$/.test(value) ? Number(value) : Number.NaN
   if (number > 0 && number <= 100_000) return number
   throw new Error('events a second, above 0 and at most 100000')
+}
+
+function share(value: string): number {
+  const number = /^(0|1|[01]?\.\d{1,9})$/.test(value) ? Number(value) : Number.NaN
+  if (number >= 0 && number <= 1) return number
+  throw new Error('a number from 0 to 1')
+}
+
+function reasons(value: string): SideReason[] {
+  const given = value.split(',').map(reason => reason.trim())
+  return given.filter(Boolean).map(reason => {
+    const known = sideReasons.find(each => each === reason)
+    if (known === undefined) throw new Error(`some of ${sideReasons.join(', ')}, comma separated`)
+    return known
+  })
 }
 
 function origins(value: string): string[] {
@@ -149,6 +178,11 @@ export const settingRows = {
       throw new Error('beginning or now')
     },
   }),
+  deadLetters: setting('DEAD_LETTERS', 'REASONS', {
+    meaning: 'reasons, comma separated, for dead letters although a side output takes the record',
+    initial: '',
+    parse: reasons,
+  }),
   syncInterval: setting('SYNC_INTERVAL', 'TIME', {
     meaning: 'how often the log is forced to the disk, embedded: 1s, 50ms, never',
     initial: 'never',
@@ -174,12 +208,30 @@ export const settingRows = {
     initial: '1',
     parse: integer(0, 2 ** 32 - 1),
   }),
-  services: setting('SERVICES', 'on|off', {
-    meaning: 'the order services; this version has none',
-    initial: 'off',
-    parse: (value: string): undefined => {
-      if (value !== 'off') throw new Error('off: this version has no order services yet')
-    },
+  analytics: setting('ANALYTICS', 'on|off', {
+    meaning: 'whether the analytics run here; off where a process is for services alone',
+    initial: 'on',
+    parse: onOff,
+  }),
+  services: setting('SERVICES', 'on|off|NAMES', {
+    meaning: 'which order services run here, comma separated; unless given, all with the demo',
+    initial: '',
+    parse: services,
+  }),
+  saga: setting('SAGA', 'choreographed|orchestrated', {
+    meaning: 'whether services act on each other’s events, or on commands of an orchestrator',
+    initial: 'choreographed',
+    parse: sagaKind,
+  }),
+  settle: setting('SETTLE', 'TIME', {
+    meaning: 'how late an event of an order may come, in event time, and still count for services',
+    initial: '5m',
+    parse: value => durationMs(value),
+  }),
+  patience: setting('PATIENCE', 'TIME', {
+    meaning: 'how long services wait for that when nothing more is to be read',
+    initial: '2s',
+    parse: value => durationMs(value),
   }),
   millraceBrokers: setting('MILLRACE_BROKERS', 'HOSTS', {
     meaning: 'Kafka instead of the embedded log: host:port of some brokers, comma separated',
@@ -237,9 +289,19 @@ export const settingRows = {
     parse: onOff,
   }),
   registryUrl: setting('REGISTRY_URL', 'URL', {
-    meaning: 'schema registry, with Kafka',
+    meaning: 'schema registry with Confluent’s API, with Kafka; may name user and password',
     initial: '',
-    parse: unavailable('not set: this version has its schemas built in'),
+    parse: httpUrl,
+  }),
+  ordersUrl: setting('ORDERS_URL', 'URL', {
+    meaning: 'an instance that is asked for shipped orders, with API_KEY, for the messages of them',
+    initial: '',
+    parse: httpUrl,
+  }),
+  schemaCompatibility: setting('SCHEMA_COMPATIBILITY', 'RULES', {
+    meaning: 'what a new version of an event must be: FULL, or by subject OrderCreated:FULL,…',
+    initial: 'BACKWARD',
+    parse: parseCompatibility,
   }),
   jwksUrl: setting('JWKS_URL', 'URL', {
     meaning: 'where the identity provider publishes the keys of its tokens (JWK set)',
@@ -263,6 +325,16 @@ export const settingRows = {
       if (/^[^.]+(\.[^.]+)*$/.test(value)) return value
       throw new Error('a claim, or names joined by dots')
     },
+  }),
+  otlpEndpoint: setting('OTEL_EXPORTER_OTLP_ENDPOINT', 'URL', {
+    meaning: 'receiver of spans, OTLP over HTTP; unless given, nothing is traced',
+    initial: '',
+    parse: httpUrl,
+  }),
+  traceSample: setting('TRACE_SAMPLE', 'SHARE', {
+    meaning: 'share of requests and events without a traceparent that begin a trace, 0 to 1',
+    initial: '0.01',
+    parse: share,
   }),
   apiKey: setting('API_KEY', 'SECRET', {
     meaning: 'secret to show to a running instance that asks for one',

@@ -1,10 +1,9 @@
-/** A topology as JSON, as text and as a Mermaid diagram. */
-
+/** Topologies as JSON, as text and as a Mermaid diagram. */
 import type { Plan } from '../streams/plan.ts'
 import { changelogTopic } from '../streams/task-parts.ts'
 import type { Edge, Topology, TopologyNode } from '../streams/topology.ts'
 
-/** What `/v1/topology` serves. Node ids are positions in `nodes`. */
+/** What `/v1/topology` serves of an application. Node ids are positions in `nodes`. */
 export function describeTopology({ topology, subTopologies }: Plan) {
   return {
     application: topology.application,
@@ -45,7 +44,11 @@ function edgeText({ nodes }: Topology, { node, output }: Edge): string {
   return output === 'main' ? nodes[node].name : `${nodes[node].name} (${output})`
 }
 
-export function topologyText({ topology, subTopologies }: Plan): string {
+export function topologyText(plans: readonly Plan[]): string {
+  return plans.map(applicationText).join('\n')
+}
+
+function applicationText({ topology, subTopologies }: Plan): string {
   const lines = [`Topology ${topology.application}`]
   for (const { name, partitions, nodes } of subTopologies) {
     lines.push('', `Sub-topology ${name}, ${partitions} partitions`)
@@ -74,24 +77,30 @@ const shapes: Readonly<Record<TopologyNode['kind'], readonly [string, string]>> 
   sink: ['[\\', '\\]'],
 }
 
-export function topologyMermaid({ topology, subTopologies }: Plan): string {
-  const lines = ['flowchart LR']
+export function topologyMermaid(plans: readonly Plan[]): string {
+  const lines = plans.flatMap((plan, i) => applicationMermaid(plan, `a${i}`))
+  return `${['flowchart LR', ...lines].join('\n')}\n`
+}
+
+/** `id`: what the ids of all its parts begin with. */
+function applicationMermaid({ topology, subTopologies }: Plan, id: string): string[] {
+  const lines = [`  subgraph ${id}["${topology.application}"]`]
   subTopologies.forEach(({ nodes, partitions }, i) => {
-    lines.push(`  subgraph s${i}["${partitions} partitions"]`)
-    for (const id of nodes) {
-      const node = topology.nodes[id]
+    lines.push(`  subgraph ${id}s${i}["${partitions} partitions"]`)
+    for (const own of nodes) {
+      const node = topology.nodes[own]
       const [open, close] = shapes[node.kind]
-      lines.push(`    n${id}${open}"${node.name}"${close}`)
+      lines.push(`    ${id}n${own}${open}"${node.name}"${close}`)
     }
     lines.push('  end')
   })
-  for (const { id, parents } of topology.nodes) {
+  for (const { id: own, parents } of topology.nodes) {
     for (const { node, output } of parents) {
-      lines.push(`  n${node} -->${output === 'main' ? '' : `|${output}|`} n${id}`)
+      lines.push(`  ${id}n${node} -->${output === 'main' ? '' : `|${output}|`} ${id}n${own}`)
     }
   }
   topology.views.forEach(({ declaration, node }, i) => {
-    lines.push(`  v${i}[("${declaration.name}")]`, `  n${node} -.-> v${i}`)
+    lines.push(`  ${id}v${i}[("${declaration.name}")]`, `  ${id}n${node} -.-> ${id}v${i}`)
   })
-  return `${lines.join('\n')}\n`
+  return [...lines, '  end']
 }

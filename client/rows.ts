@@ -30,6 +30,8 @@ export interface RowsRequest {
   readonly view: string
   /** Key fields, `prefix`, `from`, `to`. */
   readonly filter?: LiveFilter
+  /** Of a versioned view: the rows as of this event time, epoch ms or ISO 8601. */
+  readonly asOf?: number | string
   /** Rows a page, 1 to 1000. */
   readonly limit?: number
   /** Wait until the view covers this token, for example that of a write. */
@@ -60,9 +62,10 @@ async function fetchPage<Row>(
   request: RowsRequest,
   cursor: string | null,
 ): Promise<RowsPage<Row>> {
-  const { baseUrl, view, filter = {}, limit, timeoutMs } = request
+  const { baseUrl, view, filter = {}, asOf, limit, timeoutMs } = request
   const parameters = new URLSearchParams()
   for (const [name, value] of Object.entries(filter)) parameters.set(name, String(value))
+  if (asOf !== undefined) parameters.set('asOf', String(asOf))
   if (limit !== undefined) parameters.set('limit', String(limit))
   if (timeoutMs !== undefined) parameters.set('timeout', String(timeoutMs))
   if (cursor !== null) parameters.set('cursor', cursor)

@@ -7,8 +7,18 @@
  * every reader or for none.
  */
 import type { AvroCursor } from './avro-cursor.ts'
+import {
+  type AvroField,
+  type AvroRecord,
+  type AvroType,
+  isArray,
+  isEnum,
+  isRecord,
+  isUnion,
+  nameOf,
+} from './avro-schema.ts'
 import { ContractError, inField } from './errors.ts'
-import type { AvroField, AvroRecord, AvroType } from './schemas.ts'
+import type { Upcasts } from './upcasts.ts'
 
 export type AvroRead = (cursor: AvroCursor) => unknown
 type AvroSkip = (cursor: AvroCursor) => void
@@ -19,6 +29,8 @@ export interface ReaderOptions {
   readonly reader?: AvroRecord
   /** Fields wanted; all of the reader's when absent. */
   readonly fields?: readonly string[]
+  /** Fields that follow from others where the writer did not have them. */
+  readonly upcasts?: Upcasts
   /** Names of text fields with few distinct values: equal ones share one string. */
   readonly interned?: ReadonlySet<string>
 }
@@ -28,15 +40,39 @@ export function compileReader(writer: AvroRecord, options: ReaderOptions = {}): 
   const reader = options.reader ?? writer
   const wanted = options.fields ?? reader.fields.map(field => field.name)
   for (const name of wanted) {
-    if (reader.fields.some(field => field.name === name)) continue
-    throw unsupported(`${reader.name} has no field ${name}`)
+    if (!hasField(reader, name)) throw unsupported(`${reader.name} has no field ${name}`)
   }
   const interned = options.interned ?? new Set()
-  return recordReader(
-    writer,
-    { ...reader, fields: reader.fields.filter(field => wanted.includes(field.name)) },
-    interned,
+  const upcasts = upcastsOf(writer, wanted, options.upcasts ?? {})
+  const upcast = new Set(upcasts.map(([name]) => name))
+  const sources = new Set(upcasts.flatMap(([, { from }]) => from))
+  const extra = [...sources].filter(name => !wanted.includes(name))
+  const fields = [
+    ...reader.fields.filter(({ name }) => wanted.includes(name) && !upcast.has(name)),
+    ...writer.fields.filter(({ name }) => extra.includes(name)),
+  ]
+  const read = recordReader(writer, { ...reader, fields }, interned)
+  if (upcasts.length === 0) return read
+  return cursor => {
+    const row = read(cursor) as MutableRow
+    for (const [name, { value }] of upcasts) row[name] = value(row)
+    for (const name of extra) delete row[name]
+    return row
+  }
+}
+
+/** Those of fields that are wanted and were not written, where what they follow from was. */
+function upcastsOf(writer: AvroRecord, wanted: readonly string[], upcasts: Upcasts) {
+  return Object.entries(upcasts).filter(
+    ([name, { from }]) =>
+      wanted.includes(name) &&
+      !hasField(writer, name) &&
+      from.every(source => hasField(writer, source)),
   )
+}
+
+function hasField({ fields }: AvroRecord, name: string): boolean {
+  return fields.some(field => field.name === name)
 }
 
 function recordReader(
@@ -53,16 +89,13 @@ function recordReader(
     const read =
       target === undefined
         ? undefined
-        : fieldReader(field, target, interned.has(field.name), interned)
+        : fieldReader(field, target, { interned, isInterned: interned.has(field.name) })
     reads.push(read)
     skips.push(read === undefined ? compileSkip(field.type) : undefined)
   }
-  const defaults = reader.fields.filter(
-    field => !writer.fields.some(written => written.name === field.name),
-  )
-  for (const field of defaults) {
-    if (!('default' in field)) throw unsupported(`${writer.name} lacks ${field.name}`)
-  }
+  const defaults = reader.fields
+    .filter(field => !writer.fields.some(written => written.name === field.name))
+    .map(field => defaultOf(writer.name, field))
   return cursor => {
     const row: MutableRow = {}
     let at = 0
@@ -75,50 +108,106 @@ function recordReader(
     } catch (error) {
       throw inField(error, names[at])
     }
-    for (const field of defaults) row[field.name] = structuredClone(field.default)
+    for (const make of defaults) make(row)
     return row
   }
 }
 
-function fieldReader(
-  written: AvroField,
-  wanted: AvroField,
-  isInterned: boolean,
-  interned: ReadonlySet<string>,
-): AvroRead {
-  if (isInterned && nameOf(written.type) === 'string' && nameOf(wanted.type) === 'string') {
-    return cursor => cursor.internedString()
+function fieldReader(written: AvroField, wanted: AvroField, texts: TextOptions): AvroRead {
+  try {
+    return typeReader(written.type, wanted.type, texts)
+  } catch (error) {
+    throw inField(error, written.name)
   }
-  return typeReader(written.type, wanted.type, interned)
 }
 
-const wideNumbers = new Set(['int>long', 'int>double', 'long>double', 'float>double', 'int>float'])
+/** Sets a field that was not written; a fresh value for each row. */
+function defaultOf(writer: string, field: AvroField): (row: MutableRow) => void {
+  const { name, default: value } = field
+  if (value === undefined) throw unsupported(`${writer} lacks ${name}`)
+  return typeof value === 'object' && value !== null
+    ? row => {
+        row[name] = structuredClone(value)
+      }
+    : row => {
+        row[name] = value
+      }
+}
+
+const wideNumbers = new Set([
+  'int>long',
+  'int>float',
+  'int>double',
+  'long>float',
+  'long>double',
+  'float>double',
+])
+
+interface TextOptions {
+  readonly interned: ReadonlySet<string>
+  /** Whether this very type is one of those. */
+  readonly isInterned: boolean
+}
 
 /** Resolves a written type against a wanted one, by Avro's rules for the subset. */
-function typeReader(written: AvroType, wanted: AvroType, interned: ReadonlySet<string>): AvroRead {
+function typeReader(written: AvroType, wanted: AvroType, texts: TextOptions): AvroRead {
   if (isUnion(written)) {
-    const branches = written.map(branch => typeReader(branch, wanted, interned))
+    const branches = written.map(branch => typeReader(branch, wanted, texts))
     return cursor => branches[cursor.index(branches.length)](cursor)
   }
   const from = nameOf(written)
   if (isUnion(wanted)) {
-    const branch = wanted.find(candidate => nameOf(candidate) === from)
-    if (branch === undefined) throw unsupported(`${from} where ${nameOf(wanted)} is wanted`)
-    return typeReader(written, branch, interned)
+    return branchReader(written, wanted, texts)
   }
   const to = nameOf(wanted)
   if (from !== to && !wideNumbers.has(`${from}>${to}`)) {
     throw unsupported(`${from} where ${to} is wanted`)
   }
   if (isArray(written) && isArray(wanted)) {
-    return arrayReader(typeReader(written.items, wanted.items, interned))
+    const items = { interned: texts.interned, isInterned: false }
+    return arrayReader(typeReader(written.items, wanted.items, items))
   }
-  if (isRecord(written) && isRecord(wanted)) return recordReader(written, wanted, interned)
-  if (isEnum(written)) {
+  if (isRecord(written) && isRecord(wanted)) {
+    checkNames(written, wanted)
+    return recordReader(written, wanted, texts.interned)
+  }
+  if (isEnum(written) && isEnum(wanted)) {
     const { symbols } = written
+    checkNames(written, wanted)
+    const foreign = symbols.filter(symbol => !wanted.symbols.includes(symbol))
+    if (foreign.length > 0) throw unsupported(`${wanted.name} has no ${foreign.join(', ')}`)
     return cursor => symbols[cursor.index(symbols.length)]
   }
+  if (from === 'string' && texts.isInterned) return cursor => cursor.internedString()
   return primitiveReader(from)
+}
+
+/** The branch of the same type, or else the first that takes it. */
+function branchReader(
+  written: AvroType,
+  wanted: readonly AvroType[],
+  texts: TextOptions,
+): AvroRead {
+  const from = nameOf(written)
+  const isSame = (branch: AvroType) => nameOf(branch) === from
+  for (const branch of [...wanted.filter(isSame), ...wanted.filter(one => !isSame(one))]) {
+    try {
+      return typeReader(written, branch, texts)
+    } catch {
+      // Perhaps another one does.
+    }
+  }
+  throw unsupported(`${from} where ${nameOf(wanted)} is wanted`)
+}
+
+interface Named {
+  readonly name: string
+}
+
+/** Types of two namespaces are the same, of two names they are not. */
+function checkNames(written: Named, wanted: Named): void {
+  const [from, to] = [written, wanted].map(({ name }) => name.slice(name.lastIndexOf('.') + 1))
+  if (from !== to) throw unsupported(`${from} where ${to} is wanted`)
 }
 
 function primitiveReader(name: string): AvroRead {
@@ -175,7 +264,7 @@ function compileSkip(type: AvroType): AvroSkip {
     }
   }
   if (nameOf(type) === 'string') return cursor => cursor.skipString()
-  return typeReader(type, type, new Set())
+  return typeReader(type, type, { interned: new Set(), isInterned: false })
 }
 
 function arraySkip(skipItem: AvroSkip): AvroSkip {
@@ -189,29 +278,6 @@ function arraySkip(skipItem: AvroSkip): AvroSkip {
       throw inField(error, `[${index}]`)
     }
   }
-}
-
-export function isUnion(type: AvroType): type is readonly AvroType[] {
-  return Array.isArray(type)
-}
-
-export function isArray(type: AvroType): type is { type: 'array'; items: AvroType } {
-  return typeof type === 'object' && 'items' in type
-}
-
-export function isRecord(type: AvroType): type is AvroRecord {
-  return typeof type === 'object' && 'fields' in type
-}
-
-export function isEnum(type: AvroType): type is { type: 'enum'; name: string; symbols: string[] } {
-  return typeof type === 'object' && 'symbols' in type
-}
-
-/** The type's name without logical type, for errors and for comparing. */
-export function nameOf(type: AvroType): string {
-  if (typeof type === 'string') return type
-  if (isUnion(type)) return `[${type.map(nameOf).join(', ')}]`
-  return type.type
 }
 
 function unsupported(problem: string): ContractError {

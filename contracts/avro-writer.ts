@@ -2,9 +2,16 @@
  * Compiles an Avro schema into a writer that checks each value as it writes it: EVENT_VALUE
  * names the field and what it expected.
  */
-import { isArray, isEnum, isRecord, isUnion, nameOf } from './avro-reader.ts'
+import {
+  type AvroRecord,
+  type AvroType,
+  isArray,
+  isEnum,
+  isRecord,
+  isUnion,
+  nameOf,
+} from './avro-schema.ts'
 import { ContractError, inField } from './errors.ts'
-import type { AvroRecord, AvroType } from './schemas.ts'
 
 export type AvroWrite = (sink: AvroSink, value: unknown) => void
 

@@ -14,6 +14,11 @@ export const contractCatalogue = {
     recovery: 'dead-letter',
     status: 400,
   },
+  SCHEMA_PENDING: {
+    message: 'The schema of the event is being looked up: {reason}.',
+    recovery: 'retry',
+    status: 503,
+  },
   EVENT_TRUNCATED: {
     message: 'The event ends too early: {reason}.',
     recovery: 'dead-letter',
@@ -49,6 +54,18 @@ export const contractCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  SCHEMA_REFUSED: {
+    message:
+      'A schema of this version does not fit what the registry has: {reason}. Make the change compatible, or choose another SCHEMA_COMPATIBILITY for the subject.',
+    recovery: 'stop',
+    status: 409,
+  },
+  REGISTRY_REFUSED: {
+    message:
+      'The schema registry refuses the request: {reason}. Check REGISTRY_URL and its rights.',
+    recovery: 'stop',
+    status: 502,
+  },
 } as const
 
 const refused = { recovery: 'reject', status: 400 } as const
@@ -65,7 +82,7 @@ export const lineCatalogue = {
   FIELD_MISSING: { message: 'A field of the event is missing.', ...refused },
   FIELD_INVALID: { message: 'A field of the event has a wrong type or value.', ...refused },
   NUMBER_TOO_LARGE: { message: 'A number is larger than its field holds.', ...refused },
-  KEY_INVALID: { message: 'The key is not the orderId of the event.', ...refused },
+  KEY_INVALID: { message: 'The key is not the key field of the event.', ...refused },
   TIMESTAMP_INVALID: { message: 'The timestamp is missing, negative or no integer.', ...refused },
   TIMESTAMP_MISMATCH: {
     message: "The timestamp is not the event's own time.",
@@ -96,6 +113,17 @@ export class ContractError extends Error {
   /** Where and what, as a phrase: `items[2].sku: 40 bytes wanted, 3 left`. */
   get reason(): string {
     return reasonOf(this.problem, this.path)
+  }
+}
+
+/** The schema of the bytes is not known yet: they are to be read again a little later. */
+export class SchemaPending extends ContractError {
+  readonly retriable = true
+  /** However often it takes: see `Retries`. */
+  readonly pending = true
+
+  constructor(id: number) {
+    super('SCHEMA_PENDING', `id ${id}`)
   }
 }
 

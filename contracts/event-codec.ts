@@ -7,11 +7,12 @@
  *   body   := the record in Avro binary, nothing after it
  */
 import { AvroCursor } from './avro-cursor.ts'
-import { type AvroRead, compileReader } from './avro-reader.ts'
+import { type AvroRead, compileReader, type ReaderOptions } from './avro-reader.ts'
 import { AvroSink, type AvroWrite, compileWriter } from './avro-writer.ts'
-import { ContractError } from './errors.ts'
+import { ContractError, SchemaPending } from './errors.ts'
 import type { BusinessEvent, EventOf, EventType } from './events.ts'
 import { type EventSchema, eventSchemas, fixedSchemas, type SchemaDirectory } from './schemas.ts'
+import { upcasts } from './upcasts.ts'
 
 export const frameBytes = 5
 
@@ -26,18 +27,40 @@ const internedFields = new Set([
   'method',
   'reason',
   'carrier',
+  'channel',
+  'template',
+  'rule',
+  'segment',
 ])
+
+function readingOf(type: EventType): ReaderOptions {
+  const upcast = upcasts[type]
+  const reader = eventSchemas[type]
+  return { reader, interned: internedFields, ...(upcast && { upcasts: upcast }) }
+}
 
 /** Encodes and decodes events by one schema directory. Holds no event: share it freely. */
 export class EventCodec {
-  private readonly schemas: SchemaDirectory
+  private directory: SchemaDirectory
   private readonly cursor = new AvroCursor()
   private readonly sink = new AvroSink()
   private readonly readers = new Map<number, { type: EventType; read: AvroRead }>()
   private readonly writers = new Map<EventType, { id: number; write: AvroWrite }>()
 
   constructor(schemas: SchemaDirectory) {
-    this.schemas = schemas
+    this.directory = schemas
+  }
+
+  /** Whose ids it reads and writes. */
+  get schemas(): SchemaDirectory {
+    return this.directory
+  }
+
+  /** Goes on with another directory: before the first event is read or written. */
+  use(schemas: SchemaDirectory): void {
+    this.directory = schemas
+    this.readers.clear()
+    this.writers.clear()
   }
 
   /** Throws EVENT_VALUE when the event does not fit the current schema of its type. */
@@ -51,7 +74,10 @@ export class EventCodec {
     return sink.copy()
   }
 
-  /** Throws a `ContractError` on anything but exactly one whole event. */
+  /**
+   * Throws a `ContractError` on anything but exactly one whole event: a `SchemaPending` when its
+   * schema has to be looked up first.
+   */
   decode(bytes: Buffer, start: number, end: number): BusinessEvent {
     const id = schemaIdAt(bytes, start, end)
     const { type, read } = this.readers.get(id) ?? this.compile(id)
@@ -82,11 +108,7 @@ export class EventCodec {
         if (actual !== type) {
           throw new ContractError('EVENT_SCHEMA_UNKNOWN', `${actual} where ${type} is read`)
         }
-        read = compileReader(schema, {
-          reader: eventSchemas[type],
-          fields,
-          interned: internedFields,
-        })
+        read = compileReader(schema, { ...readingOf(type), fields })
         reads.set(id, read)
       }
       return this.whole(read, bytes, start, end) as Pick<EventOf<T>, F>
@@ -104,13 +126,17 @@ export class EventCodec {
   private schemaAt(id: number): EventSchema {
     const schema = this.schemas.byId(id)
     if (schema !== undefined) return schema
-    throw new ContractError('EVENT_SCHEMA_UNKNOWN', `id ${id}`)
+    if (this.schemas.missing === undefined) {
+      throw new ContractError('EVENT_SCHEMA_UNKNOWN', `id ${id}`)
+    }
+    const reason = this.schemas.missing(id)
+    if (reason === undefined) throw new SchemaPending(id)
+    throw new ContractError('EVENT_SCHEMA_UNKNOWN', reason)
   }
 
   private compile(id: number) {
     const { type, schema } = this.schemaAt(id)
-    const read = compileReader(schema, { reader: eventSchemas[type], interned: internedFields })
-    const compiled = { type, read }
+    const compiled = { type, read: compileReader(schema, readingOf(type)) }
     this.readers.set(id, compiled)
     return compiled
   }
@@ -140,7 +166,10 @@ export function schemaIdAt(bytes: Buffer, start: number, end: number): number {
   return bytes[start + 1] * 2 ** 24 + low
 }
 
-/** The codec for the fixed schema ids. */
+/**
+ * The codec of the process: what runs in it shares one space of schema ids. They are the fixed ones
+ * unless the command line gives it the directory of a registry at start.
+ */
 export const eventCodec = new EventCodec(fixedSchemas)
 
 export function encodeEvent(event: BusinessEvent): Buffer {

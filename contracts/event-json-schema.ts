@@ -2,9 +2,17 @@
  * Events as JSON Schema (2020-12), from their Avro schemas and the rules of `event-rules.ts`: what
  * a line of `POST /v1/events` must hold as `value`, and what decoding gives.
  */
-import { isArray, isRecord, nameOf } from './avro-reader.ts'
+import {
+  type AvroRecord,
+  type AvroType,
+  isArray,
+  isRecord,
+  isUnion,
+  nameOf,
+  presentType,
+} from './avro-schema.ts'
 import type { EventType } from './events.ts'
-import { type AvroRecord, type AvroType, eventSchemas } from './schemas.ts'
+import { eventSchemas } from './schemas.ts'
 
 export type JsonSchema = Readonly<Record<string, unknown>>
 
@@ -15,13 +23,14 @@ export function eventJsonSchema(type: EventType): JsonSchema {
 function recordSchema({ fields }: AvroRecord): JsonSchema {
   return {
     type: 'object',
-    required: fields.map(({ name }) => name),
+    required: fields.filter(field => !('default' in field)).map(({ name }) => name),
     properties: Object.fromEntries(fields.map(({ name, type }) => [name, schemaOf(name, type)])),
     additionalProperties: false,
   }
 }
 
 function schemaOf(name: string, type: AvroType): JsonSchema {
+  if (isUnion(type)) return { anyOf: [schemaOf(name, presentType(type)), { type: 'null' }] }
   if (isArray(type)) return { type: 'array', items: schemaOf(name, type.items) }
   if (isRecord(type)) return recordSchema(type)
   const avro = nameOf(type)

@@ -30,22 +30,25 @@ export const recordBytesMax = 1024 * 1024
 export function eventRecord(event: BusinessEvent, origin: EventOrigin): EventRecord {
   const timestamp = eventTimeOf(event)
   const value = encodeEvent(event)
-  const headers = new Map<string, string>([
-    ['ce_id', origin.id],
-    ['ce_type', event.type],
-    ['ce_source', origin.source],
-    ['ce_time', new Date(timestamp).toISOString()],
-    ['ce_specversion', '1.0'],
-  ])
-  if (origin.headers !== undefined) {
-    for (const [name, text] of Object.entries(origin.headers)) headers.set(name, text)
-  }
+  const headers = Object.entries(eventHeaders(event, origin))
   return {
     topic: eventTopics[event.type],
     key: Buffer.from(eventKeyOf(event)),
     value,
     timestamp,
-    headers: Array.from(headers, ([name, text]) => [name, Buffer.from(text)] as const),
+    headers: headers.map(([name, text]) => [name, Buffer.from(text)] as const),
+  }
+}
+
+/** The headers of an event's record: those of CloudEvents, then the origin's further ones. */
+export function eventHeaders(event: BusinessEvent, origin: EventOrigin): Record<string, string> {
+  return {
+    ce_id: origin.id,
+    ce_type: event.type,
+    ce_source: origin.source,
+    ce_time: new Date(eventTimeOf(event)).toISOString(),
+    ce_specversion: '1.0',
+    ...origin.headers,
   }
 }
 

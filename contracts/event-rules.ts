@@ -1,12 +1,21 @@
 /**
  * What an event's fields must be beyond their Avro types: texts are not empty, amounts and
  * times not negative, quantities at least 1. `totalMinor` may differ from the sum of the items
- * (shipping, discounts), and an order may have no items. Unknown fields are refused.
+ * (shipping, discounts), and an order may have no items. A field with a default may be absent,
+ * an optional one null. Unknown fields are refused.
  */
-import { isArray, isRecord, nameOf } from './avro-reader.ts'
+import {
+  type AvroRecord,
+  type AvroType,
+  isArray,
+  isRecord,
+  isUnion,
+  nameOf,
+  presentType,
+} from './avro-schema.ts'
 import { shown } from './avro-writer.ts'
 import type { EventType } from './events.ts'
-import { type AvroRecord, type AvroType, eventSchemas } from './schemas.ts'
+import { eventSchemas } from './schemas.ts'
 
 export type RuleCode = 'FIELD_UNKNOWN' | 'FIELD_MISSING' | 'FIELD_INVALID' | 'NUMBER_TOO_LARGE'
 
@@ -32,6 +41,10 @@ export function checkEventFields(
 }
 
 function checkOf(name: string, type: AvroType): Check {
+  if (isUnion(type)) {
+    const check = checkOf(name, presentType(type))
+    return (value, path) => (value === null ? undefined : check(value, path))
+  }
   if (isArray(type)) return arrayCheck(checkOf(name, type.items))
   if (isRecord(type)) return recordCheck(type)
   const avro = nameOf(type)
@@ -42,6 +55,9 @@ function checkOf(name: string, type: AvroType): Check {
 
 function recordCheck(schema: AvroRecord): Check {
   const fields = new Map(schema.fields.map(field => [field.name, checkOf(field.name, field.type)]))
+  const optional = new Set(
+    schema.fields.filter(field => 'default' in field).map(({ name }) => name),
+  )
   return (value, path) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       return invalid(path, 'an object', value)
@@ -56,7 +72,10 @@ function recordCheck(schema: AvroRecord): Check {
     const row = value as Readonly<Record<string, unknown>>
     for (const [name, check] of fields) {
       const here = `${path}.${name}`
-      if (!Object.hasOwn(row, name)) return { code: 'FIELD_MISSING', detail: `${here}: missing` }
+      if (!Object.hasOwn(row, name)) {
+        if (optional.has(name)) continue
+        return { code: 'FIELD_MISSING', detail: `${here}: missing` }
+      }
       const breach = check(row[name], here)
       if (breach !== undefined) return breach
     }

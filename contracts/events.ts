@@ -1,5 +1,5 @@
 /**
- * The business events, as the processors and services see them. `schemas.ts` is the same in
+ * The business events, as the processors and services see them. `schemas/` is the same in
  * Avro. Times are epoch milliseconds; amounts are integers in minor units of `currency`.
  */
 
@@ -26,6 +26,18 @@ export interface OrderCreated {
   /** What the customer owes: not always the sum of the items (shipping, discounts). */
   readonly totalMinor: number
   readonly createdAt: number
+  /** Where the customer ordered: web, app, store, … Decoded events have it, null when unknown. */
+  readonly channel?: string | null
+}
+
+export interface OrderItemsAdded {
+  readonly type: 'OrderItemsAdded'
+  readonly orderId: string
+  /** The items added, not all of the order's. */
+  readonly items: readonly OrderItem[]
+  /** What the customer owes from now on, for the whole order. */
+  readonly totalMinor: number
+  readonly addedAt: number
 }
 
 export interface OrderCancelled {
@@ -33,6 +45,8 @@ export interface OrderCancelled {
   readonly orderId: string
   readonly reason: string
   readonly cancelledAt: number
+  /** `customer`, or the service that gave up. Decoded events have it, null when unknown. */
+  readonly cancelledBy?: string | null
 }
 
 interface Payment {
@@ -89,6 +103,15 @@ export interface OrderFulfilled {
   readonly fulfilledAt: number
 }
 
+/** Says that a parcel is on its way, and no more: who needs the order asks for it. */
+export interface OrderShipped {
+  readonly type: 'OrderShipped'
+  readonly orderId: string
+  /** The carrier's tracking number. */
+  readonly tracking: string
+  readonly shippedAt: number
+}
+
 export interface FulfilmentFailed {
   readonly type: 'FulfilmentFailed'
   readonly orderId: string
@@ -96,8 +119,62 @@ export interface FulfilmentFailed {
   readonly failedAt: number
 }
 
+export interface StockReceived {
+  readonly type: 'StockReceived'
+  readonly sku: string
+  /** Pieces that came in: at least 1. */
+  readonly quantity: number
+  readonly receivedAt: number
+}
+
+export interface FraudSuspected {
+  readonly type: 'FraudSuspected'
+  readonly orderId: string
+  readonly customerId: string
+  /** Name of the rule that was broken. */
+  readonly rule: string
+  /** How far beyond the rule: the higher, the more suspect. */
+  readonly score: number
+  readonly suspectedAt: number
+}
+
+export interface NotificationRequested {
+  readonly type: 'NotificationRequested'
+  readonly notificationId: string
+  readonly orderId: string
+  readonly customerId: string
+  /** How it is sent: email, sms, push, … */
+  readonly channel: string
+  /** Name of the text to send. */
+  readonly template: string
+  readonly requestedAt: number
+}
+
+/** All of what is known of a customer from now on: reference data. */
+export interface CustomerUpdated {
+  readonly type: 'CustomerUpdated'
+  readonly customerId: string
+  readonly name: string
+  readonly email: string
+  readonly segment: string
+  readonly region: string
+  readonly updatedAt: number
+}
+
+/** All of what is known of a product from now on: reference data. */
+export interface ProductUpdated {
+  readonly type: 'ProductUpdated'
+  readonly sku: string
+  readonly name: string
+  readonly category: string
+  readonly unitPriceMinor: number
+  readonly currency: string
+  readonly updatedAt: number
+}
+
 export type BusinessEvent =
   | OrderCreated
+  | OrderItemsAdded
   | OrderCancelled
   | PaymentAuthorized
   | PaymentDeclined
@@ -105,8 +182,14 @@ export type BusinessEvent =
   | InventoryReserved
   | InventoryRejected
   | InventoryReleased
+  | OrderShipped
   | OrderFulfilled
   | FulfilmentFailed
+  | StockReceived
+  | FraudSuspected
+  | NotificationRequested
+  | CustomerUpdated
+  | ProductUpdated
 
 export type EventType = BusinessEvent['type']
 

@@ -1,37 +1,29 @@
 /**
- * Avro schemas of the events, and how a schema id is looked up.
- *
- * Ids are fixed here until a registry assigns them: a registry client is another
- * `SchemaDirectory`. Subjects evolve BACKWARD: a new field has a default, a removed one is
- * skipped by newer readers, nothing is renamed.
+ * The schemas of the events, every version that was ever written, and how a schema id is looked
+ * up. `schemas/TYPE.vN.json` is the Avro document of a version; the last one is what new events
+ * are written with and what readers expect.
  */
+import { type AvroRecord, parseAvro } from './avro-schema.ts'
 import type { EventType } from './events.ts'
-
-export type AvroPrimitive = 'null' | 'boolean' | 'int' | 'long' | 'float' | 'double' | 'string'
-
-export interface AvroField {
-  readonly name: string
-  readonly type: AvroType
-  /** Value for readers of data written before the field existed. */
-  readonly default?: unknown
-  readonly doc?: string
-}
-
-export interface AvroRecord {
-  readonly type: 'record'
-  readonly name: string
-  readonly namespace?: string
-  readonly fields: readonly AvroField[]
-}
-
-/** The subset of Avro that events may use; anything else is SCHEMA_UNSUPPORTED. */
-export type AvroType =
-  | AvroPrimitive
-  | { readonly type: AvroPrimitive; readonly logicalType?: string }
-  | { readonly type: 'array'; readonly items: AvroType }
-  | { readonly type: 'enum'; readonly name: string; readonly symbols: readonly string[] }
-  | AvroRecord
-  | readonly AvroType[]
+import customerUpdated1 from './schemas/CustomerUpdated.v1.json' with { type: 'json' }
+import fraudSuspected1 from './schemas/FraudSuspected.v1.json' with { type: 'json' }
+import fulfilmentFailed1 from './schemas/FulfilmentFailed.v1.json' with { type: 'json' }
+import inventoryRejected1 from './schemas/InventoryRejected.v1.json' with { type: 'json' }
+import inventoryReleased1 from './schemas/InventoryReleased.v1.json' with { type: 'json' }
+import inventoryReserved1 from './schemas/InventoryReserved.v1.json' with { type: 'json' }
+import notificationRequested1 from './schemas/NotificationRequested.v1.json' with { type: 'json' }
+import orderCancelled1 from './schemas/OrderCancelled.v1.json' with { type: 'json' }
+import orderCancelled2 from './schemas/OrderCancelled.v2.json' with { type: 'json' }
+import orderCreated1 from './schemas/OrderCreated.v1.json' with { type: 'json' }
+import orderCreated2 from './schemas/OrderCreated.v2.json' with { type: 'json' }
+import orderFulfilled1 from './schemas/OrderFulfilled.v1.json' with { type: 'json' }
+import orderItemsAdded1 from './schemas/OrderItemsAdded.v1.json' with { type: 'json' }
+import orderShipped1 from './schemas/OrderShipped.v1.json' with { type: 'json' }
+import paymentAuthorized1 from './schemas/PaymentAuthorized.v1.json' with { type: 'json' }
+import paymentDeclined1 from './schemas/PaymentDeclined.v1.json' with { type: 'json' }
+import paymentRefunded1 from './schemas/PaymentRefunded.v1.json' with { type: 'json' }
+import productUpdated1 from './schemas/ProductUpdated.v1.json' with { type: 'json' }
+import stockReceived1 from './schemas/StockReceived.v1.json' with { type: 'json' }
 
 export interface EventSchema {
   readonly id: number
@@ -44,123 +36,65 @@ export interface SchemaDirectory {
   byId(id: number): EventSchema | undefined
   /** The schema that new events of the type are written with. */
   current(type: EventType): EventSchema
+  /** The versions of the type that this code knows, the oldest first. */
+  versions(type: EventType): readonly EventSchema[]
+  /**
+   * Of an id that `byId` does not know: why it is no event's; undefined while it is looked up,
+   * which the call begins. Without it the directory knows all that there is.
+   */
+  missing?(id: number): string | undefined
 }
 
-const time = { type: 'long', logicalType: 'timestamp-millis' } as const
+/**
+ * In the order of their ids, from 1. They are in every stored record: a row is never changed,
+ * moved or removed, and the document of a row neither.
+ */
+const documents: readonly (readonly [EventType, unknown])[] = [
+  ['OrderCreated', orderCreated1],
+  ['OrderCancelled', orderCancelled1],
+  ['PaymentAuthorized', paymentAuthorized1],
+  ['PaymentDeclined', paymentDeclined1],
+  ['PaymentRefunded', paymentRefunded1],
+  ['InventoryReserved', inventoryReserved1],
+  ['InventoryRejected', inventoryRejected1],
+  ['InventoryReleased', inventoryReleased1],
+  ['OrderFulfilled', orderFulfilled1],
+  ['FulfilmentFailed', fulfilmentFailed1],
+  ['OrderCreated', orderCreated2],
+  ['OrderItemsAdded', orderItemsAdded1],
+  ['OrderShipped', orderShipped1],
+  ['StockReceived', stockReceived1],
+  ['FraudSuspected', fraudSuspected1],
+  ['NotificationRequested', notificationRequested1],
+  ['CustomerUpdated', customerUpdated1],
+  ['ProductUpdated', productUpdated1],
+  ['OrderCancelled', orderCancelled2],
+]
 
-function fieldsOf(shape: Readonly<Record<string, AvroType>>): AvroField[] {
-  return Object.entries(shape).map(([name, type]) => ({ name, type }))
+/** A schema of the history: the `version`th of its event type, from 1. */
+export interface SchemaVersion extends EventSchema {
+  readonly version: number
 }
 
-function record(
-  namespace: string,
-  name: string,
-  shape: Readonly<Record<string, AvroType>>,
-): AvroRecord {
-  return { type: 'record', name, namespace: `millrace.${namespace}`, fields: fieldsOf(shape) }
-}
+/** Every version of every event, in the order of their ids. */
+export const schemaHistory: readonly SchemaVersion[] = documents.map(([type, document], at) => ({
+  id: at + 1,
+  type,
+  version: documents.slice(0, at + 1).filter(([other]) => other === type).length,
+  schema: parseAvro(document),
+}))
 
-const orderItems: AvroType = {
-  type: 'array',
-  items: record('orders', 'OrderItem', {
-    sku: 'string',
-    category: 'string',
-    quantity: 'int',
-    unitPriceMinor: 'long',
-  }),
-}
-
-const stockItems: AvroType = {
-  type: 'array',
-  items: record('inventory', 'StockItem', { sku: 'string', quantity: 'int' }),
-}
-
-const payment = {
-  paymentId: 'string',
-  orderId: 'string',
-  amountMinor: 'long',
-  currency: 'string',
-  method: 'string',
-} as const
+const byId = new Map(schemaHistory.map(row => [row.id, row]))
+const currentByType = new Map(schemaHistory.map(row => [row.type, row]))
 
 /** What readers of today expect, by event type. */
-export const eventSchemas: Readonly<Record<EventType, AvroRecord>> = {
-  OrderCreated: record('orders', 'OrderCreated', {
-    orderId: 'string',
-    customerId: 'string',
-    region: 'string',
-    currency: 'string',
-    items: orderItems,
-    totalMinor: 'long',
-    createdAt: time,
-  }),
-  OrderCancelled: record('orders', 'OrderCancelled', {
-    orderId: 'string',
-    reason: 'string',
-    cancelledAt: time,
-  }),
-  PaymentAuthorized: record('payments', 'PaymentAuthorized', { ...payment, authorizedAt: time }),
-  PaymentDeclined: record('payments', 'PaymentDeclined', {
-    ...payment,
-    reason: 'string',
-    declinedAt: time,
-  }),
-  PaymentRefunded: record('payments', 'PaymentRefunded', {
-    ...payment,
-    reason: 'string',
-    refundedAt: time,
-  }),
-  InventoryReserved: record('inventory', 'InventoryReserved', {
-    orderId: 'string',
-    items: stockItems,
-    reservedAt: time,
-  }),
-  InventoryRejected: record('inventory', 'InventoryRejected', {
-    orderId: 'string',
-    sku: 'string',
-    reason: 'string',
-    rejectedAt: time,
-  }),
-  InventoryReleased: record('inventory', 'InventoryReleased', {
-    orderId: 'string',
-    items: stockItems,
-    releasedAt: time,
-  }),
-  OrderFulfilled: record('fulfilment', 'OrderFulfilled', {
-    orderId: 'string',
-    carrier: 'string',
-    fulfilledAt: time,
-  }),
-  FulfilmentFailed: record('fulfilment', 'FulfilmentFailed', {
-    orderId: 'string',
-    reason: 'string',
-    failedAt: time,
-  }),
-}
-
-/** Never reused, never reordered: they are in every stored record. */
-const fixedIds: Readonly<Record<EventType, number>> = {
-  OrderCreated: 1,
-  OrderCancelled: 2,
-  PaymentAuthorized: 3,
-  PaymentDeclined: 4,
-  PaymentRefunded: 5,
-  InventoryReserved: 6,
-  InventoryRejected: 7,
-  InventoryReleased: 8,
-  OrderFulfilled: 9,
-  FulfilmentFailed: 10,
-}
-
-const fixed = Object.entries(eventSchemas).map(([name, schema]) => {
-  const type = name as EventType
-  return { id: fixedIds[type], type, schema }
-})
-const fixedById = new Map(fixed.map(entry => [entry.id, entry]))
-const fixedByType = new Map(fixed.map(entry => [entry.type, entry]))
+export const eventSchemas = Object.fromEntries(
+  Array.from(currentByType.values(), ({ type, schema }) => [type, schema]),
+) as Readonly<Record<EventType, AvroRecord>>
 
 /** The directory without a registry. */
 export const fixedSchemas: SchemaDirectory = {
-  byId: id => fixedById.get(id),
-  current: type => fixedByType.get(type)!,
+  byId: id => byId.get(id),
+  current: type => currentByType.get(type)!,
+  versions: type => schemaHistory.filter(row => row.type === type),
 }

@@ -7,7 +7,14 @@ import type { lineCatalogue } from './errors.ts'
 import { type EventRecord, eventRecord, recordBytes, recordBytesMax } from './event-record.ts'
 import { checkEventFields } from './event-rules.ts'
 import type { BusinessEvent, EventType } from './events.ts'
-import { eventTopics, inputTopics, isEventType, isInputTopic, timeFields } from './topics.ts'
+import {
+  eventKeyOf,
+  eventTopics,
+  inputTopics,
+  isEventType,
+  isInputTopic,
+  timeFields,
+} from './topics.ts'
 
 export type LineCode = keyof typeof lineCatalogue
 
@@ -105,8 +112,9 @@ function checkEnvelope(line: JsonObject): LineRefusal | undefined {
 }
 
 function checkKey(key: unknown, event: BusinessEvent): LineRefusal | undefined {
-  if (key === event.orderId) return undefined
-  return refuse('KEY_INVALID', `key: expected ${shown(event.orderId)}, got ${shown(key)}`)
+  const expected = eventKeyOf(event)
+  if (key === expected) return undefined
+  return refuse('KEY_INVALID', `key: expected ${shown(expected)}, got ${shown(key)}`)
 }
 
 function checkTime(

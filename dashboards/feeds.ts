@@ -3,6 +3,8 @@ import { computed } from '@preact/signals'
 import type {
   AlertRow,
   CustomersRow,
+  FunnelRow,
+  LatencyRow,
   OutcomeRow,
   ProductRow,
   RevenueRow,
@@ -21,6 +23,8 @@ export const volume = new Feed<VolumeRow>('order-volume', hourMs + margin)
 export const outcomes = new Feed<OutcomeRow>('payment-outcomes', hourMs + margin)
 export const products = new Feed<ProductRow>('top-products', 2 * hourMs)
 export const customers = new Feed<CustomersRow>('active-customers', 13 * hourMs)
+export const funnel = new Feed<FunnelRow>('order-funnel', 25 * hourMs)
+export const latency = new Feed<LatencyRow>('stage-latency', 25 * hourMs)
 export const unpaid = new Feed<UnpaidRow>('unpaid-orders')
 export const alerts = new Feed<AlertRow>('alerts', 24 * hourMs)
 
@@ -28,6 +32,12 @@ export const alerts = new Feed<AlertRow>('alerts', 24 * hourMs)
 export const lastHour = computed<Range>(() => {
   const to = Math.floor(dataNow.value / minuteMs) * minuteMs
   return { from: to - hourMs, to, stepMs: minuteMs }
+})
+
+/** The last 24 hours, with the one under way. */
+export const dayHours = computed<Range>(() => {
+  const to = Math.floor(dataNow.value / hourMs) * hourMs + hourMs
+  return { from: to - 24 * hourMs, to, stepMs: hourMs }
 })
 
 /** Currencies by paid orders of the last hour: the first one is the page's main one. */

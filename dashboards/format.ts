@@ -75,6 +75,12 @@ const clockTime = new Intl.DateTimeFormat(undefined, {
   hourCycle,
 })
 const clockSeconds = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium', hourCycle })
+const weekdayTime = new Intl.DateTimeFormat(undefined, {
+  weekday: 'short',
+  hour: '2-digit',
+  minute: '2-digit',
+  hourCycle,
+})
 const dayTime = new Intl.DateTimeFormat(undefined, {
   dateStyle: 'medium',
   timeStyle: 'short',
@@ -84,6 +90,11 @@ const dayTime = new Intl.DateTimeFormat(undefined, {
 /** Hours and minutes of an epoch ms, in the reader's zone. */
 export function time(ms: number): string {
   return clockTime.format(ms)
+}
+
+/** The hour of a day of this week: Mon 14:00. */
+export function hourOfDay(ms: number): string {
+  return weekdayTime.format(ms)
 }
 
 export function timeOfDay(ms: number): string {

@@ -1,7 +1,9 @@
 /** The page analysts watch. */
 import { render } from 'preact'
 import { AlertsPanel } from './panels/alerts.tsx'
+import { FunnelPanel } from './panels/funnel.tsx'
 import { KeyForm } from './panels/key-form.tsx'
+import { LatencyPanel } from './panels/latency.tsx'
 import { PaymentsPanel } from './panels/payments.tsx'
 import { ProductsPanel } from './panels/products.tsx'
 import { RevenuePanel } from './panels/revenue.tsx'
@@ -32,6 +34,8 @@ function Page() {
             <VolumePanel />
             <PaymentsPanel />
             <ProductsPanel />
+            <FunnelPanel />
+            <LatencyPanel />
           </div>
         </main>
       )}

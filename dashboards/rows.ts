@@ -43,6 +43,23 @@ export interface CustomersRow extends Windowed {
   readonly customers: number
 }
 
+export interface FunnelRow extends Windowed {
+  readonly created: number
+  readonly paid: number
+  readonly reserved: number
+  readonly fulfilled: number
+  readonly cancelled: number
+}
+
+/** Quantiles in ms. */
+export interface LatencyRow extends Windowed {
+  readonly stage: string
+  readonly count: number
+  readonly p50: number
+  readonly p95: number
+  readonly p99: number
+}
+
 export interface UnpaidRow {
   readonly orderId: string
   readonly customerId: string

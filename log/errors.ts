@@ -123,6 +123,12 @@ export const logCatalogue = {
     status: 503,
   },
   LOG_CLOSED: { message: 'The log is closed.', recovery: 'stop', status: 503 },
+  WRITER_REPLACED: {
+    message:
+      'Another process, or another call, now writes under the name {name}; nothing of this transaction is visible.',
+    recovery: 'retry',
+    status: 503,
+  },
   LOG_WRITE_FAILED: {
     message: 'The log could not write; nothing of the transaction is visible: {reason}.',
     recovery: 'retry',

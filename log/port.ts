@@ -128,6 +128,13 @@ export interface Transaction {
   abort(): Promise<void>
 }
 
+/** Writes under a name as long as nobody else has taken it over. */
+export interface ExclusiveWriter {
+  /** Its commit rejects with WRITER_REPLACED, nothing being visible, once somebody else has it. */
+  begin(): Pick<Transaction, 'append' | 'commit'>
+  close(): Promise<void>
+}
+
 export interface EventLog {
   /** Changes when the log may have lost an acknowledged tail (law 20). */
   readonly incarnation: string
@@ -168,6 +175,12 @@ export interface EventLog {
   ): Promise<readonly (CommittedOffset | null)[]>
   listGroups(): Promise<readonly string[]>
   begin(): Transaction
+  /**
+   * Takes a name over from whoever writes under it, in any process: what that one left open is
+   * ended, and what it has committed is below the high watermarks that are asked for after this
+   * resolves. For reading what there is and writing by it, with nobody in between.
+   */
+  exclusive(name: string): Promise<ExclusiveWriter>
   close(): Promise<void>
 }
 

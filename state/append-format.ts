@@ -4,9 +4,11 @@
  * A block is one record batch v2 (`log/record-batch.ts`), uncompressed, of rows of one time
  * segment: record key and value are the row's, the record timestamp is the row's time. Its id is
  * its base offset in the changelog, or a counter where there is no changelog. A row whose stream
- * time is not its own time has one record header:
+ * time is not its own time has one record header, and one that is traced has both:
  *
- *     header  = name "s", value: varlong(stream time - time)
+ *     headers = [time [trace]]
+ *     time    = name "s", value: varlong(stream time - time)
+ *     trace   = name "t", value: trace id:16 bytes span id:8 bytes
  *
  * In the database (ids and segment starts as `encodeTime`; values little-endian):
  *
@@ -25,7 +27,7 @@ import { AT, readInt64 } from '../log/record-batch.ts'
 import { type Cursor, readVarint, readVarlong, varlongSize, writeVarlong } from '../log/varint.ts'
 import { assert } from './errors.ts'
 import { blocksPrefix, decodeTime, encodeTime } from './keys.ts'
-import type { ByteRange, StoredRow } from './port.ts'
+import { type AppendRow, type ByteRange, type StoredRow, traceBytes } from './port.ts'
 
 export const FORMAT_VERSION = 1
 const CHUNK_HEADER_BYTES = 16
@@ -114,16 +116,28 @@ export function hashKey(bytes: Uint8Array, start: number, end: number): number {
   return hash ^ (hash >>> 13)
 }
 
-const headerScratch = Buffer.from([2, 2, 0x73, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+/** How many headers there are, as varints. */
+const ONE = 2
+const TWO = 4
+const headerScratch = Buffer.alloc(64)
+headerScratch.set([ONE, 2, 0x73])
+const TRACE_HEAD = Buffer.from([2, 0x74, traceBytes * 2])
 const headerSlice = { bytes: headerScratch, start: 0, end: 0 }
 
-/** The header that keeps a row's stream time; undefined when it is the row's own time. */
-export function streamTimeHeader(timeMs: number, streamTimeMs: number) {
-  if (timeMs === streamTimeMs) return undefined
+/** The headers of a row, in memory that the next call uses again; undefined when it has none. */
+export function rowHeaders({ timeMs, streamTimeMs, trace }: Omit<AppendRow, 'key' | 'value'>) {
+  if (timeMs === streamTimeMs && trace === undefined) return undefined
   const delta = streamTimeMs - timeMs
   assert(Number.isSafeInteger(delta), 'times of stored rows are whole ms')
+  headerScratch[0] = trace === undefined ? ONE : TWO
   headerScratch[3] = varlongSize(delta) * 2
-  headerSlice.end = writeVarlong(headerScratch, 4, delta)
+  let p = writeVarlong(headerScratch, 4, delta)
+  if (trace !== undefined) {
+    assert(trace.length === traceBytes, `a trace is kept in ${traceBytes} bytes`)
+    p += TRACE_HEAD.copy(headerScratch, p)
+    p += trace.copy(headerScratch, p)
+  }
+  headerSlice.end = p
   return headerSlice
 }
 
@@ -184,9 +198,11 @@ export function readRow(place: RecordPlace, key: ByteRange, row: StoredRow): boo
   row.valueEnd = valueEnd
   row.timeMs = place.baseTimeMs + timeDelta
   row.streamTimeMs = row.timeMs
+  row.traceStart = -1
   if (bytes[valueEnd] !== 0) {
     cursor.position = valueEnd + 4
     row.streamTimeMs += varlong(bytes)
+    if (bytes[valueEnd] === TWO) row.traceStart = cursor.position + TRACE_HEAD.length
   }
   return true
 }

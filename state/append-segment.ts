@@ -5,7 +5,7 @@
  *     index    rows of the blocks from `indexedFrom` on; 0 when it has them all
  */
 import type { RecordBatchBuilder } from '../log/record-batch-builder.ts'
-import { type RecordPlace, readRow, streamTimeHeader } from './append-format.ts'
+import { type RecordPlace, readRow, rowHeaders } from './append-format.ts'
 import { AppendIndex } from './append-index.ts'
 import { assert } from './errors.ts'
 import type { AppendRow, Probe, StoredRow } from './port.ts'
@@ -44,6 +44,7 @@ const stored: StoredRow = {
   valueEnd: 0,
   timeMs: 0,
   streamTimeMs: 0,
+  traceStart: -1,
 }
 /** Matching rows of lookups under way, newest first; a visitor may look up in another store. */
 const matches: number[] = []
@@ -84,8 +85,7 @@ export class Segment {
     }
     const records = block.builder!
     const position = records.sizeBytes
-    const header = streamTimeHeader(row.timeMs, row.streamTimeMs)
-    records.append(row.timeMs, row.key, row.value, header)
+    records.append(row.timeMs, row.key, row.value, rowHeaders(row))
     this.index.add(row.key.hash, this.blocks.length - 1, position)
     block.records++
     this.rows++

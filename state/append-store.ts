@@ -91,8 +91,7 @@ class BlockStore implements AppendStore {
   #epochs = 0
   /** The changelog is applied up to here; without a changelog, the id of the next block. */
   #applied: number
-  /** Of the changelog, once restored. */
-  #topicId = ''
+  topicId = ''
   #trimmed = 0
 
   constructor(options: AppendStoreOptions, { keys, segments, applied }: StoredState) {
@@ -285,7 +284,7 @@ class BlockStore implements AppendStore {
     }
     epoch.next = changelog ? receipts.at(-1)!.nextOffset : this.#applied + epoch.blocks.length
     const { timeMs, next: offset } = epoch
-    writeApplied(batch, this, { offset, timeMs, topicId: this.#topicId })
+    writeApplied(batch, this, { offset, timeMs, topicId: this.topicId })
   }
 
   applied(): void {
@@ -339,7 +338,7 @@ class BlockStore implements AppendStore {
   async restore(...[onProgress, pace]: Parameters<AppendStore['restore']>): Promise<void> {
     const { log, changelog, database, clock } = this.#options
     if (log === undefined || changelog === undefined) return
-    this.#topicId = await restoreBlocks({
+    this.topicId = await restoreBlocks({
       store: this,
       log,
       changelog,

@@ -7,7 +7,7 @@ import type { Database, WriteBatch } from '../log/database.ts'
 import type { EventLog, FetchResponse, TopicPartition } from '../log/port.ts'
 import { type Applied, readApplied, writeApplied } from './applied-offset.ts'
 import { stateError } from './errors.ts'
-import type { RestorePace } from './port.ts'
+import type { RestorePace, RestoreProgress } from './port.ts'
 
 export interface ReplayOptions {
   readonly store: { readonly name: string; readonly partition: number }
@@ -16,7 +16,7 @@ export interface ReplayOptions {
   readonly database: Database
   /** Wall time, epoch ms; without it the age of local rows is not checked. */
   readonly clock?: () => number
-  readonly onProgress?: (position: number, end: number) => void
+  readonly onProgress?: RestoreProgress
   readonly pace?: RestorePace
 }
 
@@ -103,7 +103,7 @@ async function readTo(
         throw stateError('RESTORE_STUCK', { ...changelog, position, endOffset: highWatermark })
       }
       position = next
-      onProgress?.(position, highWatermark)
+      onProgress?.({ position, end: highWatermark, bytes: response!.bytes.length })
     }
     return position
   } finally {

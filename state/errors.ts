@@ -50,7 +50,7 @@ export const stateCatalogue = {
   },
   CHANGELOG_RECREATED: {
     message:
-      'The changelog {topic} was deleted and created anew: local rows of partition {partition} belong to topic id {was}, and it is now {is}. State that is nowhere else is lost with it. Reset the application with `millrace reset` to rebuild its state from its input.',
+      'The changelog {topic} was deleted and created anew: rows of partition {partition} went to topic id {was}, and it is now {is}. State that is nowhere else is lost with it. Reset the application with `millrace reset` to rebuild its state from its input.',
     recovery: 'stop',
     status: 500,
   },

@@ -43,11 +43,27 @@ export function fingerprintChanges(stored: Fingerprint, now: Fingerprint): Map<s
   return changes
 }
 
+/** The record is read, changed and written: one at a time for a database. */
+const turns = new WeakMap<Database, Promise<unknown>>()
+
+function inTurn<T>(database: Database, change: () => Promise<T>): Promise<T> {
+  const turn = (turns.get(database) ?? Promise.resolve()).then(change)
+  turns.set(
+    database,
+    turn.catch(() => {}),
+  )
+  return turn
+}
+
 /**
  * Refuses state that other stores of these names wrote (`STATE_FOREIGN`, a reason a store), and
  * otherwise records the stores. Call it before any store is opened.
  */
-export async function verifyFingerprint(database: Database, now: Fingerprint): Promise<void> {
+export function verifyFingerprint(database: Database, now: Fingerprint): Promise<void> {
+  return inTurn(database, () => verify(database, now))
+}
+
+async function verify(database: Database, now: Fingerprint): Promise<void> {
   const stored = await readFingerprint(database)
   const changes = fingerprintChanges(stored, now)
   if (changes.size > 0) {

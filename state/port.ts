@@ -60,7 +60,13 @@ export interface SealedEpoch {
   write(receipts: readonly AppendReceipt[], batch: WriteBatch): void
 }
 
-export type RestoreProgress = (position: number, end: number) => void
+export interface RestoreStep {
+  readonly position: number
+  readonly end: number
+  /** Read from the changelog since the last step. */
+  readonly bytes: number
+}
+export type RestoreProgress = (step: RestoreStep) => void
 
 /** How a restore shares the machine with others, and how it is called off. */
 export interface RestorePace {
@@ -73,6 +79,8 @@ export interface RestorePace {
 export interface Store {
   readonly name: string
   readonly partition: number
+  /** Id of its changelog topic, once restored; '' before that, and without a changelog. */
+  readonly topicId: string
   /** Freezes the overlay as one epoch. At most one sealed epoch awaits `applied` at a time. */
   seal(wallTimeMs: number): SealedEpoch
   /** The sealed epoch is durable; its rows may leave the overlay. */
@@ -81,7 +89,7 @@ export interface Store {
   reset(): void
   /**
    * Brings local rows up to the changelog: replays the tail after the applied offset.
-   * `onProgress` gets (position, end). Resumable; idempotent.
+   * Resumable; idempotent.
    */
   restore(onProgress?: RestoreProgress, pace?: RestorePace): Promise<void>
   readonly metrics: StoreMetrics
@@ -167,7 +175,12 @@ export interface AppendRow {
   value: ByteRange
   timeMs: number
   streamTimeMs: number
+  /** `traceBytes` of a row that is traced: they are kept as they are. */
+  trace?: Buffer | undefined
 }
+
+/** Where a traced row stands in its trace: trace id and span id. */
+export const traceBytes = 24
 
 export interface Probe {
   key: HashedKey
@@ -194,4 +207,6 @@ export interface StoredRow {
   valueEnd: number
   timeMs: number
   streamTimeMs: number
+  /** Position of the row's `traceBytes`; -1 when it is not traced. */
+  traceStart: number
 }

@@ -22,8 +22,13 @@ export interface Entry<V> {
   isRead: boolean
 }
 
-/** Heap an entry costs beside the bytes of key and row, about. */
+/**
+ * Heap that an entry costs beside the bytes of its key, and a value beside those of its row:
+ * measured with numbers, sums of two fields, texts and objects of six fields (221 to 349 B a row,
+ * 12 % less to 6 % more than is counted). What is not collected yet comes on top.
+ */
 const ENTRY_OVERHEAD = 150
+const VALUE_OVERHEAD = 80
 
 export class RowEntries<V> {
   readonly #entries = new Map<RowKey, Entry<V>>()
@@ -57,7 +62,8 @@ export class RowEntries<V> {
   /** Takes what the database has; `length` is that of the row's bytes. */
   know(entry: Entry<V>, value: V | undefined, length: number): void {
     if (entry.known === NONE) this.count++
-    const bytes = length + entry.key.length + ENTRY_OVERHEAD
+    const valueBytes = value === undefined ? 0 : length + VALUE_OVERHEAD
+    const bytes = entry.key.length + ENTRY_OVERHEAD + valueBytes
     this.bytes += bytes - entry.bytes
     entry.bytes = bytes
     entry.known = value

@@ -65,8 +65,7 @@ class OverlaidRows<V> implements RowStore<V> {
   #dirtyRanges: [RowKey, RowKey][] = []
   /** No row has a key below it. Expiry and closing ask below it again and again. */
   #floor: RowKey = ''
-  /** Of the changelog, once restored. */
-  #topicId = ''
+  topicId = ''
   #reads = 0
   #keysRead = 0
 
@@ -271,7 +270,7 @@ class OverlaidRows<V> implements RowStore<V> {
     }
     const last = receipts.at(-1)
     if (last === undefined) return
-    writeApplied(batch, this, { offset: last.nextOffset, timeMs, topicId: this.#topicId })
+    writeApplied(batch, this, { offset: last.nextOffset, timeMs, topicId: this.topicId })
   }
 
   applied(): void {
@@ -303,7 +302,7 @@ class OverlaidRows<V> implements RowStore<V> {
     this.reset()
     this.#absent.forget()
     const replay = { store: this, log, changelog, database, onProgress, pace }
-    this.#topicId = await restoreRows({ ...replay, ...(clock && { clock }) })
+    this.topicId = await restoreRows({ ...replay, ...(clock && { clock }) })
   }
 }
 

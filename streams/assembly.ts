@@ -12,7 +12,8 @@ import type { Plan } from './plan.ts'
 import { type Offsets, UNHEARD } from './position.ts'
 import { Sinks } from './sinks.ts'
 import { SourcePartition } from './source-partition.ts'
-import type { DroppedRecord, Task, TaskSurroundings } from './task.ts'
+import { Spans, type Tracing } from './spans.ts'
+import type { DroppedRecord, FailedRecord, Task, TaskSurroundings } from './task.ts'
 import { type TaskParts, taskName } from './task-parts.ts'
 import type { TopicLimits } from './topic-limits.ts'
 import type { Positions } from './watermark.ts'
@@ -36,12 +37,16 @@ export interface AssemblyOptions {
   /** Tasks may run elsewhere: exchanges have topics. */
   readonly remote: boolean
   readonly watermarkIntervalMs: number
-  readonly onDrop: (record: DroppedRecord) => void
+  readonly onFailure: (record: FailedRecord) => number
+  readonly onDrop: (record: DroppedRecord, claimed: boolean) => void
+  readonly tracing?: Tracing | undefined
 }
 
 export class Assembly {
   readonly options: AssemblyOptions
   readonly sinks: Sinks
+  /** Dropped with the assembly: what is not committed leaves no spans. */
+  readonly spans: Spans | undefined
   readonly router: ExchangeRouter
   readonly surroundings: TaskSurroundings
   /** In the plan's order: upstream before downstream. */
@@ -57,14 +62,19 @@ export class Assembly {
 
   constructor(options: AssemblyOptions) {
     this.options = options
-    this.#feeds = new Feeds(options.plan)
-    this.sinks = new Sinks(options.topicPartitions, options.limits)
+    const { plan, tracing } = options
+    const { application } = plan.topology
+    this.spans = tracing && new Spans({ ...tracing, application })
+    this.#feeds = new Feeds(plan)
+    this.sinks = new Sinks(options.topicPartitions, options.limits, this.spans)
     this.router = new ExchangeRouter({ ...options, sinks: this.sinks })
     this.surroundings = {
       exchange: (node, from, batch) => this.router.exchange(node, from, batch),
       exchangeProgress: (node, from, progress) => this.router.progress(node, from, progress),
       sink: (node, _partition, batch) => this.sinks.write(node, batch),
+      failed: options.onFailure,
       dropped: options.onDrop,
+      spans: this.spans,
     }
   }
 

@@ -10,7 +10,7 @@
  * The input offsets of a branch n above 0 are those that the group commits for an empty topic of
  * the same partitions, `<application>-<topic>.b<n>-positions`: a group has one offset a partition.
  */
-import type { OperatorContext } from './operator.ts'
+import type { OperatorContext, StoreSpec } from './operator.ts'
 import { type OperatorNode, type SourceNode, Topology, type TopologyNode } from './topology.ts'
 
 /** The branch of each stateful step, by node id. */
@@ -95,15 +95,18 @@ function addBranch(result: Topology, { topology, homes, branch }: BranchOptions)
     if (needed.has(id)) for (const { node } of parents) needed.add(node)
   }
   const ids = new Map<number, number>()
+  const stores = new Map<string, string>()
   for (const node of nodes) {
     if (!needed.has(node.id)) continue
     const id = result.nodes.length
     ids.set(node.id, id)
     result.nodes.push({
       ...node,
-      ...inBranch(application, node, { branch, home: homes[node.id]! }),
+      ...inBranch(application, node, { branch, home: homes[node.id]!, stores }),
       id,
       parents: node.parents.map(edge => ({ ...edge, node: ids.get(edge.node)! })),
+      ...(node.kind === 'exchange' &&
+        node.partitionsOf !== undefined && { partitionsOf: ids.get(node.partitionsOf)! }),
     } as TopologyNode)
   }
   for (const view of views) {
@@ -116,24 +119,29 @@ function addBranch(result: Topology, { topology, homes, branch }: BranchOptions)
 interface Place {
   readonly branch: number
   readonly home: number
+  /** The stores of the branch, by the names that their steps gave them. */
+  readonly stores: Map<string, string>
 }
 
 /** What is otherwise in a step of that branch. */
 function inBranch(
   application: string,
   node: TopologyNode,
-  { branch, home }: Place,
+  { branch, home, stores }: Place,
 ): Partial<SourceNode | OperatorNode> {
   const copy = home !== branch
   const marks = { branch, copy }
-  if (node.kind === 'operator' && node.stores.length > 0) {
-    const rename = (store: string) =>
-      copy ? copyInBranch(store, branch) : storeInBranch(store, branch)
+  if (node.kind === 'operator') {
+    const own = node.stores.map(({ name, ...store }) => {
+      const renamed = copy ? copyInBranch(name, branch) : storeInBranch(name, branch)
+      stores.set(name, renamed)
+      return { ...store, name: renamed }
+    })
     return {
       ...marks,
-      name: copy ? copyInBranch(node.name, branch) : node.name,
-      stores: node.stores.map(store => ({ ...store, name: rename(store.name) })),
-      create: context => node.create(withStores(context, rename)),
+      name: copy && own.length > 0 ? copyInBranch(node.name, branch) : node.name,
+      stores: own as StoreSpec[],
+      create: context => node.create(withStores(context, stores)),
     }
   }
   if (branch === 0) return marks
@@ -143,11 +151,15 @@ function inBranch(
   return { ...marks, name, positions: positionsTopic(application, node.topic, branch) }
 }
 
-/** A step asks for its stores by the names that it gave them. */
-function withStores(context: OperatorContext, rename: (store: string) => string): OperatorContext {
+/** A step asks for stores, its own and those of the tables it joins, by the names given to them. */
+function withStores(
+  context: OperatorContext,
+  stores: ReadonlyMap<string, string>,
+): OperatorContext {
+  const nameOf = (store: string) => stores.get(store) ?? store
   return {
     ...context,
-    rowStore: <V>(store: string) => context.rowStore<V>(rename(store)),
-    appendStore: store => context.appendStore(rename(store)),
+    rowStore: <V>(store: string) => context.rowStore<V>(nameOf(store)),
+    appendStore: store => context.appendStore(nameOf(store)),
   }
 }

@@ -28,15 +28,34 @@ export async function firstRows<V>(
   return { rows, left: rows.length > rowsMax ? rows.pop() : undefined }
 }
 
-/**
- * Deletes rows before a key, so many at most. What is left holds no result back, so all that
- * closes at or before `watermarkMs` counts as closed.
- */
-export async function dropRows(
-  store: RowStore<unknown>,
-  lt: RowKey,
-  { rowsMax, watermarkMs }: { readonly rowsMax: number; readonly watermarkMs: number },
+/** Something that an operator does as the watermark passes. */
+export interface ClosingPart {
+  /** Whether `advance` has anything to do. */
+  due(watermarkMs: number): boolean
+  /** Resolves with how far it came when it has more to do than one step may. */
+  advance(watermarkMs: number, from: Closing | undefined): Promise<Closing | undefined>
+}
+
+/** One part after the other, each begun when those before it are through. */
+export function advanceInTurn(
+  parts: readonly ClosingPart[],
+  watermarkMs: number,
+  from: Closing | undefined,
+): Promise<Closing | undefined> | undefined {
+  return parts.some(part => part.due(watermarkMs))
+    ? advanceDue(parts, watermarkMs, from)
+    : undefined
+}
+
+async function advanceDue(
+  parts: readonly ClosingPart[],
+  watermarkMs: number,
+  from: Closing | undefined,
 ): Promise<Closing | undefined> {
-  const dropped = await store.deleteRange('', lt, rowsMax)
-  return dropped < rowsMax ? undefined : { closedMs: watermarkMs, row: '' }
+  for (const part of parts) {
+    if (!part.due(watermarkMs)) continue
+    const closing = await part.advance(watermarkMs, from)
+    if (closing !== undefined) return closing
+  }
+  return undefined
 }

@@ -41,15 +41,45 @@ export class Collector {
     return this.#inputs.some(input => input.hasRecords)
   }
 
+  /** A record can be taken now. */
+  get hasReady(): boolean {
+    return this.#inputs.some(input => input.hasRecords && input.heldMs === 0)
+  }
+
+  /**
+   * Offsets have been passed that hold no record, such as a marker that came after its records:
+   * without an epoch nobody who waits for them would know.
+   */
+  get hasSkipped(): boolean {
+    const { sources } = this.#options.assembly
+    return sources.some(({ position, coveredOffset }) => position !== coveredOffset)
+  }
+
+  /** Until the first of the records that wait to be tried again may be taken, ms. */
+  get heldMs(): number {
+    const waits = this.#inputs.map(input => input.heldMs).filter(heldMs => heldMs > 0)
+    return waits.length === 0 ? 0 : Math.min(...waits)
+  }
+
   /** Everything that the log held at the last fetch has been processed. */
   get atEnd(): boolean {
     return this.#inputs.every(input => input.atEnd)
   }
 
+  /** A fetch would ask for something. */
+  get hasRoom(): boolean {
+    return this.#wanting.length > 0
+  }
+
+  get #wanting(): readonly InputPartition[] {
+    const { bufferBytesMax } = this.#options.settings
+    return this.#inputs.filter(input => input.bufferedBytes < bufferBytesMax)
+  }
+
   /** One fetch for every partition with room; waits up to `waitMsMax` when there is nothing. */
   async fetch(waitMsMax: number, signal?: AbortSignal): Promise<void> {
     const { log, settings } = this.#options
-    const wanting = this.#inputs.filter(input => input.bufferedBytes < settings.bufferBytesMax)
+    const wanting = this.#wanting
     if (wanting.length === 0) return
     const requests = wanting.map(({ topic, partition, fetchOffset }) => ({
       topic,
@@ -105,7 +135,7 @@ export class Collector {
       } catch (error) {
         const broken = bytes.subarray(position, end < 0 ? bytes.length : end)
         const { message: detail } = error as Error
-        const batch = { bytes: broken, offset: source.fetchOffset, detail }
+        const batch = { bytes: broken, offset: source.fetchOffset, detail, error }
         source.offerBroken(batch, this.#after(source, bytes, position))
         return
       }
@@ -148,8 +178,10 @@ export class Collector {
    */
   collect(inputs: readonly InputPartition[] = this.#inputs): boolean {
     let collected = false
-    for (const branch of new Set(inputs.map(input => input.branch))) {
-      const its = inputs.filter(input => input.branch === branch)
+    // One that waits for a record to be tried again holds up no other.
+    const ready = inputs.filter(input => input.heldMs === 0)
+    for (const branch of new Set(ready.map(input => input.branch))) {
+      const its = ready.filter(input => input.branch === branch)
       collected = this.#collectBranch(branch, its) || collected
     }
     return collected

@@ -1,84 +1,148 @@
 /**
- * Records that left the flow: counted by reason and kept, with their own bytes and where they
- * came from, in the dead-letter topic, in the transaction of the epoch that dropped them.
+ * Records that left the flow: counted by step and reason and kept, with their own bytes and where
+ * they came from, in the dead-letter topic, in the transaction of the epoch that dropped them.
  */
+
 import type { RecordColumns } from '../log/record-columns.ts'
+import { readHeaders } from '../log/record-headers.ts'
 import { type Assembly, deadLetterTopic } from './assembly.ts'
-import { Batch } from './batch.ts'
+import { type DeadLetter, errorCode, keyAndValue, stackDigest } from './dead-letter-record.ts'
 import type { BrokenBatch, RejectedRecord } from './input-partition.ts'
+import type { SideReason } from './operator.ts'
 import type { SourcePartition } from './source-partition.ts'
 import type { DroppedRecord } from './task.ts'
-import type { SourceNode } from './topology.ts'
 
-/** A broken batch larger than this is kept as its beginning, with its size in the detail. */
-const BROKEN_BYTES_MAX = 1024 * 1024
+export interface DeadLettersOptions {
+  readonly application: string
+  readonly clock: () => number
+  /** Reasons for which records are kept although a side output takes them. */
+  readonly reasons: readonly SideReason[]
+}
+
+/** A number for each step and reason. */
+type Counts = Map<string, number>
 
 export class DeadLetters {
   readonly topic: string
-  readonly #rejected = new Map<string, number>()
+  readonly #options: DeadLettersOptions
+  readonly #rejected: Counts = new Map()
+  readonly #written: Counts = new Map()
+  /** Of the epoch that is being made. */
+  #made: Counts = new Map()
 
-  constructor(application: string) {
-    this.topic = deadLetterTopic(application)
+  constructor(options: DeadLettersOptions) {
+    this.topic = deadLetterTopic(options.application)
+    this.#options = options
   }
 
-  /** A record that a step dropped and that no side output takes. */
-  drop(assembly: Assembly, record: DroppedRecord): void {
-    const origin = assembly.options.plan.origins[record.batch.sources[record.index]!]
-    assembly.sinks.deadLetter(this.topic, record, origin)
+  /** A record that a step dropped; `claimed` when a side output takes it. */
+  drop(assembly: Assembly, record: DroppedRecord, claimed: boolean): void {
+    const { batch, index, reason, detail, node } = record
+    if (claimed && !this.#options.reasons.includes(reason)) return
+    const origin = assembly.options.plan.origins[batch.sources[index]!]
+    const columns = origin && batch.columns
+    const isDerived = batch.exchanged || columns === undefined
+    this.#write(assembly, {
+      ...this.#about(node.name, reason),
+      ...errorParts(record),
+      detail,
+      content: origin === undefined ? 'none' : isDerived ? 'derived' : 'record',
+      place: origin ? { ...placeOf(origin), offset: batch.offsets[index]! } : null,
+      timestampMs: columns?.timestamps[batch.rows[index]!] ?? batch.times[index]!,
+      ...bytesOf(columns, batch.rows[index]!),
+    })
   }
 
   /** A record of the input that cannot be used at all. */
-  reject(
-    assembly: Assembly,
-    source: SourcePartition,
-    { columns, row, detail }: RejectedRecord,
-  ): void {
-    const batch = new Batch(columns)
-    batch.emit({
-      key: null,
-      value: null,
-      timeMs: columns.timestamps[row]!,
-      streamTimeMs: source.streamTimeMs,
-      source: source.index,
-      offset: columns.offsets[row]!,
+  reject(assembly: Assembly, source: SourcePartition, rejected: RejectedRecord): void {
+    const { columns, row, detail, step = source.node.name } = rejected
+    count(this.#rejected, source.topic, 'poison')
+    this.#write(assembly, {
+      ...this.#about(step, 'poison'),
+      ...errorParts(rejected),
+      detail,
+      content: 'record',
+      place: { ...placeOf(source), offset: columns.offsets[row]! },
+      timestampMs: columns.timestamps[row]!,
+      ...bytesOf(columns, row),
     })
-    batch.rows.push(row)
-    this.#count(source.topic, 'poison')
-    assembly.sinks.deadLetter(this.topic, rejected(source, batch, detail), source)
   }
 
   /** A batch whose records cannot even be told apart: one dead letter with its bytes. */
   rejectBatch(assembly: Assembly, source: SourcePartition, broken: BrokenBatch): void {
-    const bytes = broken.bytes.subarray(0, BROKEN_BYTES_MAX)
-    const whole = {
-      bytes,
-      keyStart: [-1],
-      keyEnd: [-1],
-      valueStart: [0],
-      valueEnd: [bytes.length],
-    } as unknown as RecordColumns
-    const batch = new Batch(whole)
-    const { offset } = broken
-    const time = { timeMs: 0, streamTimeMs: source.streamTimeMs }
-    batch.emit({ key: null, value: null, ...time, source: source.index, offset })
-    batch.rows.push(0)
-    this.#count(source.topic, 'corrupt-batch')
-    const detail = `${broken.detail} (${broken.bytes.length} bytes)`
-    assembly.sinks.deadLetter(this.topic, rejected(source, batch, detail), source)
+    const { bytes, offset, detail, error } = broken
+    count(this.#rejected, source.topic, 'corrupt-batch')
+    this.#write(assembly, {
+      ...this.#about(source.node.name, 'poison'),
+      ...errorParts({ error }),
+      detail: `${detail} (${bytes.length} bytes)`,
+      content: 'batch',
+      place: { ...placeOf(source), offset },
+      timestampMs: 0,
+      key: null,
+      value: bytes,
+      headers: [],
+    })
+  }
+
+  #about(step: string, reason: SideReason) {
+    const { application, clock } = this.#options
+    return { application, step, reason, atMs: clock() }
+  }
+
+  #write(assembly: Assembly, letter: DeadLetter): void {
+    count(this.#made, letter.step!, letter.reason!)
+    assembly.sinks.deadLetter(this.topic, letter)
+  }
+
+  /** To be called once the epoch being sealed is committed. */
+  seal(): () => void {
+    const made = this.#made
+    this.#made = new Map()
+    return () => {
+      for (const [id, number] of made) {
+        this.#written.set(id, (this.#written.get(id) ?? 0) + number)
+      }
+    }
+  }
+
+  /** The epoch that was being made is dropped. */
+  rewind(): void {
+    this.#made = new Map()
+  }
+
+  /** Dead letters written by this process, by step and reason. */
+  get written(): readonly (readonly [id: readonly [step: string, reason: string], number])[] {
+    return listed(this.#written)
   }
 
   /** Records and batches refused at a source, by topic and reason, of this process. */
-  get rejected(): [readonly [topic: string, reason: string], number][] {
-    return [...this.#rejected].map(([id, count]) => [id.split('\n') as [string, string], count])
-  }
-
-  #count(topic: string, reason: string): void {
-    const id = `${topic}\n${reason}`
-    this.#rejected.set(id, (this.#rejected.get(id) ?? 0) + 1)
+  get rejected(): readonly (readonly [id: readonly [topic: string, reason: string], number])[] {
+    return listed(this.#rejected)
   }
 }
 
-function rejected(source: SourcePartition, batch: Batch, detail: string): DroppedRecord {
-  const node: SourceNode = source.node
-  return { node, partition: source.partition, batch, index: 0, reason: 'poison', detail }
+function count(counts: Counts, step: string, reason: string): void {
+  const id = `${step}\n${reason}`
+  counts.set(id, (counts.get(id) ?? 0) + 1)
+}
+
+function listed(counts: Counts) {
+  return [...counts].map(([id, number]) => [id.split('\n') as [string, string], number] as const)
+}
+
+function placeOf({ topic, partition }: { topic: string; partition: number }) {
+  return { topic, partition }
+}
+
+function errorParts({ error, attempts = 1 }: { error?: unknown; attempts?: number }) {
+  return { code: errorCode(error), stack: stackDigest(error), attempts }
+}
+
+function bytesOf(
+  columns: RecordColumns | undefined,
+  row: number,
+): Pick<DeadLetter, 'key' | 'value' | 'headers'> {
+  if (columns === undefined) return { key: null, value: null, headers: [] }
+  return { ...keyAndValue(columns, row), headers: readHeaders(columns, row) }
 }

@@ -7,20 +7,22 @@
  * An epoch that fails, in a step or in the commit, is dropped whole with the one that runs over
  * it: everything is built again from committed state and the input is read again.
  */
-import type { Database } from '../log/database.ts'
 import type { Membership } from '../log/membership.ts'
-import type { EventLog, GroupMember } from '../log/port.ts'
+import type { GroupMember } from '../log/port.ts'
 import { verifyFingerprint } from '../state/fingerprint.ts'
-import type { Assembly } from './assembly.ts'
+import { type Assembly, deadLetterTopic } from './assembly.ts'
 import { branchTopology } from './branches.ts'
-import { DeadLetters } from './dead-letters.ts'
-import { defaultSettings, type EngineEnvironment, type EngineSettings } from './environment.ts'
+import { defaultSettings, type EngineOptions, type EngineSettings } from './environment.ts'
 import { describeCut } from './epoch.ts'
 import { EpochRunner } from './epoch-runner.ts'
-import { MillraceError, streamsError } from './errors.ts'
+import { MillraceError } from './errors.ts'
+import { Failures } from './failures.ts'
 import { checkTogether, readLineage } from './lineage.ts'
+import { membershipLost } from './membership-lost.ts'
+import { pause } from './pause.ts'
 import { type Plan, planTopology } from './plan.ts'
 import { Publisher } from './publisher.ts'
+import { RetryLater } from './retries.ts'
 import { stateIdentity } from './state-identity.ts'
 import { TaskManager } from './task-manager.ts'
 import { TopicLimits } from './topic-limits.ts'
@@ -28,17 +30,7 @@ import { prepareInternalTopics, prepareTopics } from './topics.ts'
 import type { Topology } from './topology.ts'
 import type { TaskState, TaskStatus } from './views.ts'
 
-export interface EngineOptions {
-  readonly topology: Topology
-  readonly log: EventLog
-  readonly database: Database
-  readonly environment: EngineEnvironment
-  readonly settings?: Partial<EngineSettings>
-  /** Joins the group that spreads the tasks over instances; absent, all tasks run here. */
-  readonly join?: (plan: Plan) => Promise<Membership>
-  /** Called when an epoch failed and is tried again, or when the engine gave up. */
-  readonly onError?: (error: unknown) => void
-}
+export type { EngineOptions } from './environment.ts'
 
 const RETRY_MS_FIRST = 100
 const RETRY_MS_MAX = 10_000
@@ -49,7 +41,7 @@ export class Engine {
   readonly topology: Topology
   readonly settings: EngineSettings
   readonly publisher: Publisher
-  readonly deadLetters: DeadLetters
+  readonly failures: Failures
   readonly plan: Plan
   readonly membership: Membership | undefined
   readonly #options: EngineOptions
@@ -65,6 +57,8 @@ export class Engine {
   /** An epoch failed and nothing was built again yet: others may have the tasks. */
   #failing = false
   epochs = 0
+  /** Bytes read from changelogs to restore stores, by the names of these. */
+  readonly restoredBytes = new Map<string, number>()
 
   private constructor(
     options: EngineOptions,
@@ -79,9 +73,11 @@ export class Engine {
     this.#topicPartitions = partitions
     const { database, onError } = options
     this.publisher = new Publisher({ plan, database, onError: onError ?? (() => {}) })
-    this.deadLetters = new DeadLetters(options.topology.application)
+    const { application } = options.topology
+    const { clock } = options.environment
+    this.failures = new Failures({ application, clock, settings: this.settings })
     const outputs = options.topology.nodes.filter(node => node.kind === 'sink')
-    const written = new Set([this.deadLetters.topic, ...outputs.map(({ topic }) => topic)])
+    const written = new Set([deadLetterTopic(application), ...outputs.map(({ topic }) => topic)])
     this.#limits = new TopicLimits(topic => written.has(topic))
   }
 
@@ -131,9 +127,10 @@ export class Engine {
     return this.#detail
   }
 
-  async #assemble(): Promise<void> {
+  /** `keepsCut`: what is committed has been published already, and is shown meanwhile. */
+  async #assemble({ keepsCut = false } = {}): Promise<void> {
     const { log, database, environment } = this.#options
-    this.#state = 'restoring'
+    if (!keepsCut) this.#state = 'restoring'
     const manager = new TaskManager({
       plan: this.plan,
       log,
@@ -143,20 +140,15 @@ export class Engine {
       membership: this.membership,
       topicPartitions: this.#topicPartitions,
       limits: this.#limits,
-      onDrop: record => this.deadLetters.drop(manager.assembly, record),
-      refusals: {
-        reject: (source, record) => this.deadLetters.reject(manager.assembly, source, record),
-        rejectBatch: (source, batch) =>
-          this.deadLetters.rejectBatch(manager.assembly, source, batch),
-      },
+      restoredBytes: this.restoredBytes,
+      ...this.failures.handlers(() => manager.assembly),
       onDue: () => this.#wake(),
       onRefused: error => this.#options.onError?.(error),
     })
     this.#manager = manager
+    this.failures.rewind()
     if (this.membership === undefined) {
-      await manager.takeAll(detail => {
-        this.#detail = detail
-      })
+      await manager.takeAll(detail => void (this.#detail = detail))
     }
     this.#runner = new EpochRunner({
       assembly: manager.assembly,
@@ -166,21 +158,24 @@ export class Engine {
       publisher: this.publisher,
       mayBegin: () => !this.membership?.settling && !this.#manager.due,
       member: () => this.#member(),
-      onEpoch: () => {
+      heldMs: () => this.failures.retries.allHeldMs,
+      onSeal: () => {
         this.epochs++
+        return this.failures.seal()
       },
     })
     this.#failing = false
     // Who follows a view reads it as soon as it begins anew.
     this.#showState()
-    this.publisher.begin(manager.assembly, describeCut(manager.assembly, log))
+    const cut = describeCut(manager.assembly, log)
+    this.publisher.begin(manager.assembly, cut, { keepsCut })
   }
 
   /** What the instance is to its group as an epoch begins (law 2). */
   #member(): GroupMember | undefined {
     const { membership } = this
     if (membership === undefined) return undefined
-    if (!membership.alive) throw lost(membership)
+    if (!membership.alive) throw membershipLost(membership)
     return { id: membership.memberId, epoch: membership.epoch }
   }
 
@@ -247,7 +242,7 @@ export class Engine {
     if (membership.status.state === 'failed') throw membership.status.error
     if (!membership.alive && membership.target !== undefined) {
       // Others may have its tasks: what runs is dropped, once, and nothing begins until it is back.
-      if (this.assembly.tasks.length > 0) throw lost(membership)
+      if (this.assembly.tasks.length > 0) throw membershipLost(membership)
       if (membership.settling) membership.settled()
       this.#showState()
       return false
@@ -274,6 +269,7 @@ export class Engine {
    * each failure. An error that the catalogue says to stop at is thrown.
    */
   async #recover(firstDelayMs: number, failure: unknown): Promise<number> {
+    if (failure instanceof RetryLater) return this.#rewind(firstDelayMs)
     const { onError } = this.#options
     let error = this.#limits.judge(failure)
     let delayMs = firstDelayMs
@@ -301,19 +297,23 @@ export class Engine {
     return delayMs
   }
 
+  /** Drops the epoch of a record that is to be tried again. */
+  async #rewind(delayMs: number): Promise<number> {
+    const keepsCut = (await this.#runner.abandon()) && this.membership === undefined
+    try {
+      await this.#manager.close()
+      await this.#assemble({ keepsCut })
+      return delayMs
+    } catch (error) {
+      return this.#recover(delayMs, error)
+    }
+  }
+
   /** Waits, but not for a stop, nor when the tasks change. */
   async #pause(delayMs: number): Promise<void> {
-    const { signal } = this.#stopping
-    if (delayMs <= 0 || signal.aborted) return
-    await new Promise<void>(resolve => {
-      const end = () => {
-        cancel()
-        signal.removeEventListener('abort', end)
-        resolve()
-      }
-      const cancel = this.#options.environment.schedule(end, delayMs)
-      this.#wake = end
-      signal.addEventListener('abort', end)
+    const { schedule } = this.#options.environment
+    await pause(schedule, delayMs, this.#stopping.signal, wake => {
+      this.#wake = wake
     })
   }
 
@@ -330,11 +330,14 @@ export class Engine {
     return this.#runner.settle()
   }
 
-  /** Fetches and runs until all that the log holds is processed, committed and published. */
+  /**
+   * Fetches and runs until all that the log holds is processed, committed and published, but for
+   * records that wait to be tried again, and what stands behind them.
+   */
   async drain(): Promise<void> {
     for (;;) {
       const changed = await this.step()
-      if (!changed && this.#runner.atEnd) break
+      if (!changed && (this.#runner.atEnd || this.#runner.isHeld)) break
     }
     await this.settle()
   }
@@ -342,9 +345,15 @@ export class Engine {
   /** Fetches what is there and runs one epoch over it. False when there was nothing to commit. */
   async step(): Promise<boolean> {
     if (!(await this.#follow())) return false
-    await this.#runner.fetchNow()
-    const changed = await this.epoch()
-    return (await this.#runner.drainExchanges()) || changed
+    try {
+      await this.#runner.fetchNow()
+      const changed = await this.epoch()
+      return (await this.#runner.drainExchanges()) || changed
+    } catch (error) {
+      if (!(error instanceof RetryLater)) throw error
+      await this.#rewind(RETRY_MS_FIRST)
+      return true
+    }
   }
 
   /**
@@ -387,12 +396,4 @@ export class Engine {
       this.publisher.close()
     }
   }
-}
-
-function lost({ status }: Membership): MillraceError {
-  const reason =
-    status.state === 'stable'
-      ? 'no heartbeat was answered in time'
-      : status.detail.replace(/\.$/, '')
-  return streamsError('MEMBERSHIP_LOST', { reason })
 }

@@ -1,5 +1,12 @@
 /** What the engine asks of the outside: clock, timers and places to be killed at, as arguments. */
-import type { CommitCrashPoint, LogEnvironment } from '../log/port.ts'
+import type { Database } from '../log/database.ts'
+import type { Membership } from '../log/membership.ts'
+import type { CommitCrashPoint, EventLog, LogEnvironment } from '../log/port.ts'
+import type { SideReason } from './operator.ts'
+import type { Plan } from './plan.ts'
+import type { RetryPolicy } from './retries.ts'
+import type { Tracing } from './spans.ts'
+import type { Topology } from './topology.ts'
 
 /** Places where a crash test kills the process; each lies between two durable facts. */
 export type CrashPoint =
@@ -21,6 +28,20 @@ export interface EngineEnvironment extends LogEnvironment {
   /** Lets timers and sockets have their turn; the engine calls it about every 2 ms of work. */
   readonly yieldNow: () => Promise<void>
   readonly reached?: (point: CrashPoint) => void
+  /** Absent: nothing is traced, and contexts are passed on where headers are. */
+  readonly tracing?: Tracing
+}
+
+export interface EngineOptions {
+  readonly topology: Topology
+  readonly log: EventLog
+  readonly database: Database
+  readonly environment: EngineEnvironment
+  readonly settings?: Partial<EngineSettings>
+  /** Joins the group that spreads the tasks over instances; absent, all tasks run here. */
+  readonly join?: (plan: Plan) => Promise<Membership>
+  /** Called when an epoch failed and is tried again, or when the engine gave up. */
+  readonly onError?: (error: unknown) => void
 }
 
 /** Where steps with state begin that a running application did not have: see `branches.ts`. */
@@ -57,6 +78,10 @@ export interface EngineSettings {
   /** Rows that a step closes in one epoch; a larger close takes several (law 13). */
   readonly closeRowsMax: number
   readonly newState: NewState
+  /** Of steps that have no policy of their own. */
+  readonly retry: RetryPolicy
+  /** Reasons for which records become dead letters although a side output takes them. */
+  readonly deadLetters: readonly SideReason[]
 }
 
 export const defaultSettings: EngineSettings = {
@@ -74,4 +99,6 @@ export const defaultSettings: EngineSettings = {
   trimIntervalMs: 10_000,
   closeRowsMax: 10_000,
   newState: 'beginning',
+  retry: { attempts: 5, firstMs: 100, maxMs: 10_000 },
+  deadLetters: [],
 }

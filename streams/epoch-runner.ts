@@ -40,7 +40,10 @@ export interface EpochRunnerOptions {
   readonly mayBegin: () => boolean
   /** Who the instance is to its group now; throws when it is nobody. */
   readonly member: () => GroupMember | undefined
-  readonly onEpoch: () => void
+  /** How long nothing at all is to run, ms. */
+  readonly heldMs: () => number
+  /** Called as an epoch is sealed; what it gives is called once that is committed. */
+  readonly onSeal: () => () => void
 }
 
 /** Which part of the assembly an epoch runs; all of it unless given. */
@@ -55,6 +58,7 @@ export class EpochRunner {
   readonly #trim: ExchangeTrim
   #inFlight: Promise<void> | undefined
   #fetching: Promise<void> | undefined
+  #signal: AbortSignal | undefined
   #punctuatedMs: number
   #sealedMs = Number.NEGATIVE_INFINITY
   /** No attempt to bring an edge to memory before. */
@@ -69,31 +73,47 @@ export class EpochRunner {
     this.#trim = new ExchangeTrim({ log, clock, intervalMs: settings.trimIntervalMs })
   }
 
-  get hasRecords(): boolean {
-    return this.#collector.hasRecords
+  /** Nothing can be run now, as records wait to be tried again. */
+  get isHeld(): boolean {
+    const { heldMs } = this.#options
+    return heldMs() > 0 || (!this.#collector.hasReady && this.#collector.heldMs > 0)
+  }
+
+  get #heldMs(): number {
+    return Math.max(this.#collector.heldMs, this.#options.heldMs())
   }
 
   get atEnd(): boolean {
     return this.#collector.atEnd
   }
 
-  /** Waits until something was fetched, then goes on fetching beside the epochs. */
+  /** Waits until something was fetched; fetching goes on beside the epochs. */
   async fetch(signal: AbortSignal): Promise<void> {
-    if (!this.hasRecords && this.#options.assembly.closing.size === 0) {
-      const fetching = this.#fetching ?? this.#collector.fetch(this.#fetchWaitMs, signal)
-      this.#fetching = undefined
-      await fetching
+    this.#signal = signal
+    if (!this.#collector.hasReady && this.#options.assembly.closing.size === 0) {
+      this.#fetchAhead()
+      await this.#finishFetch()
     }
-    if (this.#fetching !== undefined) return
-    this.#fetching = this.#collector.fetch(this.#fetchWaitMs, signal)
-    // Its failure is seen when it is awaited.
-    this.#fetching.catch(() => {})
+    this.#fetchAhead()
+  }
+
+  /** Begins the next fetch once the last one has ended. */
+  #fetchAhead(): void {
+    if (this.#fetching !== undefined || !this.#collector.hasRoom) return
+    const fetching = this.#collector.fetch(this.#fetchWaitMs, this.#signal)
+    this.#fetching = fetching
+    // A failure is kept, to be seen when it is awaited.
+    const ended = () => {
+      if (this.#fetching === fetching) this.#fetching = undefined
+    }
+    fetching.then(ended, () => {})
   }
 
   get #fetchWaitMs(): number {
     const { assembly, environment } = this.#options
     const untilTellMs = assembly.router.tellAtMs - environment.clock()
-    return Math.min(FETCH_WAIT_MS, Math.max(untilTellMs, 1))
+    const heldMs = this.#heldMs || FETCH_WAIT_MS
+    return Math.min(FETCH_WAIT_MS, heldMs, Math.max(untilTellMs, 1))
   }
 
   /** Fetches what is there, without waiting for more. */
@@ -110,7 +130,10 @@ export class EpochRunner {
 
   /** When the next epoch may be sealed: transactions have a price on a real log. */
   pauseMs(nowMs: number): number {
-    return Math.max(0, this.#sealedMs + this.#options.settings.epochMsMin - nowMs)
+    const { settings, heldMs } = this.#options
+    const untilMs = this.#sealedMs + settings.epochMsMin
+    const isStuck = this.isHeld && !this.#collector.hasRoom
+    return Math.max(0, untilMs - nowMs, heldMs(), isStuck ? this.#heldMs : 0)
   }
 
   /**
@@ -119,18 +142,23 @@ export class EpochRunner {
    * none may begin.
    */
   async epoch(scope?: Scope): Promise<boolean> {
-    const { assembly, environment, log, publisher, mayBegin } = this.#options
+    const { assembly, environment, log, publisher, mayBegin, heldMs } = this.#options
     const { clock } = environment
-    if (!mayBegin()) return false
+    if (!mayBegin() || heldMs() > 0) return false
     const startedMs = clock()
     const member = this.#options.member()
     let changed = false
     if (scope === undefined) {
       changed = assembly.router.tellAtMs <= startedMs
       changed = this.#collector.updateIdleness() || changed
+      changed = this.#collector.hasSkipped || changed
       changed = this.#punctuate(startedMs) || changed
     }
-    if (this.#collector.hasRecords) environment.reached?.('polled')
+    if (this.#collector.hasRecords) {
+      environment.reached?.('polled')
+      // Several engines may have been woken at the same time.
+      await environment.yieldNow()
+    }
     changed = (await this.#rounds(startedMs, changed, scope)) || changed
     if (!changed) {
       await this.settle()
@@ -138,6 +166,7 @@ export class EpochRunner {
     }
     environment.reached?.('run')
     await this.settle()
+    await environment.yieldNow()
     // It may have run out while the epoch ran.
     this.#options.member()
     const through = assembly.tasks.every(task => task.isThrough)
@@ -145,9 +174,12 @@ export class EpochRunner {
     const trimPoints = this.#trim.points(assembly.inputs)
     const sealed = sealEpoch({ assembly, log, wallTimeMs: clock(), member })
     this.#sealedMs = startedMs
-    this.#options.onEpoch()
+    const onCommitted = this.#options.onSeal()
+    const onTraced = assembly.spans?.seal()
     this.#inFlight = sealed.commit().then(async () => {
       environment.reached?.('log-committed')
+      onCommitted()
+      onTraced?.()
       if (trimPoints !== undefined) this.#trim.trim(trimPoints)
       await publisher.publish(sealed, () => {
         applyEpoch(assembly.stores)
@@ -180,6 +212,7 @@ export class EpochRunner {
         await task.run()
         if (clock() - yieldedMs >= WORK_MS_MAX) {
           await environment.yieldNow()
+          if (this.#signal !== undefined) this.#fetchAhead()
           yieldedMs = clock()
         }
       }
@@ -195,11 +228,15 @@ export class EpochRunner {
     if (this.#inFlight === inFlight) this.#inFlight = undefined
   }
 
-  /** Ends what runs in the background, whatever comes of it. */
-  async abandon(): Promise<void> {
+  /** Ends what runs in the background, whatever comes of it; true when no commit has failed. */
+  async abandon(): Promise<boolean> {
     await this.#finishFetch().catch(() => {})
-    await this.#inFlight?.catch(() => {})
+    const committing = this.#inFlight ?? Promise.resolve()
     this.#inFlight = undefined
+    return committing.then(
+      () => true,
+      () => false,
+    )
   }
 
   #recordsRead(): number {

@@ -115,6 +115,7 @@ function committedOffsets(assembly: Assembly, isQuiet: boolean): CommittedOffset
   for (const input of assembly.inputs) {
     if (input.position !== input.committedOffset) moved = true
     input.committedOffset = input.position
+    input.coveredOffset = input.position
   }
   if (isQuiet && !moved) return []
   return assembly.inputs.map(({ positions, partition, position }) => {

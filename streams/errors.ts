@@ -9,6 +9,12 @@ export const streamsCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  APPLICATIONS_CLASH: {
+    message:
+      'These applications cannot run on one log and data folder: {reason}. Give one of them another name.',
+    recovery: 'stop',
+    status: 500,
+  },
   TOPOLOGY_CHANGED: {
     message:
       'The state in this database was written by another topology: {reason}. Give the steps whose stores differ new names, and they are built from the input; or reset all with `millrace reset`; or start the topology that wrote it.',
@@ -111,6 +117,33 @@ export const streamsCatalogue = {
       'The position is beyond the recovered end of the log: the machine lost its last moments. Fetch the view again.',
     recovery: 'reject',
     status: 409,
+  },
+  HISTORY_GONE: {
+    message:
+      'The history of {view} begins at {historyFrom} (epoch ms): what was at {asOf} is not kept any more. Ask as of a later time.',
+    recovery: 'reject',
+    status: 410,
+  },
+  LETTER_UNKNOWN: {
+    message: 'There is no dead letter {letter}.',
+    recovery: 'reject',
+    status: 404,
+  },
+  LETTER_SETTLED: {
+    message: 'The dead letter {letter} has been replayed: there is nothing left to discard.',
+    recovery: 'reject',
+    status: 409,
+  },
+  LETTER_NOT_REPLAYABLE: {
+    message: 'The dead letter {letter} cannot be replayed: {reason}.',
+    recovery: 'reject',
+    status: 409,
+  },
+  LETTERS_BUSY: {
+    message:
+      'The dead letters of {application} are being replayed or discarded by others; nothing more was done, try again.',
+    recovery: 'retry',
+    status: 503,
   },
   QUERY_INVALID: {
     message: 'Query parameter {parameter}: {reason}.',

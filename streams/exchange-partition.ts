@@ -3,18 +3,19 @@ import type { ErrorDetails } from '../log/errors.ts'
 import type { RecordColumns } from '../log/record-columns.ts'
 import { Batch } from './batch.ts'
 import { type MillraceError, streamsError } from './errors.ts'
-import { type ExchangeReader, readExchanged } from './exchange-records.ts'
-import { type BrokenBatch, InputPartition } from './input-partition.ts'
-import type { NodeRuntime } from './task.ts'
+import { type ExchangeReader, exchangedOrigin, readExchanged } from './exchange-records.ts'
+import { type BrokenBatch, InputPartition, type InputPartitionOptions } from './input-partition.ts'
+import { replayTargetOf } from './replay-header.ts'
+import type { RecordOrigin } from './retries.ts'
 import type { ExchangeNode } from './topology.ts'
 import type { InputProgress } from './watermark.ts'
 
 export class ExchangePartition extends InputPartition implements ExchangeReader {
   readonly node: ExchangeNode
 
-  constructor(topic: string, partition: number, runtime: NodeRuntime) {
-    super(topic, partition, runtime)
-    this.node = runtime.node as ExchangeNode
+  constructor(options: InputPartitionOptions) {
+    super(options)
+    this.node = options.runtime.node as ExchangeNode
   }
 
   /** Records before it are in the batch being filled, which the node gets before it closes. */
@@ -31,11 +32,20 @@ export class ExchangePartition extends InputPartition implements ExchangeReader 
   }
 
   protected override batchOf(columns: RecordColumns): Batch {
-    return new Batch(columns)
+    return new Batch(columns, { rawKeys: undefined, rawValues: false, exchanged: true })
   }
 
-  protected override decode(batch: Batch, row: number): void {
-    readExchanged(this, batch.columns!, row, batch)
+  protected override decode(batch: Batch, row: number): boolean {
+    const columns = batch.columns!
+    const replay = replayTargetOf(columns, row)
+    const isOnItsWay = replay !== undefined && this.towards(replay.step).has(this.node.id)
+    if (!this.aim(batch, isOnItsWay ? replay.step : undefined)) return false
+    readExchanged(this, columns, row, batch)
+    return true
+  }
+
+  protected override originOf(columns: RecordColumns, row: number): RecordOrigin | undefined {
+    return exchangedOrigin(columns, row)
   }
 
   /** Nothing of an exchange may be left out: its records are in no other topic. */

@@ -18,7 +18,8 @@ import { saturate } from '../log/varint.ts'
 import { type Batch, NO_SOURCE } from './batch.ts'
 import { streamsError } from './errors.ts'
 import { UNHEARD } from './position.ts'
-import { headersOf, keyBytes, type PartitionWriter } from './sinks.ts'
+import type { RecordOrigin } from './retries.ts'
+import { exchangedHeaders, keyBytes, type PartitionWriter } from './sinks.ts'
 import type { ExchangeNode } from './topology.ts'
 import type { InputProgress } from './watermark.ts'
 
@@ -72,7 +73,8 @@ export function writeExchanged(
   slice.end = p
   const key = batch.keys[i]
   const row = key === null || key === undefined ? null : keyBytes(node.key.encode(key))
-  writer.roomFor(p + (row?.end ?? 0) + 64).append(batch.times[i]!, row, slice, headersOf(batch, i))
+  const headers = exchangedHeaders(batch, i)
+  writer.roomFor(p + (row?.end ?? 0) + 64).append(batch.times[i]!, row, slice, headers)
 }
 
 /** Writes the progress of an upstream task. */
@@ -102,6 +104,16 @@ export interface ExchangeReader {
   readonly topic: string
   readonly partition: number
   progress(upstream: number, progress: InputProgress): void
+}
+
+/** The source and offset in the head of a record; undefined of progress, and of other bytes. */
+export function exchangedOrigin(
+  { bytes, valueStart, valueEnd }: RecordColumns,
+  row: number,
+): RecordOrigin | undefined {
+  const start = valueStart[row]!
+  if (start < 0 || bytes[start] !== RECORD || valueEnd[row]! - start < RECORD_HEAD) return undefined
+  return { source: sourceAt(bytes, start + 10), offset: bytes.readDoubleBE(start + 14) }
 }
 
 /** Reads row `row` of `columns` into the batch, or hands its progress over. */

@@ -154,7 +154,7 @@ export class ExchangeRouter {
     return state
   }
 
-  /** Hands each record to the task that owns its key's partition. */
+  /** Hands each record to the task that owns its key's partition, or to all. */
   exchange(node: ExchangeNode, from: number, batch: Batch): void {
     const state = this.#state(node)
     const { receivers, memory } = state
@@ -165,15 +165,19 @@ export class ExchangeRouter {
       return
     }
     const parts: (Batch | undefined)[] = new Array(targets)
-    for (let i = 0; i < batch.length; i++) {
-      const partition = partitionOfKey(node.key, batch.keys[i], targets)
+    const put = (i: number, partition: number) => {
       if (!memory[row + partition]) {
         writeExchanged(node, this.#options.sinks.writer(state.topic, partition), batch, i)
         state.wrote[row + partition] = 1
-        continue
+        return
       }
       const part = (parts[partition] ??= new Batch(batch.columns, batch))
+      part.target = batch.target
       part.keep(batch, i)
+    }
+    for (let i = 0; i < batch.length; i++) {
+      if (node.broadcast) for (let target = 0; target < targets; target++) put(i, target)
+      else put(i, partitionOfKey(node.key, batch.keys[i], targets))
     }
     parts.forEach((part, partition) => {
       if (part !== undefined) receivers[partition]!.runtime(node.id).receive(part, 0)

@@ -7,6 +7,7 @@ import { TOPIC_CONFIG_DEFAULT } from '../log/topics.ts'
 import { repartitionTopic } from './exchange-router.ts'
 import type { Plan, SubTopology } from './plan.ts'
 import { changelogTopic, storesOf } from './task-parts.ts'
+import type { TopologyNode } from './topology.ts'
 
 const LONGEST_MS = String(2n ** 63n - 1n)
 
@@ -29,11 +30,19 @@ export function groupTopology(plan: Plan): GroupTopology {
 
 function describe(plan: Plan, sub: SubTopology): GroupSubTopology {
   const { application } = plan.topology
+  const inputs = sub.nodes
+    .map(id => plan.topology.nodes[id]!)
+    .filter(node => node.kind === 'source' || node.kind === 'exchange')
+  // Kafka 4.3 compares the count of what only repartition topics lead to with that of every topic
+  // of the application whose count is given (CopartitionedTopicsEnforcer): so such inputs are in
+  // no co-partition group, and have the count on which the plan has found them to agree.
+  const isSource = (node: TopologyNode) => node.kind === 'source' && node.positions === undefined
+  const isGroup = inputs.length > 1 && inputs.some(isSource)
+  const isAgreed = inputs.length > 1 && !isGroup
   const sourceTopics: string[] = []
   const repartitionSources: (InternalTopic & { partitions: number })[] = []
   const repartitionSinks: string[] = []
-  for (const id of sub.nodes) {
-    const node = plan.topology.nodes[id]!
+  for (const node of inputs) {
     if (node.kind === 'source' && node.positions !== undefined) {
       // The group places a task, and fences its offsets, by topics that no other task reads.
       const configs = { ...KEPT, 'cleanup.policy': 'delete' }
@@ -43,7 +52,10 @@ function describe(plan: Plan, sub: SubTopology): GroupSubTopology {
     if (node.kind !== 'exchange') continue
     const name = repartitionTopic(application, node.name)
     const configs = { ...KEPT, 'cleanup.policy': 'delete' }
-    repartitionSources.push({ name, partitions: node.partitions ?? 0, configs })
+    // 0: as many as what writes there has.
+    const isGiven = isAgreed || node.partitionsOf !== undefined || node.partitions !== undefined
+    const partitions = isGiven ? sub.partitions : 0
+    repartitionSources.push({ name, partitions, configs })
   }
   for (const { node, from } of plan.exchanges.values()) {
     if (from === sub) repartitionSinks.push(repartitionTopic(application, node.name))
@@ -52,13 +64,13 @@ function describe(plan: Plan, sub: SubTopology): GroupSubTopology {
     name: changelogTopic(application, name),
     configs: { ...KEPT, 'cleanup.policy': kind === 'rows' ? 'compact' : 'delete' },
   }))
-  const inputs = [...sourceTopics, ...repartitionSources.map(({ name }) => name)]
+  const topics = [...sourceTopics, ...repartitionSources.map(({ name }) => name)]
   return {
     id: sub.name,
     sourceTopics,
     changelogs,
     repartitionSinks,
     repartitionSources,
-    copartitionGroups: inputs.length > 1 ? [inputs] : [],
+    copartitionGroups: isGroup ? [topics] : [],
   }
 }

@@ -2,9 +2,11 @@
 import type { Codec } from '../state/port.ts'
 import { streamsError } from './errors.ts'
 import { type AggregateSpec, aggregate, aggregateStores } from './operators/aggregate.ts'
-import { json, type KeySerde } from './serde.ts'
+import { json, type KeySerde, plain } from './serde.ts'
 import type { Stream } from './stream.ts'
 import { Table } from './table.ts'
+import { type VersionedOptions, versionedTable } from './versioned.ts'
+import type { Replay } from './versioned-row.ts'
 import { SessionStream, SlidingStream, WindowedStream } from './windowed-stream.ts'
 import type { SessionWindows, SlidingWindows, TimeWindows } from './windows.ts'
 
@@ -21,7 +23,16 @@ export interface AggregateOptions<A> {
   readonly ttlMs?: number
 }
 
-export interface TableAggregation<K, V, A> extends AggregateOptions<A> {
+/** Options of an aggregate without windows. */
+export interface TableAggregateOptions<A> extends AggregateOptions<A> {
+  /**
+   * Keeps the records, so that views answer as of any time of the history, and adds them in the
+   * order of event time, whenever they come. Not with `ttlMs`.
+   */
+  readonly versioned?: VersionedOptions
+}
+
+export interface TableAggregation<K, V, A> extends TableAggregateOptions<A> {
   readonly initial: () => A
   /**
    * Returns the new aggregate, or null to delete the row. It leaves the old aggregate as it is
@@ -30,7 +41,7 @@ export interface TableAggregation<K, V, A> extends AggregateOptions<A> {
   readonly add: (aggregate: A, value: V, key: K) => A | null
 }
 
-export interface TableReduction<K, V> extends AggregateOptions<V> {
+export interface TableReduction<K, V> extends TableAggregateOptions<V> {
   /** The first value of a key is its aggregate. Null deletes the row. */
   readonly reduce: (aggregate: V, value: V, key: K) => V | null
 }
@@ -55,7 +66,7 @@ export class GroupedStream<K, V> {
   }
 
   /** Records of each key. */
-  count(options: AggregateOptions<number>): Table<K, number> {
+  count(options: TableAggregateOptions<number>): Table<K, number> {
     return this.aggregate({ ...options, initial: () => 0, add: count => count + 1 })
   }
 
@@ -75,10 +86,25 @@ export class GroupedStream<K, V> {
   }
 
   #table<A>(
-    options: AggregateOptions<A>,
+    options: TableAggregateOptions<A>,
     fold: (aggregate: A | undefined, value: V, key: K) => A | null,
   ): Table<K, A> {
-    const { name, ttlMs } = options
+    const { name, ttlMs, versioned } = options
+    if (versioned !== undefined && ttlMs !== undefined) {
+      const reason = `${name}: a versioned aggregate has a history, not a time to live`
+      throw streamsError('TOPOLOGY_INVALID', { reason })
+    }
+    if (versioned !== undefined) {
+      return versionedTable(this.stream, {
+        name,
+        versioned,
+        key: this.key as KeySerde<unknown>,
+        value: versioned.value ?? plain(),
+        state: (options.codec ?? json<A>()) as Codec<unknown>,
+        add: fold as Replay['add'],
+        lastOnly: false,
+      })
+    }
     if (ttlMs !== undefined && !(Number.isSafeInteger(ttlMs) && ttlMs > 0)) {
       const reason = `${name}: ttlMs must be a whole number of ms above 0, got ${ttlMs}`
       throw streamsError('TOPOLOGY_INVALID', { reason })

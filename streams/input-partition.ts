@@ -4,9 +4,13 @@
  * exchange (`exchange-partition.ts`).
  */
 import type { ErrorDetails } from '../log/errors.ts'
+import type { TopicPartition } from '../log/port.ts'
 import type { RecordColumns } from '../log/record-columns.ts'
 import type { Batch } from './batch.ts'
 import { type MillraceError, streamsError } from './errors.ts'
+import type { StepsTowards } from './replay-steps.ts'
+import type { RecordOrigin, Retries } from './retries.ts'
+import type { Spans } from './spans.ts'
 import type { NodeRuntime } from './task.ts'
 
 /** Records at most in one batch: one task's turn, so that no partition starves the others. */
@@ -16,6 +20,10 @@ export interface RejectedRecord {
   readonly columns: RecordColumns
   readonly row: number
   readonly detail: string
+  readonly error?: unknown
+  readonly attempts?: number
+  /** What cannot use it, where that is not the source. */
+  readonly step?: string
 }
 
 /** A batch of the log that cannot be read. */
@@ -23,6 +31,7 @@ export interface BrokenBatch {
   readonly bytes: Buffer
   readonly offset: number
   readonly detail: string
+  readonly error: unknown
 }
 
 export interface TakeOptions {
@@ -39,6 +48,16 @@ interface Waiting {
   nextOffset: number
 }
 
+export interface InputPartitionOptions extends TopicPartition {
+  /** The node that takes the records. */
+  readonly runtime: NodeRuntime
+  readonly retries: Retries
+  /** Steps that a replayed record passes, by the step that it is for. */
+  readonly towards: StepsTowards
+  /** Absent: nothing is traced. */
+  readonly spans?: Spans | undefined
+}
+
 export abstract class InputPartition {
   readonly topic: string
   /** The topic for whose partition of the same number the position is committed. */
@@ -50,6 +69,8 @@ export abstract class InputPartition {
   position = 0
   /** What the last sealed epoch committed; undefined before the first. */
   committedOffset: number | undefined
+  /** Up to where the last sealed epoch covers it; where it began before the first. */
+  coveredOffset = 0
   /** Offset of the next record to fetch. */
   fetchOffset = 0
   endOffset = 0
@@ -57,22 +78,33 @@ export abstract class InputPartition {
   confirmedMs = Number.NEGATIVE_INFINITY
   bufferedBytes = 0
   recordsRead = 0
+  readonly retries: Retries
+  protected readonly towards: StepsTowards
+  readonly #spans: Spans | undefined
   readonly #queue: Waiting[] = []
   #cursor = 0
 
-  constructor(topic: string, partition: number, runtime: NodeRuntime) {
+  constructor(options: InputPartitionOptions) {
+    const { topic, partition, runtime, retries, towards, spans } = options
     const { node } = runtime
     this.topic = topic
+    this.retries = retries
+    this.towards = towards
     this.positions = (node.kind === 'source' ? node.positions : undefined) ?? topic
     this.partition = partition
     this.runtime = runtime
+    // A copy's records are traced where they run themselves.
+    if (node.copy !== true) this.#spans = spans
   }
 
   /** An empty batch for records of these columns. */
   protected abstract batchOf(columns: RecordColumns): Batch
 
-  /** Adds record `row` of the batch's columns, or what it says. */
-  protected abstract decode(batch: Batch, row: number, options: TakeOptions): void
+  /** Adds record `row` of the batch's columns, or what it says. False: it is not for this batch. */
+  protected abstract decode(batch: Batch, row: number, options: TakeOptions): boolean
+
+  /** What a record is known by in `retries`; undefined of what is no record. */
+  protected abstract originOf(columns: RecordColumns, row: number): RecordOrigin | undefined
 
   /** Tells of a batch that cannot be read. */
   protected abstract refuse(broken: BrokenBatch): void
@@ -99,6 +131,18 @@ export abstract class InputPartition {
 
   get hasRecords(): boolean {
     return this.#queue.length > 0
+  }
+
+  /** How long the next record is not to be taken yet, as it has failed before, ms. */
+  get heldMs(): number {
+    const columns = this.#queue[0]?.columns
+    return columns === undefined ? 0 : this.#heldMs(columns, this.#cursor)
+  }
+
+  #heldMs(columns: RecordColumns, row: number): number {
+    if (!this.retries.any) return 0
+    const origin = this.originOf(columns, row)
+    return origin === undefined ? 0 : this.retries.heldMs(origin.source, origin.offset)
   }
 
   /** Everything in the log has been processed. */
@@ -157,14 +201,32 @@ export abstract class InputPartition {
     const batch = this.batchOf(columns)
     const end = Math.min(columns.length, this.#cursor + BATCH_RECORDS_MAX)
     let row = this.#cursor
+    const watches = this.retries.any
     for (; row < end && columns.timestamps[row]! <= options.untilMs; row++) {
-      this.decode(batch, row, options)
+      if (watches && this.#heldMs(columns, row) > 0) break
+      if (!this.decode(batch, row, options)) break
+      if (watches) this.#note(columns, row)
     }
     this.recordsRead += row - this.#cursor
     this.#cursor = row
     if (row < columns.length) this.position = columns.offsets[row]!
     else this.#next(head)
+    const { topic, partition, endOffset, position } = this
+    this.#spans?.read(batch, { topic, partition, lag: Math.max(endOffset - position, 0) })
     return batch
+  }
+
+  /** Batches of replayed records are for one step. False when this batch is not for it. */
+  protected aim(batch: Batch, target: string | undefined): boolean {
+    if (batch.target === target) return true
+    if (batch.length > 0) return false
+    batch.target = target
+    return true
+  }
+
+  #note(columns: RecordColumns, row: number): void {
+    const origin = this.originOf(columns, row)
+    if (origin !== undefined) this.retries.take(origin.source, origin.offset)
   }
 
   #next(head: Waiting): void {

@@ -14,6 +14,7 @@ import { decodeCursor, encodeCursor, filterId, mergeRows, type RowPlace } from '
 import { taskName } from './task-parts.ts'
 import type { ViewRows } from './view-rows.ts'
 import type {
+  AsOf,
   PartPage,
   PartQuery,
   PartRow,
@@ -50,6 +51,11 @@ export class LocalViews implements PartViews {
 
   get #publisher(): Publisher {
     return this.#options.engine.publisher
+  }
+
+  /** Throws VIEW_UNKNOWN, and QUERY_INVALID where a view without versions is asked as of a time. */
+  checkVersioned(view: string, { asOf }: AsOf): void {
+    this.viewRows(view).checkVersioned(asOf)
   }
 
   /** How the view's rows are read. Throws VIEW_UNKNOWN. */
@@ -177,6 +183,7 @@ export class LocalViews implements PartViews {
   }
 
   async rows(view: string, query: PartQuery): Promise<PartPage> {
+    this.checkVersioned(view, query)
     const { partitions } = query
     const cut = await this.cut(view, query)
     try {
@@ -222,7 +229,7 @@ export class LocalViews implements PartViews {
     rows: ViewRows,
     options: {
       readonly cut: Cut
-      readonly query: Pick<RowsScope, 'from' | 'to'>
+      readonly query: Partial<RowsScope> & AsOf
       readonly partitions: readonly number[]
       readonly after?: RowPlace | undefined
     },
@@ -230,19 +237,21 @@ export class LocalViews implements PartViews {
     const { cut, query, partitions, after } = options
     const view = rows.view.declaration.name
     const range = rows.range(query)
+    const { asOf } = query
+    for (const partition of partitions) rows.checkKept(asOf, watermarkOf(cut, view, partition))
     const from = (partition: number): RowKey | undefined => {
       if (after === undefined) return range.gte
       return partition <= after.partition ? `${after.key}\0` : after.key
     }
     const publisher = this.#publisher
     async function* partitionRows(partition: number): AsyncGenerator<PartRow> {
-      const watermarkMs = cut.watermarks.get(view)!.get(partition)!
+      const watermarkMs = watermarkOf(cut, view, partition)
       const gte = from(partition)
       const reader = publisher.reader(view, partition, cut.snapshot)
       const bounds = gte === undefined ? range : { ...range, gte }
       for await (const chunk of reader.scan(bounds)) {
         for (const { key, value } of chunk) {
-          const row = rows.row(key, value, watermarkMs)
+          const row = rows.row(key, value, { watermarkMs, asOf })
           if (row !== undefined) yield { key, partition, row }
         }
       }
@@ -251,6 +260,7 @@ export class LocalViews implements PartViews {
   }
 
   async row(view: string, query: PartRowQuery): Promise<RowAnswer> {
+    this.checkVersioned(view, query)
     const { partitions } = query
     const cut = await this.cut(view, query)
     try {
@@ -264,14 +274,17 @@ export class LocalViews implements PartViews {
   }
 
   /** The row of a key in the first of these partitions that has it. */
-  async find(view: string, query: PartScope & { key: string }, cut: Cut) {
+  async find(view: string, query: PartScope & AsOf & { key: string }, cut: Cut) {
     const rows = this.viewRows(view)
     const key = this.rowKey(view, query.key)
     if (key === undefined) return undefined
+    const { asOf } = query
     for (const partition of query.partitions) {
+      const watermarkMs = watermarkOf(cut, view, partition)
+      rows.checkKept(asOf, watermarkMs)
       const reader = this.#publisher.reader(view, partition, cut.snapshot)
       const [stored] = await reader.getMany([key])
-      const row = stored === undefined ? undefined : rows.row(key, stored, 0)
+      const row = stored === undefined ? undefined : rows.row(key, stored, { watermarkMs, asOf })
       if (row !== undefined) return row
     }
     return undefined
@@ -333,4 +346,8 @@ export class LocalViews implements PartViews {
       unwatch?.()
     }
   }
+}
+
+function watermarkOf(cut: Cut, view: string, partition: number): number {
+  return cut.watermarks.get(view)!.get(partition)!
 }

@@ -19,6 +19,15 @@ const watermark = gauge('watermark_ms', 'Event time up to which a step is comple
 const epochs = counter('commit_total', 'Epochs committed')
 const overlay = gauge('store_overlay_rows', 'Rows of a store not yet applied')
 const cached = gauge('store_cached_bytes', 'Heap used by cached rows and blocks of a store')
+const restored = counter(
+  'restored_bytes_total',
+  'Bytes read from the changelog of a store to restore it, here or as a standby',
+)
+const letters = counter('dead_letters_total', 'Dead letters written, by step and reason')
+const retried = counter(
+  'retried_records_total',
+  'Failed attempts after which a record was tried again',
+)
 const written = counter('records_produced_total', 'Records written to sinks and dead letters')
 
 /** Samples of all sources, named steps and stores. */
@@ -52,10 +61,15 @@ export function engineMetrics(engine: Engine): MetricSample[] {
       if (runtime.closedMs > 0) samples.push(watermark(labels, runtime.closedMs))
     }
   }
-  for (const [id, count] of engine.deadLetters.rejected) {
+  for (const [id, count] of engine.failures.deadLetters.rejected) {
     const [step, reason] = id
     samples.push(dropped({ step, reason }, count))
   }
+  for (const [[step, reason], count] of engine.failures.deadLetters.written) {
+    samples.push(letters({ step, reason }, count))
+  }
+  for (const [step, count] of engine.failures.retries.counts) samples.push(retried({ step }, count))
+  for (const [store, bytes] of engine.restoredBytes) samples.push(restored({ store }, bytes))
   for (const store of assembly.stores) {
     const labels = {
       store: store.name.slice(application.length + 1),

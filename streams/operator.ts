@@ -8,13 +8,35 @@ import type { Batch } from './batch.ts'
 import type { Closing } from './closing.ts'
 import type { CrashPoint } from './environment.ts'
 
-export type SideReason = 'late' | 'null-key' | 'poison' | 'duplicate' | 'overflow' | 'too-large'
+export const sideReasons = [
+  'late',
+  'null-key',
+  'poison',
+  'duplicate',
+  'overflow',
+  'too-large',
+] as const
+/** Why a record leaves the flow. */
+export type SideReason = (typeof sideReasons)[number]
+
+/** What is not to be told from the error. */
+export interface FailureContext {
+  readonly reason?: SideReason
+  /** What was being done, before the error's message. */
+  readonly during?: string
+}
 
 /** The batches an operator fills; the task forwards them when the call returns. */
 export interface Outputs {
   main: Batch | undefined
   /** Takes record `i` out of the flow, with the reason, counted and sent to the side output. */
   drop(input: Batch, i: number, reason: SideReason, detail?: string): void
+  /**
+   * The same for a record whose processing threw, by `overflow` for a RangeError and else by
+   * `poison`, unless it is to be tried again: then it throws, and the epoch with it. Nothing of the
+   * record is kept either way.
+   */
+  fail(input: Batch, i: number, error: unknown, about?: FailureContext): void
 }
 
 export interface Operator {
@@ -42,9 +64,17 @@ export interface Operator {
   resume?(watermarkMs: number, closing?: Closing): Promise<void> | undefined
 }
 
+/** A partition of a source topic. */
+export interface RecordOrigin {
+  readonly topic: string
+  readonly partition: number
+}
+
 /** What an operator gets of its task. */
 export interface OperatorContext {
   readonly partition: number
+  /** All source partitions, by their place in the `sources` column of batches. */
+  readonly origins: readonly RecordOrigin[]
   rowStore<V>(name: string): RowStore<V>
   appendStore(name: string): AppendStore
   /** Somebody takes the main output; without, changes need not be put together. */

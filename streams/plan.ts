@@ -89,7 +89,11 @@ function checkEmissions(topology: Topology): void {
           `${node.name} decides by event time but is fed with the updates of ${parent.name}, whose times depend on arrival: emit ${parent.name} on close, or declare ${node.name} unstable`,
         )
       }
-      if (parent.kind !== 'operator' || parent.emission === 'records') open.push(...parent.parents)
+      if (parent.kind !== 'operator') open.push(...parent.parents)
+      else if (parent.emission === 'records') {
+        // Changes of a joined table make no results.
+        open.push(...parent.parents.filter((_, port) => !parent.passivePorts?.includes(port)))
+      }
     }
   }
 }
@@ -137,8 +141,10 @@ export function planTopology(
     const nodes = topology.nodes.filter(node => component[node.id] === root)
     for (const node of nodes) {
       if (node.kind !== 'exchange') continue
-      const upstream = component[node.parents[0]!.node]
-      const index = order.indexOf(upstream!)
+      const like = component[node.partitionsOf ?? node.parents[0]!.node]!
+      // Those that go to the tasks of a node in their own sub-topology add nothing to its count.
+      if (like === root) continue
+      const index = order.indexOf(like)
       exchanges.set(node.id, node.partitions ?? subTopologies[index]!.partitions)
     }
     const inputs = nodes.filter(node => node.kind === 'source' || node.kind === 'exchange')

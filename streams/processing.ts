@@ -1,4 +1,5 @@
 /** Processors and deduplication in the DSL. */
+import type { TProperties } from 'typebox'
 import { streamsError } from './errors.ts'
 import { deduplicate, deduplicateStores, type RecordId } from './operators/deduplicate.ts'
 import { type ProcessSpec, process, processStores } from './operators/process.ts'
@@ -7,11 +8,14 @@ import type {
   ProcessorContext,
   ProcessorRecord,
   ProcessorStores,
+  StoreKey,
+  StoreValue,
   Timer,
   Want,
 } from './processor.ts'
 import type { KeySerde } from './serde.ts'
 import { Stream, type StreamOptions } from './stream.ts'
+import { Table, type TableStore, type ViewOptions } from './table.ts'
 
 export interface ProcessOptions<K, V, S extends ProcessorStores, K2, V2> {
   /** Names the step; its stores are `name-store` and `name-timers`. */
@@ -33,11 +37,22 @@ export interface ProcessOptions<K, V, S extends ProcessorStores, K2, V2> {
    * their event timer's.
    */
   readonly holdsMs?: number
+  /** Stores that are served as views: the rows as they are, or as `row` makes them. */
+  readonly views?: readonly StoreView<S>[]
   /** How results are written: types them, and joins below need not be told again. */
   readonly results?: StreamOptions<K2, V2>
   /** True when results have the key of their record or timer, so that they stay in their task. */
   readonly keepsKeys?: boolean
 }
+
+/** A store of a processor as a view; its key is the store's. */
+export type StoreView<S extends ProcessorStores> = {
+  readonly [N in keyof S & string]: { readonly store: N } & ViewOptions<
+    StoreKey<S[N]>,
+    StoreValue<S[N]>,
+    TProperties
+  >
+}[keyof S & string]
 
 function invalid(name: string, reason: string): never {
   throw streamsError('TOPOLOGY_INVALID', { reason: `${name}: ${reason}` })
@@ -80,6 +95,15 @@ export function processStream<K, V, S extends ProcessorStores, K2, V2>(
     emission: 'records',
     timeDependent: false,
   })
+  for (const { store, ...view } of options.views ?? []) {
+    const source: TableStore = {
+      store: `${name}-${store}`,
+      key: stores[store]!.key,
+      stored: 'table',
+      untimed: true,
+    }
+    new Table(stream.topology, { node, output: 'main' }, source).view(view as never)
+  }
   const rekeyed = stream.rekeyed || options.keepsKeys !== true
   return new Stream(stream.topology, { node, output: 'main' }, options.results, rekeyed)
 }

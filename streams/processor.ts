@@ -10,6 +10,7 @@
  * nothing: its writes, timers and results are taken back. Values are not to be changed in place.
  */
 import type { Codec } from '../state/port.ts'
+import type { RecordContext } from './current-record.ts'
 import type { SideReason } from './operator.ts'
 import type { KeySerde } from './serde.ts'
 import type { TimerClock } from './timers.ts'
@@ -46,14 +47,9 @@ export interface Timer<K> {
 }
 
 /** A record; valid during the call. */
-export interface ProcessorRecord<K, V> {
+export interface ProcessorRecord<K, V> extends RecordContext {
   readonly key: K
   readonly value: V
-  readonly timeMs: number
-  /** Stream time of the record's own source partition: what lateness is judged by. */
-  readonly streamTimeMs: number
-  /** A header's bytes; undefined where there is none of this name. */
-  header(name: string): Buffer | null | undefined
 }
 
 /** Names a row to read. */

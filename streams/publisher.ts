@@ -64,10 +64,14 @@ export class Publisher {
     return this.#changed.get(view) ?? this.cut.number
   }
 
-  /** Starts (again) from what an assembly has restored; followers begin anew. */
-  begin(assembly: Assembly, sealed: CutDescription): void {
+  /**
+   * Starts (again) from what an assembly has restored; followers begin anew, unless it is what has
+   * been published (`keepsCut`).
+   */
+  begin(assembly: Assembly, sealed: CutDescription, { keepsCut = false } = {}): void {
     this.#assembly = assembly
     this.#replace(sealed)
+    if (keepsCut) return
     for (const view of this.#listeners.keys()) {
       this.#changed.set(view, this.#cuts)
       this.#deliver(view, { position: sealed.position, changes: [], reset: true })
@@ -124,7 +128,7 @@ export class Publisher {
       for (const [partition, watermarkMs] of sealed.watermarks.get(view)!) {
         const store = this.#assembly!.rowStore<unknown>(rows.view.store, partition)!
         for (const { key, value } of store.sealedChanges()) {
-          const row = value === undefined ? undefined : rows.row(key, value, watermarkMs)
+          const row = value === undefined ? undefined : rows.row(key, value, { watermarkMs })
           list.push(row ? { op: 'upsert', row } : { op: 'delete', row: rows.identity(key) })
         }
       }
@@ -157,7 +161,7 @@ export class Publisher {
     for (const { partition, watermarkMs, range } of [...this.#closed(view, before)]) {
       for await (const chunk of this.reader(view, partition, snapshot).scan(range)) {
         for (const { key, value } of chunk) {
-          const row = rows.row(key, value, watermarkMs)
+          const row = rows.row(key, value, { watermarkMs })
           if (row !== undefined) list.push({ op: 'upsert', row })
         }
         if (list.length > CHANGES_MAX) return false

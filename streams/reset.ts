@@ -8,6 +8,7 @@ import type { EventLog } from '../log/port.ts'
 import { forgetFingerprint } from '../state/fingerprint.ts'
 import { deadLetterTopic } from './assembly.ts'
 import { storeInBranch } from './branches.ts'
+import { deadLetterMarksTopic } from './dead-letter-marks.ts'
 import { branchesOfStore } from './lineage.ts'
 import { changelogTopic, storeInDatabase } from './task-parts.ts'
 import type { Topology, TopologyNode } from './topology.ts'
@@ -34,7 +35,8 @@ export async function resetApplication(options: ResetOptions): Promise<ResetRepo
   const all = await log.listTopics()
   const isInternal = (name: string) =>
     (name.startsWith(`${application}-`) && /-(changelog|repartition|positions)$/.test(name)) ||
-    name === deadLetterTopic(application)
+    name === deadLetterTopic(application) ||
+    name === deadLetterMarksTopic(application)
   const topics = all.map(({ name }) => name).filter(isInternal)
   const targets = all
     .filter(({ name }) => inputs.includes(name))

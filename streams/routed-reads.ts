@@ -21,6 +21,7 @@ import type {
   PartScope,
   PartViews,
   RowAnswer,
+  RowQuery,
   RowsPage,
   RowsQuery,
   Waiting,
@@ -90,7 +91,8 @@ export class RoutedReads {
     }
   }
 
-  async row(view: string, key: string, waiting: Waiting): Promise<RowAnswer> {
+  async row(view: string, key: string, query: RowQuery): Promise<RowAnswer> {
+    const { asOf, ...waiting } = query
     const { clock, engine, local, placement } = this.#options
     const endMs = clock() + (waiting.timeoutMs ?? 0)
     const all = placement.partitions(view)
@@ -99,7 +101,7 @@ export class RoutedReads {
       rowKey === undefined
         ? undefined
         : keyPartition(engine.plan, local.viewRows(view).view, rowKey)
-    const ask: Ask<RowAnswer> = (views, scope) => views.row(view, { ...scope, key })
+    const ask: Ask<RowAnswer> = (views, scope) => views.row(view, { ...scope, key, asOf })
     const first = likely === undefined ? all : [likely.partition]
     const found = await this.#gather(view, first, waiting, ask)
     if (likely?.certain !== true && !found.some(({ answer }) => answer.row !== undefined)) {

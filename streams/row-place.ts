@@ -1,7 +1,7 @@
 /** Where a row stands in a view: rows of all partitions are ordered by key, then by partition. */
 import type { RowKey } from '../state/port.ts'
 import { streamsError } from './errors.ts'
-import type { RowsScope } from './views.ts'
+import type { AsOf, RowsScope } from './views.ts'
 
 export interface RowPlace {
   readonly key: RowKey
@@ -14,14 +14,10 @@ export function comparePlaces(a: RowPlace, b: RowPlace): number {
 }
 
 /** What a cursor belongs to: another filter's cursor would skip or repeat rows. */
-export function filterId(view: string, { key, prefix, from, to }: RowsScope): string {
-  return JSON.stringify([
-    view,
-    Object.entries(key).sort(),
-    prefix ?? null,
-    from ?? null,
-    to ?? null,
-  ])
+export function filterId(view: string, query: RowsScope & AsOf): string {
+  const { key, prefix = null, from = null, to = null, asOf } = query
+  const filters = [view, Object.entries(key).sort(), prefix, from, to]
+  return JSON.stringify(asOf === undefined ? filters : [...filters, asOf])
 }
 
 /** Good on every instance: it names the last row that was looked at, and nothing of a cut. */

@@ -24,7 +24,10 @@ export interface KeySerde<K> {
 
 export interface ValueSerde<V> {
   encode(value: V): Buffer
-  /** Reads `bytes[start, end)`. Throws on bytes that are no value: the record is poison. */
+  /**
+   * Reads `bytes[start, end)`. Throws on bytes that are no value: the record is poison. An error
+   * with `retriable: true` is tried again first, with `pending: true`, too, until it passes.
+   */
   decode(bytes: Buffer, start: number, end: number): V
 }
 

@@ -5,17 +5,18 @@
 import { partitionOf } from '../log/murmur2.ts'
 import type { TopicPartition } from '../log/port.ts'
 import { type HeaderSource, RecordBatchBuilder } from '../log/record-batch-builder.ts'
+import { type Header, readHeaders } from '../log/record-headers.ts'
 import type { Batch } from './batch.ts'
+import { type DeadLetter, encodeLetter } from './dead-letter-record.ts'
+import { mayBeReplay, withoutReplay } from './replay-header.ts'
 import type { KeySerde } from './serde.ts'
-import type { DroppedRecord } from './task.ts'
+import type { Spans } from './spans.ts'
 import type { TopicLimits } from './topic-limits.ts'
 import type { SinkNode } from './topology.ts'
+import { traceparentHeader, traceparentOf } from './trace-context.ts'
 
 /** A partition's batch is sealed beyond this, so that no single one grows past a topic's limit. */
 const BATCH_BYTES_MAX = 512 * 1024
-
-/** Of a value kept as a dead letter. */
-const LETTER_BYTES_MAX = 1024 * 1024
 
 const scratch = Buffer.allocUnsafeSlow(64 * 1024)
 
@@ -70,27 +71,23 @@ export class PartitionWriter {
   }
 }
 
-export interface DeadLetterOrigin {
-  readonly topic: string
-  readonly partition: number
-}
-
-/** A record that its topic would not take. */
-export interface Oversized {
-  readonly index: number
-  readonly detail: string
-}
+/** A record that is larger than its topic takes, or that cannot be written at all. */
+export type Unwritten =
+  | { readonly index: number; readonly detail: string }
+  | { readonly index: number; readonly error: unknown }
 
 export class Sinks {
   readonly #writers = new Map<string, PartitionWriter>()
   readonly #partitions: ReadonlyMap<string, number>
   readonly #limits: TopicLimits
+  readonly #spans: Spans | undefined
   recordsWritten = 0
 
   /** Partition counts of every topic that will be written. */
-  constructor(partitions: ReadonlyMap<string, number>, limits: TopicLimits) {
+  constructor(partitions: ReadonlyMap<string, number>, limits: TopicLimits, spans?: Spans) {
     this.#partitions = partitions
     this.#limits = limits
+    this.#spans = spans
   }
 
   /** Where batches for a partition grow. */
@@ -104,58 +101,55 @@ export class Sinks {
     return writer
   }
 
-  /** The records that are too large for the topic are not written but returned. */
-  write(node: SinkNode, batch: Batch): readonly Oversized[] {
-    const partitions = this.#partitions.get(node.topic)!
-    const bytesMax = this.#limits.of(node.topic)
-    const oversized: Oversized[] = []
-    for (let i = 0; i < batch.length; i++) {
-      const key = batch.keys[i]
-      const value = batch.values[i]
-      const encoded = value === null || value === undefined ? null : node.value.encode(value)
-      const valueBytes = encoded && { bytes: encoded, start: 0, end: encoded.length }
-      const partition = partitionOfKey(node.key, key, partitions)
-      const writer = this.writer(node.topic, partition)
-      const row = key === null || key === undefined ? null : keyBytes(node.key.encode(key))
-      const headers = headersOf(batch, i)
-      const size = (encoded?.length ?? 0) + (row?.end ?? 0) + sizeOf(headers) + 64
-      if (size > bytesMax) {
-        const detail = `${size} bytes, and ${node.topic} takes ${bytesMax}`
-        oversized.push({ index: i, detail })
-      } else writer.roomFor(size).append(batch.times[i]!, row, valueBytes, headers)
+  /** The records that cannot be written are returned. */
+  write(node: SinkNode, batch: Batch): readonly Unwritten[] {
+    const unwritten: Unwritten[] = []
+    for (let index = 0; index < batch.length; index++) {
+      try {
+        const detail = this.#write(node, batch, index)
+        if (detail !== undefined) unwritten.push({ index, detail })
+      } catch (error) {
+        unwritten.push({ index, error })
+      }
     }
-    this.recordsWritten += batch.length - oversized.length
-    return oversized
+    this.recordsWritten += batch.length - unwritten.length
+    return unwritten
   }
 
-  /**
-   * Keeps a record that left the flow, with its own bytes where they are at hand: of a large value
-   * the beginning, with its size.
-   */
-  deadLetter(topic: string, record: DroppedRecord, origin: DeadLetterOrigin | undefined): void {
-    const { batch, index, reason, detail, node } = record
-    const { columns } = batch
-    const row = batch.rows[index]!
-    const slice = (start: number, end: number) =>
-      start < 0 || columns === undefined ? null : { bytes: columns.bytes, start, end }
-    const key = columns && slice(columns.keyStart[row]!, columns.keyEnd[row]!)
-    const value = columns && slice(columns.valueStart[row]!, columns.valueEnd[row]!)
-    const bytes = value ? value.end - value.start : 0
-    const kept = Math.min(bytes, LETTER_BYTES_MAX, this.#limits.of(topic) / 2)
-    if (value) value.end = value.start + kept
-    const cut = bytes > kept ? ` (the first ${kept} of ${bytes} bytes)` : ''
-    const entries: [string, string][] = [
-      ['dl_reason', reason],
-      ['dl_detail', detail + cut],
-      ['dl_step', node.name],
-      ['dl_topic', origin?.topic ?? ''],
-      ['dl_partition', String(origin?.partition ?? '')],
-      ['dl_offset', String(batch.offsets[index])],
-    ]
-    const headers = entries.map(([name, text]) => [name, Buffer.from(text)] as const)
-    this.writer(topic, 0)
-      .roomFor(kept + 512)
-      .append(Math.max(batch.times[index]!, 0), key ?? null, value ?? null, headers)
+  /** Says why, if the record is too large for the topic. */
+  #write(node: SinkNode, batch: Batch, i: number): string | undefined {
+    const bytesMax = this.#limits.of(node.topic)
+    const key = batch.keys[i]
+    const value = batch.values[i]
+    const encoded = value === null || value === undefined ? null : node.value.encode(value)
+    const valueBytes = encoded && { bytes: encoded, start: 0, end: encoded.length }
+    const partition = partitionOfKey(node.key, key, this.#partitions.get(node.topic)!)
+    const row = key === null || key === undefined ? null : keyBytes(node.key.encode(key))
+    const own = this.#ownHeaders(node, batch, i, partition)
+    const headers = own === undefined ? resultHeaders(batch, i) : withOwn(batch, i, own)
+    const size = (encoded?.length ?? 0) + (row?.end ?? 0) + sizeOf(headers) + 64
+    if (size > bytesMax) return `${size} bytes, and ${node.topic} takes ${bytesMax}`
+    const writer = this.writer(node.topic, partition)
+    writer.roomFor(size).append(batch.times[i]!, row, valueBytes, headers)
+    return undefined
+  }
+
+  /** What the sink gives the record, and its place in its trace if it has one. */
+  #ownHeaders({ headers, topic }: SinkNode, batch: Batch, i: number, partition: number) {
+    const own = headers?.(batch.values[i], batch.keys[i])
+    if (this.#spans === undefined) return own
+    const traceparent = own?.[traceparentHeader]
+    const before = batch.traces?.get(i)
+    if (traceparent === undefined && before === undefined) return own
+    const next = this.#spans.write(before, traceparent, { topic, partition, id: own?.ce_id })
+    return next === undefined ? own : { ...own, [traceparentHeader]: next }
+  }
+
+  deadLetter(topic: string, letter: DeadLetter): void {
+    const encoded = encodeLetter(letter, this.#limits.of(topic))
+    const { timestampMs, key, value, headers, sizeBytes } = encoded
+    const whole = (bytes: Buffer | null) => bytes && { bytes, start: 0, end: bytes.length }
+    this.writer(topic, 0).roomFor(sizeBytes).append(timestampMs, whole(key), whole(value), headers)
     this.recordsWritten++
   }
 
@@ -170,7 +164,39 @@ export class Sinks {
 }
 
 function sizeOf(headers: HeaderSource | undefined): number {
-  return headers !== undefined && 'end' in headers ? headers.end - headers.start : 0
+  if (headers === undefined) return 0
+  if ('end' in headers) return headers.end - headers.start
+  // Both lengths are varints, of at most 5 bytes.
+  return headers.reduce((sum, [name, value]) => sum + 10 + name.length + (value?.length ?? 0), 0)
+}
+
+/** The record's headers, those named in `own` instead of its own of that name. */
+function withOwn(batch: Batch, i: number, own: Readonly<Record<string, string>>): Header[] {
+  const { columns } = batch
+  const kept = columns === undefined ? [] : readHeaders(columns, batch.rows[i]!)
+  return [
+    ...withoutReplay(kept).filter(([name]) => !Object.hasOwn(own, name)),
+    ...Object.entries(own).map(([name, text]) => [name, Buffer.from(text)] as const),
+  ]
+}
+
+/** A result of a replayed record is not itself one. */
+function resultHeaders(batch: Batch, i: number): HeaderSource | undefined {
+  const { columns, rows } = batch
+  if (columns === undefined || !mayBeReplay(columns, rows[i]!)) return headersOf(batch, i)
+  return withoutReplay(readHeaders(columns, rows[i]!))
+}
+
+/** The record's headers as an exchange keeps them: with its place in its trace. */
+export function exchangedHeaders(batch: Batch, i: number): HeaderSource | undefined {
+  const span = batch.traces?.get(i)
+  if (span === undefined) return headersOf(batch, i)
+  const { columns, rows } = batch
+  const headers = columns === undefined ? [] : readHeaders(columns, rows[i]!)
+  const traceparent = Buffer.from(traceparentOf(span.spanContext()))
+  // Before all others: the mark of a replayed record is the last one.
+  const others = headers.filter(([name]) => name !== traceparentHeader)
+  return [[traceparentHeader, traceparent], ...others]
 }
 
 export function headersOf(batch: Batch, i: number): HeaderSource | undefined {

@@ -11,11 +11,22 @@ import {
   type RejectedRecord,
   type TakeOptions,
 } from './input-partition.ts'
+import { mayBeReplay, replayTargetOf } from './replay-header.ts'
+import { type StepsTowards, stepName } from './replay-steps.ts'
+import { type RecordOrigin, type Retries, RetryLater } from './retries.ts'
+import type { Spans } from './spans.ts'
 import type { NodeRuntime } from './task.ts'
 import type { SourceNode } from './topology.ts'
 
+interface SourceFailure {
+  readonly error: unknown
+  readonly timeMs: number
+}
+
 /** What becomes of input that cannot be used. */
 export interface Refusals {
+  /** Gives the number of attempts. Throws RetryLater when the record is to be tried again. */
+  failed(source: SourcePartition, failure: RecordOrigin & SourceFailure): number
   reject(source: SourcePartition, record: RejectedRecord): void
   rejectBatch(source: SourcePartition, batch: BrokenBatch): void
 }
@@ -27,6 +38,11 @@ export interface SourcePartitionOptions {
   readonly partition: number
   readonly runtime: NodeRuntime
   readonly refusals: Refusals
+  readonly retries: Retries
+  readonly towards: StepsTowards
+  /** Replayed records are for one application. */
+  readonly application: string
+  readonly spans?: Spans | undefined
 }
 
 export class SourcePartition extends InputPartition {
@@ -37,12 +53,14 @@ export class SourcePartition extends InputPartition {
   /** Wall time since which everything has been read; undefined while there is more. */
   atEndSinceMs: number | undefined
   readonly #refusals: Refusals
+  readonly #application: string
 
-  constructor({ index, node, partition, runtime, refusals }: SourcePartitionOptions) {
-    super(node.topic, partition, runtime)
+  constructor({ index, node, refusals, application, ...options }: SourcePartitionOptions) {
+    super({ topic: node.topic, ...options })
     this.index = index
     this.node = node
     this.#refusals = refusals
+    this.#application = application
   }
 
   /** Goes on at the committed event time (law 1). */
@@ -80,16 +98,32 @@ export class SourcePartition extends InputPartition {
     if (this.node.copy !== true) this.#refusals.rejectBatch(this, broken)
   }
 
-  protected override decode(batch: Batch, row: number, { latestMs }: TakeOptions): void {
+  protected override originOf({ offsets }: RecordColumns, row: number): RecordOrigin {
+    return { source: this.index, offset: offsets[row]! }
+  }
+
+  protected override decode(batch: Batch, row: number, { latestMs }: TakeOptions): boolean {
     const { columns } = batch as { columns: RecordColumns }
+    let target: string | undefined
+    if (mayBeReplay(columns, row)) {
+      const replay = replayTargetOf(columns, row)
+      if (replay !== undefined && replay.application !== this.#application) return true
+      if (replay !== undefined && replay.step !== stepName(this.node)) target = replay.step
+      if (target !== undefined && this.towards(target).size === 0) {
+        const detail = 'the step that had put the record aside is not there any more'
+        this.#refusals.reject(this, { columns, row, detail, step: target })
+        return true
+      }
+    }
+    if (batch.target !== target && !this.aim(batch, target)) return false
     const timeMs = columns.timestamps[row]!
     if (timeMs < 0) {
       this.#reject(columns, row, `timestamp ${timeMs} is missing or negative`)
-      return
+      return true
     }
     if (timeMs > latestMs) {
       this.#reject(columns, row, `timestamp ${timeMs} is more than a day ahead of the clock`)
-      return
+      return true
     }
     let key: unknown
     let value: unknown
@@ -105,8 +139,7 @@ export class SourcePartition extends InputPartition {
           ? null
           : this.node.value.decode(columns.bytes, valueStart, columns.valueEnd[row]!)
     } catch (error) {
-      this.#reject(columns, row, error instanceof Error ? error.message : String(error))
-      return
+      return this.#fail(columns, row, error)
     }
     if (timeMs > this.streamTimeMs) this.streamTimeMs = timeMs
     batch.keys.push(key)
@@ -116,9 +149,27 @@ export class SourcePartition extends InputPartition {
     batch.sources.push(this.index)
     batch.offsets.push(columns.offsets[row]!)
     batch.rows.push(row)
+    return true
   }
 
   #reject(columns: RecordColumns, row: number, detail: string): void {
     if (this.node.copy !== true) this.#refusals.reject(this, { columns, row, detail })
+  }
+
+  /** Nothing of the record has been processed: the partition waits, and its epoch goes on. */
+  #fail(columns: RecordColumns, row: number, error: unknown): boolean {
+    let attempts: number
+    try {
+      const timeMs = columns.timestamps[row]!
+      attempts = this.#refusals.failed(this, { ...this.originOf(columns, row), timeMs, error })
+    } catch (later) {
+      if (later instanceof RetryLater) return false
+      throw later
+    }
+    const detail = error instanceof Error ? error.message : String(error)
+    if (this.node.copy !== true) {
+      this.#refusals.reject(this, { columns, row, detail, error, attempts })
+    }
+    return true
   }
 }

@@ -2,7 +2,7 @@
  * A standby: the state of a task that runs elsewhere, kept close to its changelogs on this disk,
  * so that the task can go on here without a long restore.
  */
-import type { Store } from '../state/port.ts'
+import type { RestoreStep, Store } from '../state/port.ts'
 import { openStores, type StoreOptions, type TaskId } from './task-parts.ts'
 import type { Turns } from './turns.ts'
 
@@ -13,6 +13,7 @@ const RETRY_MS = 5_000
 export interface StandbyOptions extends StoreOptions {
   readonly id: TaskId
   readonly turns: Turns
+  readonly onRestore: (store: string, bytes: number) => void
   readonly schedule: (task: () => void, delayMs: number) => () => void
 }
 
@@ -34,7 +35,8 @@ export class Standby {
       try {
         stores ??= await openStores(this.#options, this.#options.id)
         for (const [name, store] of stores) {
-          const onProgress = (position: number, end: number) => {
+          const onProgress = ({ position, end, bytes }: RestoreStep) => {
+            this.#options.onRestore(name, bytes)
             this.detail = `${name} is at ${position} of ${end}`
           }
           const turn = () => this.#options.turns.take(signal)

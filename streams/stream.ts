@@ -3,12 +3,15 @@
  * to the topology; what a node does is in its operator file.
  */
 
+import { type AsOfOptions, joinAsOf } from './as-of.ts'
+import type { RecordContext } from './current-record.ts'
+import { type GlobalOptions, type GlobalTable, joinGlobal } from './global-table.ts'
 import { GroupedStream } from './grouped-stream.ts'
 import { type Joiner, type JoinOptions, joinStreams } from './join.ts'
-import type { Operator, SideReason } from './operator.ts'
+import type { SideReason } from './operator.ts'
 import { filter } from './operators/filter.ts'
 import { flatMap } from './operators/flat-map.ts'
-import { map } from './operators/map.ts'
+import { type MapSpec, map } from './operators/map.ts'
 import type { SequenceMatch } from './operators/match-sequence.ts'
 import { merge } from './operators/merge.ts'
 import {
@@ -18,17 +21,28 @@ import {
   processStream,
 } from './processing.ts'
 import type { ProcessorStores } from './processor.ts'
+import type { RetryPolicy } from './retries.ts'
 import { matchSequenceOf, type SequenceOptions } from './sequence.ts'
 import { type KeySerde, plain, type ValueSerde } from './serde.ts'
 import type { Table } from './table.ts'
 import { joinTable, type TableOptions, tableOf } from './tables.ts'
-import type { Edge, Topology } from './topology.ts'
+import type { Edge, SinkHeaders, Topology } from './topology.ts'
 import { type WindowRowsOptions, windowRowsOf } from './window-rows.ts'
 import type { Windowed } from './windows.ts'
 
 export interface StreamOptions<K, V> {
   readonly key: KeySerde<K>
   readonly value: ValueSerde<V>
+}
+
+/** How records are written to a topic. */
+export interface SinkOptions<K, V> extends StreamOptions<K, V> {
+  /**
+   * Headers that a written record has beside those of the record it comes from, and instead of
+   * those with the same name. Undefined: none of its own.
+   */
+  readonly headers?: (value: V, key: K) => Readonly<Record<string, string>> | undefined
+  readonly retry?: RetryPolicy
 }
 
 /** Names an exchange and says how its keys, and where need be its values, are written. */
@@ -43,12 +57,18 @@ export interface Grouping<K, V = never> {
   readonly partitions?: number
 }
 
+export interface FilterOptions {
+  readonly name?: string
+  /** Names of the messages that pass, if that is what it tells apart: for documents. */
+  readonly messages?: readonly string[]
+}
+
 type Step = Pick<
   import('./topology.ts').OperatorNode,
-  'type' | 'create' | 'stores' | 'emission' | 'timeDependent'
+  'type' | 'create' | 'stores' | 'emission' | 'timeDependent' | 'messages'
 >
 
-export function stateless(type: string, create: () => Operator): Step {
+export function stateless(type: string, create: Step['create']): Step {
   return { type, create, stores: [], emission: 'records', timeDependent: false }
 }
 
@@ -81,25 +101,29 @@ export class Stream<K, V> {
   }
 
   /** `name`: what dead letters of a predicate that throws say, generated unless given. */
-  filter(keep: (value: V, key: K) => boolean, { name }: { name?: string } = {}): Stream<K, V> {
+  filter(keep: (value: V, key: K) => boolean, options: FilterOptions = {}): Stream<K, V> {
     const spec = { keep: keep as (value: unknown, key: unknown) => boolean }
-    const step = { ...stateless('filter', () => filter(spec)), ...(name && { name }) }
-    return this.step(step, this.rekeyed, this.options)
+    return this.step(
+      { ...stateless('filter', () => filter(spec)), ...options },
+      this.rekeyed,
+      this.options,
+    )
   }
 
   /** Keeps the records of a type, and tells the compiler. */
-  only<T extends V>(keep: (value: V) => value is T): Stream<K, T> {
-    return this.filter(value => keep(value)) as unknown as Stream<K, T>
+  only<T extends V>(keep: (value: V) => value is T, options: FilterOptions = {}): Stream<K, T> {
+    return this.filter(value => keep(value), options) as unknown as Stream<K, T>
   }
 
   map<K2, V2>(pair: (value: V, key: K) => readonly [K2, V2]): Stream<K2, V2> {
     return this.flatMap((value, key) => [pair(value, key)])
   }
 
-  mapValues<V2>(value: (value: V, key: K) => V2): Stream<K, V2> {
-    const spec = { value: value as (value: unknown, key: unknown) => unknown }
+  /** `record` has time, headers and place of the record, and is valid during the call. */
+  mapValues<V2>(value: (value: V, key: K, record: RecordContext) => V2): Stream<K, V2> {
+    const spec = { value: value as MapSpec['value'] }
     return this.step(
-      stateless('map-values', () => map(spec)),
+      stateless('map-values', context => map(spec, context)),
       this.rekeyed,
     )
   }
@@ -107,7 +131,7 @@ export class Stream<K, V> {
   selectKey<K2>(key: (value: V, key: K) => K2): Stream<K2, V> {
     const spec = { key: key as (value: unknown, key: unknown) => unknown }
     return this.step(
-      stateless('select-key', () => map(spec)),
+      stateless('select-key', context => map(spec, context)),
       true,
     )
   }
@@ -121,10 +145,25 @@ export class Stream<K, V> {
   }
 
   merge(...others: Stream<K, V>[]): Stream<K, V> {
+    return this.mergeWith(others, [])
+  }
+
+  /**
+   * `merge`, with the event time of this stream alone: a step below waits for no other, and may
+   * get their records after its watermark has passed them. For what answers this stream's own
+   * results, whose time would otherwise wait for itself.
+   */
+  mergePassive(...others: Stream<K, V>[]): Stream<K, V> {
+    const ports = others.map((_, i) => i + 1)
+    return this.mergeWith(others, ports)
+  }
+
+  private mergeWith(others: Stream<K, V>[], passivePorts: readonly number[]): Stream<K, V> {
     const node = this.topology.add({
       kind: 'operator',
       name: this.topology.anonymous('merge'),
       parents: [this, ...others].map(stream => stream.edge),
+      passivePorts,
       ...stateless('merge', merge),
     })
     const rekeyed = this.rekeyed || others.some(other => other.rekeyed)
@@ -180,6 +219,42 @@ export class Stream<K, V> {
     return joinTable({ kind: 'left', stream: this, table, joiner: joiner as never })
   }
 
+  /** A result for each record that finds a row of the global table; see `GlobalOptions`. */
+  joinGlobal<G, R, V2>(
+    table: GlobalTable<G, R>,
+    joiner: Joiner<K, V, R, V2>,
+    options: GlobalOptions<K, V, G>,
+  ): Stream<K, V2> {
+    return joinGlobal({ kind: 'inner', stream: this, table, joiner, options })
+  }
+
+  /** `joinGlobal` with a result for each record, with null where it finds no row. */
+  leftJoinGlobal<G, R, V2>(
+    table: GlobalTable<G, R>,
+    joiner: Joiner<K, V, R | null, V2>,
+    options: GlobalOptions<K, V, G>,
+  ): Stream<K, V2> {
+    return joinGlobal({ kind: 'left', stream: this, table, joiner: joiner as never, options })
+  }
+
+  /** A result for each record whose key had a row in the table at the record's time. */
+  joinAsOf<R, V2>(
+    table: Table<K, R>,
+    joiner: Joiner<K, V, R, V2>,
+    options: AsOfOptions<K, V>,
+  ): Stream<K, V2> {
+    return joinAsOf({ kind: 'inner', stream: this, table, joiner, options })
+  }
+
+  /** `joinAsOf` with a result for each record, with null where its key had no row. */
+  leftJoinAsOf<R, V2>(
+    table: Table<K, R>,
+    joiner: Joiner<K, V, R | null, V2>,
+    options: AsOfOptions<K, V>,
+  ): Stream<K, V2> {
+    return joinAsOf({ kind: 'left', stream: this, table, joiner: joiner as never, options })
+  }
+
   /** A step of one's own, with stores and timers; see `ProcessOptions`. */
   process<S extends ProcessorStores, K2 = K, V2 = V>(
     options: ProcessOptions<K, V, S, K2, V2>,
@@ -224,16 +299,24 @@ export class Stream<K, V> {
     return new GroupedStream(this.rekeyed ? this.repartition(grouping) : this, grouping.key)
   }
 
+  /** How often the step before tries a record again that failed with a retriable error. */
+  retry(policy: RetryPolicy): this {
+    this.topology.retry(this.edge.node, policy)
+    return this
+  }
+
   /** Writes every record to a topic, partitioned by key. */
-  to(topic: string, options: StreamOptions<K, V>): void {
-    this.topology.add({
+  to(topic: string, options: SinkOptions<K, V>): void {
+    const node = this.topology.add({
       kind: 'sink',
       name: topic,
       parents: [this.edge],
       topic,
       key: options.key as KeySerde<unknown>,
       value: options.value as ValueSerde<unknown>,
+      headers: options.headers as SinkHeaders | undefined,
     })
+    if (options.retry !== undefined) this.topology.retry(node, options.retry)
   }
 
   /** Records that the step before took out of the flow, for this reason. */

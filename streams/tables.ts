@@ -7,12 +7,15 @@ import { type TableJoinSpec, tableJoin, tableJoinStores } from './operators/tabl
 import { json, type KeySerde, type ValueSerde } from './serde.ts'
 import { Stream } from './stream.ts'
 import { Table } from './table.ts'
+import { type VersionedOptions, versionedTable } from './versioned.ts'
 
 export interface TableOptions<K, V> {
   /** Names the table's store, changelog and metrics. */
   readonly name: string
   readonly key: KeySerde<K>
   readonly value: ValueSerde<V>
+  /** Keeps the values that were, so that views answer as of any time of the history. */
+  readonly versioned?: Omit<VersionedOptions, 'value'>
 }
 
 function invalid(name: string, reason: string): never {
@@ -31,6 +34,18 @@ export function tableOf<K, V>(
       'the stream was re-keyed, so its records are not where their keys belong: repartition it',
     )
   }
+  const { versioned } = options
+  if (versioned !== undefined) {
+    return versionedTable(stream, {
+      name: options.name,
+      versioned,
+      key: options.key as KeySerde<unknown>,
+      value: options.value as ValueSerde<unknown>,
+      state: wholeValue(options.value as ValueSerde<unknown>),
+      add: (_before, value) => value,
+      lastOnly: true,
+    })
+  }
   const spec: TableSpec = {
     name: options.name,
     key: options.key as KeySerde<unknown>,
@@ -48,8 +63,17 @@ export function tableOf<K, V>(
     emission: 'updates',
     timeDependent: false,
   })
-  const source = { store: options.name, key: spec.key, stored: 'table' as const }
+  const versions = { edge: stream.edge, value: spec.value }
+  const source = { store: options.name, key: spec.key, stored: 'table' as const, versions }
   return new Table(stream.topology, { node, output: 'main' }, source)
+}
+
+/** A serde as the codec of a value that has its bytes for itself. */
+function wholeValue(serde: ValueSerde<unknown>): Codec<unknown> {
+  return {
+    encode: value => serde.encode(value),
+    decode: bytes => serde.decode(bytes, 0, bytes.length),
+  }
 }
 
 export interface TableJoinRequest<K, L, R, V> {

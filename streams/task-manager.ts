@@ -10,17 +10,16 @@ import type { EventLog } from '../log/port.ts'
 import { Assembly } from './assembly.ts'
 import type { EngineEnvironment, EngineSettings } from './environment.ts'
 import { MillraceError } from './errors.ts'
+import type { FailureHandlers } from './failures.ts'
 import type { Plan } from './plan.ts'
 import { runningDetails } from './progress.ts'
-import type { Refusals } from './source-partition.ts'
 import { Standby } from './standby.ts'
-import type { DroppedRecord } from './task.ts'
 import { openTask, type TaskId, type TaskParts, taskName } from './task-parts.ts'
 import type { TopicLimits } from './topic-limits.ts'
 import { Turns } from './turns.ts'
 import type { TaskStatus } from './views.ts'
 
-export interface TaskManagerOptions {
+export interface TaskManagerOptions extends FailureHandlers {
   readonly plan: Plan
   readonly log: EventLog
   readonly database: Database
@@ -29,8 +28,8 @@ export interface TaskManagerOptions {
   readonly membership: Membership | undefined
   readonly topicPartitions: ReadonlyMap<string, number>
   readonly limits: TopicLimits
-  readonly onDrop: (record: DroppedRecord) => void
-  readonly refusals: Refusals
+  /** Counts what is read from changelogs, for tasks and standbys, by the name of their store. */
+  readonly restoredBytes: Map<string, number>
   /** Something is to be done at the next epoch boundary. */
   readonly onDue: () => void
   /** A task could not be opened. */
@@ -73,7 +72,8 @@ export class TaskManager {
     this.#options = options
     const { watermarkIntervalMs } = options.settings
     const remote = options.membership !== undefined
-    this.assembly = new Assembly({ ...options, remote, watermarkIntervalMs })
+    const { tracing } = options.environment
+    this.assembly = new Assembly({ ...options, remote, watermarkIntervalMs, tracing })
   }
 
   /** True when `reconcile` has something to do. */
@@ -220,19 +220,22 @@ export class TaskManager {
     onProgress: (detail: string) => void,
     signal?: AbortSignal,
   ): Promise<TaskParts> {
-    const { plan, log, database, environment, settings, membership, refusals } = this.#options
+    const { plan, log, database, environment, settings, membership } = this.#options
+    const { refusals, retries } = this.#options
     return openTask(
       {
         plan,
         log,
         database,
         refusals,
+        retries,
         storeCacheBytes: settings.storeCacheBytes,
         closeRowsMax: settings.closeRowsMax,
         clock: environment.clock,
         remote: membership !== undefined,
         surroundings: this.assembly.surroundings,
-        onRestore: (task, store, position, end) => {
+        onRestore: (task, store, { position, end, bytes }) => {
+          this.#restored(store, bytes)
           onProgress(`${task}: restoring ${store}, ${position} of ${end}`)
           environment.reached?.('restore-mid')
         },
@@ -242,6 +245,11 @@ export class TaskManager {
       },
       id,
     )
+  }
+
+  #restored(store: string, bytes: number): void {
+    const { restoredBytes } = this.#options
+    restoredBytes.set(store, (restoredBytes.get(store) ?? 0) + bytes)
   }
 
   async #closeOpening(isLeaving: (name: string) => boolean): Promise<void> {
@@ -268,6 +276,7 @@ export class TaskManager {
         clock,
         id,
         turns: this.#follows,
+        onRestore: (store, bytes) => this.#restored(store, bytes),
       }),
     )
   }

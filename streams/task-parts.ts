@@ -6,7 +6,8 @@
 import type { Database } from '../log/database.ts'
 import type { EventLog, OffsetRange, TopicPartition } from '../log/port.ts'
 import { openAppendStore } from '../state/append-store.ts'
-import type { AppendStore, RowStore, Store } from '../state/port.ts'
+import { stateError } from '../state/errors.ts'
+import type { AppendStore, RestoreStep, RowStore, Store } from '../state/port.ts'
 import { openRowStore } from '../state/row-store.ts'
 import type { CrashPoint } from './environment.ts'
 import { assert, streamsError } from './errors.ts'
@@ -17,6 +18,8 @@ import type { InputPartition } from './input-partition.ts'
 import { checkInternalTopics } from './internal-topics.ts'
 import type { Operator, OperatorContext, StoreSpec } from './operator.ts'
 import { type Plan, type SubTopology, withDownstream } from './plan.ts'
+import { stepsTowardsOf } from './replay-steps.ts'
+import type { Retries } from './retries.ts'
 import { type Refusals, SourcePartition } from './source-partition.ts'
 import { Task, type TaskSurroundings } from './task.ts'
 import type { ExchangeNode, SourceNode } from './topology.ts'
@@ -67,7 +70,8 @@ export interface TaskOptions extends StoreOptions {
   readonly remote: boolean
   readonly surroundings: TaskSurroundings
   readonly refusals: Refusals
-  readonly onRestore: (task: string, store: string, position: number, end: number) => void
+  readonly retries: Retries
+  readonly onRestore: (task: string, store: string, step: RestoreStep) => void
   readonly reached: (point: CrashPoint) => void
   /** Given up before it is open: the opening ends with the signal's reason. */
   readonly signal?: AbortSignal
@@ -123,17 +127,25 @@ export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskPa
   const eventTime = new EventTime(
     task,
     stores.get(eventTimeStore(subTopology.name)) as RowStore<InputProgress>,
+    changelogsOf(log, stores),
   )
   await eventTime.load()
+  checkRecreated(options, stores, eventTime)
   await checkAdded(options, id, eventTime)
+  const { refusals, retries } = options
+  const { spans } = options.surroundings
+  const { application } = plan.topology
+  const towards = stepsTowardsOf(plan.topology)
   const inputs = reads.map(({ node, topic }): InputPartition => {
     const runtime = task.runtime(node.id)
-    if (node.kind === 'exchange') return new ExchangePartition(topic, partition, runtime)
+    if (node.kind === 'exchange') {
+      return new ExchangePartition({ topic, partition, runtime, retries, towards, spans })
+    }
     const index = plan.origins.findIndex(
       origin => origin.topic === topic && origin.partition === partition,
     )
-    const { refusals } = options
-    const source = new SourcePartition({ index, node, partition, runtime, refusals })
+    const shared = { node, partition, runtime, refusals, retries, towards, application, spans }
+    const source = new SourcePartition({ index, ...shared })
     source.resumeEventTime()
     return source
   })
@@ -153,6 +165,27 @@ function internalTopics(options: TaskOptions, id: TaskId) {
   }))
   const repartition = inputsOf(options, id).filter(({ node }) => node.kind === 'exchange')
   return [...changelogs, ...repartition.map(({ topic: name }) => ({ name, compacted: false }))]
+}
+
+function changelogsOf({ incarnation }: EventLog, stores: ReadonlyMap<string, Store>) {
+  const known = [...stores].filter(([, { topicId }]) => topicId !== '')
+  return new Map(known.map(([name, { topicId }]) => [name, { incarnation, topicId }]))
+}
+
+/**
+ * Throws CHANGELOG_RECREATED where a store was restored from a topic that is not the one its rows
+ * went to: without local rows it would be taken for an empty store.
+ */
+function checkRecreated(
+  { plan }: TaskOptions,
+  stores: ReadonlyMap<string, Store>,
+  { recreated }: EventTime,
+): void {
+  for (const { store: name, was } of recreated) {
+    const { partition, topicId: is } = stores.get(name)!
+    const topic = changelogTopic(plan.topology.application, name)
+    throw stateError('CHANGELOG_RECREATED', { topic, partition, was, is })
+  }
 }
 
 /**
@@ -197,8 +230,7 @@ async function restoreStores(
   const ended = AbortSignal.any([failure.signal, ...(signal ? [signal] : [])])
   const pace = { signal: ended, ...(turns && { turn: () => turns.take(ended) }) }
   const restores = [...stores].map(([name, store]) => {
-    const onProgress = (position: number, end: number) =>
-      onRestore(taskName(id), name, position, end)
+    const onProgress = (step: RestoreStep) => onRestore(taskName(id), name, step)
     return store.restore(onProgress, pace).catch(error => failure.abort(error))
   })
   await Promise.all(restores)
@@ -273,6 +305,7 @@ function begin(input: InputPartition, start: Start, group: string): void {
   }
   input.seek(offset)
   input.committedOffset = start.committed
+  input.coveredOffset = offset
   input.endOffset = start.endOffset
 }
 
@@ -296,7 +329,7 @@ function buildTask(
   { subTopology, partition }: TaskId,
   stores: ReadonlyMap<string, Store>,
 ): Task {
-  const { topology } = plan
+  const { topology, origins } = plan
   const operators = new Map<number, Operator>()
   let task: Task | undefined
   const store = (name: string): Store => {
@@ -309,6 +342,7 @@ function buildTask(
     if (node.kind !== 'operator') continue
     const context: OperatorContext = {
       partition,
+      origins,
       observed: topology.observed(id),
       rowStore: <V>(name: string) => store(name) as RowStore<V>,
       appendStore: name => store(name) as AppendStore,
@@ -329,6 +363,7 @@ function buildTask(
     operators,
     exchangeInputs,
     surroundings,
+    towards: stepsTowardsOf(topology),
   })
   return task
 }

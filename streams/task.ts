@@ -5,9 +5,11 @@
  */
 import type { Batch } from './batch.ts'
 import type { Closing } from './closing.ts'
-import type { Operator, Outputs, SideReason } from './operator.ts'
+import type { FailureContext, Operator, Outputs, SideReason } from './operator.ts'
 import type { SubTopology } from './plan.ts'
-import type { Oversized } from './sinks.ts'
+import { type StepsTowards, stepName } from './replay-steps.ts'
+import type { Unwritten } from './sinks.ts'
+import { markDropped, type Spans, type StepSpans, type Traces } from './spans.ts'
 import type { Edge, ExchangeNode, SinkNode, TopologyNode } from './topology.ts'
 import { type InputProgress, Watermark } from './watermark.ts'
 
@@ -17,19 +19,32 @@ export interface TaskSurroundings {
   exchange(node: ExchangeNode, fromPartition: number, batch: Batch): void
   /** Watermark of this task along that edge. */
   exchangeProgress(node: ExchangeNode, fromPartition: number, progress: InputProgress): void
-  /** Gives back what the topic would not take. */
-  sink(node: SinkNode, partition: number, batch: Batch): readonly Oversized[]
-  /** A record taken out of the flow, for which no step declared a side output. */
-  dropped(record: DroppedRecord): void
+  /** Gives back what could not be written. */
+  sink(node: SinkNode, partition: number, batch: Batch): readonly Unwritten[]
+  /** Gives the number of attempts. Throws, to end the epoch, when there is to be another. */
+  failed(record: FailedRecord): number
+  /** A record taken out of the flow; `claimed` when a side output takes it. */
+  dropped(record: DroppedRecord, claimed: boolean): void
+  /** Absent: nothing is traced. */
+  readonly spans?: Spans | undefined
 }
 
-export interface DroppedRecord {
+export interface FailedRecord {
+  readonly node: TopologyNode
+  readonly batch: Batch
+  readonly index: number
+  readonly error: unknown
+}
+
+export interface DroppedRecord extends Partial<FailedRecord> {
   readonly node: TopologyNode
   readonly partition: number
   readonly batch: Batch
   readonly index: number
   readonly reason: SideReason
   readonly detail: string
+  /** How often it was tried; once unless given. */
+  readonly attempts?: number
 }
 
 interface Child {
@@ -75,6 +90,8 @@ export interface TaskOptions {
   /** Upstream task count of each exchange that arrives here. */
   readonly exchangeInputs: ReadonlyMap<number, number>
   readonly surroundings: TaskSurroundings
+  /** Steps that a replayed record passes, by the step that it is for. */
+  readonly towards: StepsTowards
 }
 
 export class Task {
@@ -83,6 +100,7 @@ export class Task {
   readonly runtimes: readonly NodeRuntime[]
   readonly #byId = new Map<number, NodeRuntime>()
   readonly #surroundings: TaskSurroundings
+  readonly #towards: StepsTowards
   #punctuationMs: number | undefined
   #punctuatesAgain = false
 
@@ -90,6 +108,7 @@ export class Task {
     this.subTopology = options.subTopology
     this.partition = options.partition
     this.#surroundings = options.surroundings
+    this.#towards = options.towards
     this.runtimes = options.subTopology.nodes.map(id => {
       const node = options.nodes[id]!
       const inputs =
@@ -187,22 +206,38 @@ export class Task {
       const batch = inbox[i]!
       runtime.recordsIn += batch.length
       if (runtime.node.kind === 'sink') {
-        const oversized = this.#surroundings.sink(runtime.node, this.partition, batch)
-        for (const { index, detail } of oversized) {
-          this.drop(runtime, { batch, index, reason: 'too-large', detail })
+        for (const unwritten of this.#surroundings.sink(runtime.node, this.partition, batch)) {
+          const { index } = unwritten
+          if ('error' in unwritten) this.fail(runtime, { batch, ...unwritten })
+          else this.drop(runtime, { batch, index, reason: 'too-large', detail: unwritten.detail })
         }
-      } else if (operator === undefined) {
+      } else if (operator === undefined || passes(runtime.node, batch)) {
         this.#forwardMain(runtime, batch)
       } else {
         const outputs = new TaskOutputs(this, runtime)
+        const { traces } = batch
+        const step = traces && this.#step(runtime.node, traces)
         const reading = operator.prepare?.(batch, ports[i]!)
         if (reading !== undefined) await reading
+        // Only meanwhile: other steps have the same batch.
+        if (step !== undefined) batch.traces = step.spans
         operator.process(batch, ports[i]!, outputs)
+        if (step !== undefined) {
+          batch.traces = traces
+          step.end()
+        }
+        if (batch.target !== undefined) outputs.aim(batch.target)
         this.#forward(runtime, outputs)
       }
     }
     inbox.length = 0
     ports.length = 0
+  }
+
+  /** Spans of a step with state; others take too little time to be looked at. */
+  #step(node: TopologyNode, traces: Traces): StepSpans | undefined {
+    if (node.kind !== 'operator' || node.stores.length === 0) return undefined
+    return this.#surroundings.spans?.step(node.name, this.partition, traces)
   }
 
   async #close(runtime: NodeRuntime): Promise<void> {
@@ -243,7 +278,7 @@ export class Task {
     if (outputs.sides === undefined) return
     for (const [reason, batch] of outputs.sides) {
       for (const child of runtime.children.get(reason) ?? []) {
-        child.runtime.receive(batch, child.port)
+        if (this.#leads(child.runtime.node, batch)) child.runtime.receive(batch, child.port)
       }
     }
   }
@@ -251,11 +286,18 @@ export class Task {
   #forwardMain(runtime: NodeRuntime, batch: Batch): void {
     if (batch.length === 0) return
     for (const child of runtime.children.get('main') ?? []) {
-      child.runtime.receive(batch, child.port)
+      if (this.#leads(child.runtime.node, batch)) child.runtime.receive(batch, child.port)
     }
     for (const exchange of runtime.exchanges) {
-      this.#surroundings.exchange(exchange, this.partition, batch)
+      if (this.#leads(exchange, batch)) {
+        this.#surroundings.exchange(exchange, this.partition, batch)
+      }
     }
+  }
+
+  /** False where a replayed record was before. */
+  #leads(node: TopologyNode, { target }: Batch): boolean {
+    return target === undefined || this.#towards(target).has(node.id)
   }
 
   /** Counts a dropped record and sends it on, to the side output or to the dead letters. */
@@ -263,9 +305,31 @@ export class Task {
     // The step itself drops it, too, in its own branch.
     if (runtime.node.copy === true) return
     runtime.dropped.set(record.reason, (runtime.dropped.get(record.reason) ?? 0) + 1)
-    if (runtime.children.has(record.reason)) return
-    this.#surroundings.dropped({ ...record, node: runtime.node, partition: this.partition })
+    const { batch, index, reason, detail } = record
+    if (batch.traces !== undefined) markDropped(batch.traces.get(index), reason, detail)
+    const whole = { ...record, node: runtime.node, partition: this.partition }
+    this.#surroundings.dropped(whole, runtime.children.has(record.reason))
   }
+
+  /** Drops a record whose processing threw, unless it is to be tried again; gives the reason. */
+  fail(
+    runtime: NodeRuntime,
+    record: Omit<FailedRecord, 'node'>,
+    { reason, during }: FailureContext = {},
+  ): SideReason {
+    const { error } = record
+    const attempts = this.#surroundings.failed({ ...record, node: runtime.node })
+    const why = reason ?? (error instanceof RangeError ? 'overflow' : 'poison')
+    const detail = during === undefined ? String(error) : `${during}: ${error}`
+    this.drop(runtime, { ...record, reason: why, detail, attempts })
+    return why
+  }
+}
+
+/** A replayed record was let through before: it is a copy to nobody. */
+function passes(node: TopologyNode, { target }: Batch): boolean {
+  if (target === undefined || node.kind !== 'operator') return false
+  return node.type === 'deduplicate' && stepName(node) !== target
 }
 
 class TaskOutputs implements Outputs {
@@ -279,8 +343,24 @@ class TaskOutputs implements Outputs {
     this.#runtime = runtime
   }
 
+  /** Marks results of a replayed record that is still on its way to its step. */
+  aim(target: string): void {
+    const left = stepName(this.#runtime.node) === target ? undefined : target
+    if (this.main !== undefined) this.main.target = left
+    for (const side of this.sides?.values() ?? []) side.target = left
+  }
+
   drop(batch: Batch, index: number, reason: SideReason, detail = ''): void {
     this.#task.drop(this.#runtime, { batch, index, reason, detail })
+    this.#side(batch, index, reason)
+  }
+
+  fail(batch: Batch, index: number, error: unknown, about?: FailureContext): void {
+    const reason = this.#task.fail(this.#runtime, { batch, index, error }, about)
+    this.#side(batch, index, reason)
+  }
+
+  #side(batch: Batch, index: number, reason: SideReason): void {
     if (!this.#runtime.children.has(reason)) return
     this.sides ??= new Map()
     let side = this.sides.get(reason)

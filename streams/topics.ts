@@ -1,6 +1,7 @@
 /** The topics an application needs: inputs are checked or created, internal ones created. */
 import type { EventLog, TopicConfig, TopicDescription } from '../log/port.ts'
 import { deadLetterTopic } from './assembly.ts'
+import { deadLetterMarksTopic } from './dead-letter-marks.ts'
 import type { EngineSettings } from './environment.ts'
 import { MillraceError, streamsError } from './errors.ts'
 import type { Plan } from './plan.ts'
@@ -36,6 +37,7 @@ export async function prepareTopics(options: TopicOptions): Promise<Map<string, 
     await ensure(node.topic, settings.createPartitions, node.topic)
   }
   await ensure(deadLetterTopic(topology.application), 1, '')
+  await marksTopic(log, topology.application)
   return partitions
 }
 
@@ -56,14 +58,21 @@ export async function prepareInternalTopics(log: EventLog, plan: Plan): Promise<
   }
 }
 
+async function marksTopic(log: EventLog, application: string): Promise<void> {
+  const name = deadLetterMarksTopic(application)
+  if ((await log.describeTopic(name)) !== undefined) return
+  await createTopicOnce(log, name, 1, { cleanup: 'compact' })
+}
+
 /** Creates a topic that is kept for ever; another instance may be doing so at the same moment. */
 export async function createTopicOnce(
   log: EventLog,
   name: string,
   partitions: number,
+  config: Partial<TopicConfig> = {},
 ): Promise<TopicDescription> {
   try {
-    return await log.createTopic(name, partitions, KEPT)
+    return await log.createTopic(name, partitions, { ...KEPT, ...config })
   } catch (error) {
     const exists = error instanceof MillraceError && error.code === 'TOPIC_EXISTS'
     const topic = exists ? await log.describeTopic(name) : undefined

@@ -4,7 +4,9 @@
  * sub-topologies at the exchanges; `task.ts` runs them.
  */
 import { streamsError } from './errors.ts'
+import { GlobalTable } from './global-table.ts'
 import type { Emission, Operator, OperatorContext, SideReason, StoreSpec } from './operator.ts'
+import type { RetryPolicy } from './retries.ts'
 import type { KeySerde, ValueSerde } from './serde.ts'
 import { Stream, type StreamOptions } from './stream.ts'
 import type { Table } from './table.ts'
@@ -28,6 +30,8 @@ interface NodeBase {
   readonly branch?: number
   /** It runs in another branch, too, which counts and keeps what it drops. */
   readonly copy?: boolean
+  /** How often a record is tried again; as the engine's settings say unless given. */
+  readonly retry?: RetryPolicy
 }
 
 export interface SourceNode extends NodeBase {
@@ -52,6 +56,8 @@ export interface OperatorNode extends NodeBase {
   readonly timeDependent: boolean
   /** Inputs that do not count in its watermark: the table of a stream-table join. */
   readonly passivePorts?: readonly number[]
+  /** Names of the messages that pass, where it lets only some: for whoever describes the flow. */
+  readonly messages?: readonly string[]
 }
 
 export interface ExchangeNode extends NodeBase {
@@ -61,13 +67,25 @@ export interface ExchangeNode extends NodeBase {
   readonly value: ValueSerde<unknown>
   /** Absent: as many as the upstream sub-topology has. */
   readonly partitions: number | undefined
+  /** As many as there are tasks of this node. */
+  readonly partitionsOf?: number
+  /** Each record goes to all partitions. */
+  readonly broadcast?: boolean
 }
+
+/** Headers of a record that is written. */
+export type SinkHeaders = (
+  value: unknown,
+  key: unknown,
+) => Readonly<Record<string, string>> | undefined
 
 export interface SinkNode extends NodeBase {
   readonly kind: 'sink'
   readonly topic: string
   readonly key: KeySerde<unknown>
   readonly value: ValueSerde<unknown>
+  /** Beside the headers of the record it comes from. */
+  readonly headers?: SinkHeaders | undefined
 }
 
 export type TopologyNode = SourceNode | OperatorNode | ExchangeNode | SinkNode
@@ -84,6 +102,8 @@ export interface ViewNode {
   /** Session views: how far apart the events of one session may be. */
   readonly gapMs: number | undefined
   readonly graceMs: number
+  /** True when a stored row is the value itself, else it has the time it stands for beside it. */
+  readonly untimed: boolean
   /** Value fields of a row; undefined hides the row. */
   readonly project: (value: unknown, key: unknown) => Record<string, unknown> | undefined
   readonly keyFields: (key: unknown) => Record<string, unknown>
@@ -119,6 +139,11 @@ export class Topology {
     return tableOf(this.stream(topic, options), options, 'offset')
   }
 
+  /** A topic as a table of which each task that joins it has all rows; null deletes. */
+  globalTable<K, V>(topic: string, options: StreamOptions<K, V>): GlobalTable<K, V> {
+    return new GlobalTable(this.stream(topic, options), options)
+  }
+
   /** Adds a node; its parents are there already, so the list is in topological order. */
   add(node: NewNode<TopologyNode>): number {
     const id = this.nodes.length
@@ -133,6 +158,22 @@ export class Topology {
     }
     this.nodes.push({ ...node, id } as TopologyNode)
     return id
+  }
+
+  /** Sets how often a step tries a record again. Throws TOPOLOGY_INVALID. */
+  retry(node: number, retry: RetryPolicy): void {
+    const { name } = this.nodes[node]!
+    for (const [field, least] of [
+      ['attempts', 1],
+      ['firstMs', 0],
+      ['maxMs', 0],
+    ] as const) {
+      const value = retry[field]
+      if (Number.isSafeInteger(value) && value >= least) continue
+      const reason = `${name}: ${field} of its retries must be a whole number from ${least} on`
+      throw streamsError('TOPOLOGY_INVALID', { reason: `${reason}, got ${value}` })
+    }
+    this.nodes[node] = { ...this.nodes[node]!, retry }
   }
 
   /** True when a node takes the main output of this one. */

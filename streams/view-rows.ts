@@ -2,11 +2,25 @@
  * How a view's store rows become flat rows: which range of row keys a query touches, which rows
  * match it, and what a row looks like.
  */
-import { rowKeyOfWindow, sessionOfRow, windowKey, windowStartOf } from '../state/keys.ts'
+import {
+  afterPrefix,
+  encodeText,
+  rowKeyOfWindow,
+  sessionOfRow,
+  windowKey,
+  windowStartOf,
+} from '../state/keys.ts'
 import type { RowKey, RowRange } from '../state/port.ts'
+import { streamsError } from './errors.ts'
 import type { Timed } from './serde.ts'
 import type { ViewNode } from './topology.ts'
-import type { RowsQuery, ViewRow } from './views.ts'
+import type { VersionedRow } from './versioned-row.ts'
+import type { AsOf, RowsQuery, ViewRow } from './views.ts'
+
+/** What a row is looked at by. */
+export interface RowTimes extends AsOf {
+  readonly watermarkMs: number
+}
 
 interface Bounds {
   readonly windowStart: number
@@ -21,12 +35,23 @@ export class ViewRows {
   }
 
   /** The row keys that can hold rows of the query. */
-  range(query: Pick<RowsQuery, 'from' | 'to'>): RowRange {
-    if (this.view.declaration.kind === 'table') return {}
+  range(query: Partial<Pick<RowsQuery, 'from' | 'to' | 'key' | 'prefix'>>): RowRange {
+    if (this.view.declaration.kind === 'table') return this.#keyRange(query)
     return {
       ...(query.from === undefined ? {} : { gte: windowKey(Math.max(query.from, 0), '') }),
       ...(query.to === undefined ? {} : { lt: windowKey(Math.max(query.to, 0), '') }),
     }
+  }
+
+  /** Rows of a table whose first field is, or begins with, what is asked for. */
+  #keyRange({ key, prefix }: Partial<Pick<RowsQuery, 'key' | 'prefix'>>): RowRange {
+    const [first] = this.view.declaration.key
+    const text = (first && key?.[first.name]) ?? prefix
+    // Others may write their keys as they like.
+    const isText = /^(text$|fields\()/.test(this.view.key.name)
+    if (text === undefined || text === '' || text.includes('\0') || !isText) return {}
+    const gte = encodeText(text)
+    return { gte, lt: afterPrefix(gte) }
   }
 
   #parse(row: RowKey): { key: unknown; bounds: Bounds | undefined } {
@@ -59,16 +84,38 @@ export class ViewRows {
     return { ...this.view.keyFields(key), ...bounds }
   }
 
-  /** The flat row, or undefined where the view hides it. */
-  row(rowKey: RowKey, stored: unknown, watermarkMs: number): ViewRow | undefined {
+  /** Throws QUERY_INVALID where a view without versions is asked as of a time. */
+  checkVersioned(asOf: number | undefined): void {
+    if (asOf === undefined || this.view.declaration.versioned !== undefined) return
+    const reason = `${this.view.declaration.name} is not versioned, it only tells what is now`
+    throw streamsError('QUERY_INVALID', { parameter: 'asOf', reason })
+  }
+
+  /** Throws HISTORY_GONE where what was then need not be kept any more. */
+  checkKept(asOf: number | undefined, watermarkMs: number): void {
+    const { name, versioned } = this.view.declaration
+    if (asOf === undefined || versioned === undefined) return
+    const historyFrom = watermarkMs - versioned.historyMs
+    if (asOf < historyFrom) throw streamsError('HISTORY_GONE', { view: name, historyFrom, asOf })
+  }
+
+  /** The flat row, as of a time or now; undefined where there is none, or the view hides it. */
+  row(rowKey: RowKey, stored: unknown, { watermarkMs, asOf }: RowTimes): ViewRow | undefined {
     const { view } = this
     const { key, bounds } = this.#parse(rowKey)
-    const { value } = stored as Timed<unknown>
+    const value = this.#value(stored, asOf)
     const fields = value === null ? undefined : view.project(value, key)
     if (fields === undefined) return undefined
     if (bounds === undefined) return { ...view.keyFields(key), ...fields }
     const final = this.#final(bounds, watermarkMs)
     return { ...view.keyFields(key), ...bounds, final, ...fields }
+  }
+
+  #value(stored: unknown, asOf: number | undefined): unknown {
+    if (this.view.untimed) return stored
+    return asOf === undefined
+      ? (stored as Timed<unknown>).value
+      : (stored as VersionedRow).asOf(asOf)
   }
 
   /**

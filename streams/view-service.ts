@@ -13,14 +13,15 @@ import type { Publisher } from './publisher.ts'
 import type { RemoteViews } from './remote-views.ts'
 import { RoutedReads } from './routed-reads.ts'
 import type {
+  ApplicationTask,
   MetricSample,
   PartQuery,
   PartViews,
   RowAnswer,
+  RowQuery,
   RowsPage,
   RowsQuery,
   RowsScope,
-  TaskStatus,
   ViewDeclaration,
   ViewRow,
   ViewService,
@@ -88,12 +89,14 @@ class EngineViews implements InstanceViews {
   }
 
   async rows(view: string, query: RowsQuery): Promise<RowsPage> {
+    this.#local.checkVersioned(view, query)
     const partitions = this.#here(view)
     if (partitions === undefined) return this.#reads!.rows(view, query)
     return this.#page(view, { ...query, partitions })
   }
 
   localRows(view: string, query: RowsQuery): Promise<RowsPage> {
+    this.#local.checkVersioned(view, query)
     this.#local.check(view, [])
     return this.#page(view, { ...query, partitions: this.#local.partitions(view) })
   }
@@ -115,11 +118,12 @@ class EngineViews implements InstanceViews {
     }
   }
 
-  async row(view: string, key: string, waiting: Waiting = {}): Promise<RowAnswer> {
+  async row(view: string, key: string, query: RowQuery = {}): Promise<RowAnswer> {
+    this.#local.checkVersioned(view, query)
     this.#local.rowKey(view, key)
     const partitions = this.#here(view)
-    if (partitions === undefined) return this.#reads!.row(view, key, waiting)
-    return this.#local.row(view, { ...waiting, key, partitions })
+    if (partitions === undefined) return this.#reads!.row(view, key, query)
+    return this.#local.row(view, { ...query, key, partitions })
   }
 
   async ready(view: string, waiting: Waiting): Promise<void> {
@@ -218,11 +222,15 @@ class EngineViews implements InstanceViews {
     })
   }
 
-  tasks(): readonly TaskStatus[] {
-    return this.#options.engine.tasks()
+  tasks(): readonly ApplicationTask[] {
+    const { engine } = this.#options
+    return engine.tasks().map(task => ({ application: engine.topology.application, ...task }))
   }
 
   metrics(): readonly MetricSample[] {
-    return [...engineMetrics(this.#options.engine), ...(this.#reads?.metrics() ?? [])]
+    const { engine } = this.#options
+    const { application } = engine.topology
+    const samples = [...engineMetrics(engine), ...(this.#reads?.metrics() ?? [])]
+    return samples.map(sample => ({ ...sample, labels: { application, ...sample.labels } }))
   }
 }

@@ -11,6 +11,12 @@ export interface ViewKeyField {
   readonly type: 'string' | 'integer'
 }
 
+/** A view that answers as of earlier times. */
+export interface VersionedView {
+  /** Event time before the watermark that can be asked for, ms; Infinity: all of it. */
+  readonly historyMs: number
+}
+
 export interface ViewDeclaration {
   readonly name: string
   readonly kind: ViewKind
@@ -21,6 +27,8 @@ export interface ViewDeclaration {
   readonly value: TObject
   /** Unit of a value field, where it has one: `ms`, `minor currency units`. */
   readonly units: Readonly<Record<string, string>>
+  /** Present where rows can be asked for as of a time. */
+  readonly versioned?: VersionedView
 }
 
 /**
@@ -50,7 +58,13 @@ export interface Waiting {
   readonly signal?: AbortSignal
 }
 
-export interface RowsQuery extends RowsScope, Waiting {
+/** When a versioned view is looked at. */
+export interface AsOf {
+  /** Event time, epoch ms: rows are what the records up to it come to; now unless given. */
+  readonly asOf?: number
+}
+
+export interface RowsQuery extends RowsScope, Waiting, AsOf {
   /** 1 to 1000. */
   readonly limit: number
   readonly cursor?: string
@@ -66,7 +80,7 @@ export interface RowsPage {
   readonly rows: readonly ViewRow[]
   /** Opaque: the part of the input that the rows show. */
   readonly position: string
-  /** True when the rows of all views, at this position, show one cut of the input (law 17). */
+  /** True when the rows of all views of its application show one cut of the input (law 17). */
   readonly consistent: boolean
   /** The partitions of the view that the answer covers: all of them. */
   readonly partitions: readonly number[]
@@ -121,6 +135,9 @@ export interface PartPage {
   readonly next: string | null
 }
 
+/** What a lookup of one row asks beside its key. */
+export interface RowQuery extends Waiting, AsOf {}
+
 /** Which partitions of a view are asked for. */
 export interface PartScope {
   readonly partitions: readonly number[]
@@ -128,7 +145,7 @@ export interface PartScope {
 
 /** A limit of 0 asks for the position alone. */
 export type PartQuery = RowsQuery & PartScope
-export type PartRowQuery = Waiting & PartScope & { readonly key: string }
+export type PartRowQuery = RowQuery & PartScope & { readonly key: string }
 
 /** The changes of one commit of one instance. */
 export interface PartUpdate extends ViewUpdate {
@@ -167,6 +184,11 @@ export interface TaskStatus {
   readonly detail: string
 }
 
+/** A task of one of the applications that a service has. */
+export interface ApplicationTask extends TaskStatus {
+  readonly application: string
+}
+
 export interface MetricSample {
   /** Kafka Streams' name where it has a twin, snake_case: `dropped_records_total`. */
   readonly name: string
@@ -182,7 +204,7 @@ export interface ViewService {
   /** Throws VIEW_NOT_READY when a partition is answered for by nobody: never a part of them. */
   rows(view: string, query: RowsQuery): Promise<RowsPage>
   /** One row of a table view by its key (key fields joined by `/` where there are several). */
-  row(view: string, key: string, waiting?: Waiting): Promise<RowAnswer>
+  row(view: string, key: string, query?: RowQuery): Promise<RowAnswer>
   /**
    * Resolves when all partitions of the view are answered for and cover what is waited for.
    * Throws VIEW_NOT_READY, and POSITION_TIMEOUT after `timeoutMs`.
@@ -204,6 +226,6 @@ export interface ViewService {
   waitFor(position: string, timeoutMs: number): Promise<boolean>
   /** What runs on this instance alone: other instances ask for it. */
   readonly local: PartViews
-  tasks(): readonly TaskStatus[]
+  tasks(): readonly ApplicationTask[]
   metrics(): readonly MetricSample[]
 }

@@ -3,10 +3,12 @@
  * Rows lie in the order in which their windows close, so a large close goes from row to row.
  */
 import { windowKey, windowStartOf } from '../state/keys.ts'
-import type { Row, RowStore } from '../state/port.ts'
-import { type Closing, dropRows, firstRows } from './closing.ts'
+import type { Row, RowKey, RowStore } from '../state/port.ts'
+import { Batch, result } from './batch.ts'
+import { type Closing, type ClosingPart, firstRows } from './closing.ts'
 import type { OperatorContext } from './operator.ts'
 import type { Timed } from './serde.ts'
+import { WindowExpiry } from './window-expiry.ts'
 import { lastWindowEnded, type TimeWindows } from './windows.ts'
 
 export interface WindowEndsOptions {
@@ -19,20 +21,23 @@ export interface WindowEndsOptions {
   readonly collects: boolean
 }
 
-export class WindowEnds {
+export class WindowEnds implements ClosingPart {
   readonly #options: WindowEndsOptions
+  readonly #expiry: WindowExpiry
   #closing: Row<Timed<unknown>>[] = []
-  /** Windows that begin at or before these are closed; and those that are gone. */
+  /** Windows that begin at or before this are closed. */
   #closedStart = Number.NEGATIVE_INFINITY
-  #expiredStart = Number.NEGATIVE_INFINITY
 
   constructor(options: WindowEndsOptions) {
     this.#options = options
+    const { store, context, windows, retentionMs } = options
+    const last = (watermarkMs: number) => lastWindowEnded(windows, watermarkMs, retentionMs)
+    this.#expiry = new WindowExpiry({ store, context, last })
   }
 
   resume(watermarkMs: number, closing: Closing | undefined): void {
     this.#closedStart = this.#closed(closing?.closedMs ?? watermarkMs)
-    if (closing === undefined) this.#expiredStart = this.#expired(watermarkMs)
+    this.#expiry.resume(watermarkMs, closing)
   }
 
   #closed(watermarkMs: number): number {
@@ -40,17 +45,12 @@ export class WindowEnds {
     return lastWindowEnded(windows, watermarkMs, windows.graceMs)
   }
 
-  #expired(watermarkMs: number): number {
-    return lastWindowEnded(this.#options.windows, watermarkMs, this.#options.retentionMs)
-  }
-
   #collects(watermarkMs: number): boolean {
     return this.#options.collects && this.#closed(watermarkMs) > this.#closedStart
   }
 
-  /** Whether `advance` has anything to do. */
   due(watermarkMs: number): boolean {
-    return this.#collects(watermarkMs) || this.#expired(watermarkMs) > this.#expiredStart
+    return this.#collects(watermarkMs) || this.#expiry.due(watermarkMs)
   }
 
   /** Reads the rows of windows that have closed, then drops those whose retention has passed. */
@@ -60,7 +60,7 @@ export class WindowEnds {
       this.#options.context.reached('close-mid')
       if (closing !== undefined) return closing
     }
-    return this.#expired(watermarkMs) > this.#expiredStart ? this.#expire(watermarkMs) : undefined
+    return this.#expiry.due(watermarkMs) ? this.#expiry.advance(watermarkMs) : undefined
   }
 
   async #collect(watermarkMs: number, from: Closing | undefined): Promise<Closing | undefined> {
@@ -76,20 +76,14 @@ export class WindowEnds {
     return { closedMs, row: rows.at(-1)!.key }
   }
 
-  async #expire(watermarkMs: number): Promise<Closing | undefined> {
-    const { store, context } = this.#options
-    const expired = this.#expired(watermarkMs)
-    const step = { rowsMax: context.closeRowsMax, watermarkMs }
-    const left = await dropRows(store, windowKey(expired + 1, ''), step)
-    if (left === undefined) this.#expiredStart = expired
-    context.reached('expire-mid')
-    return left
-  }
-
-  /** The rows of windows that have closed since the last call, in row order. */
-  take(): readonly Row<Timed<unknown>>[] {
-    const closing = this.#closing
+  /** The final results of windows that have closed since the last call, in row order. */
+  results(keyOf: (row: RowKey) => unknown): Batch | undefined {
+    if (this.#closing.length === 0) return undefined
+    const batch = new Batch()
+    for (const { key: row, value: timed } of this.#closing) {
+      batch.change(result(keyOf(row), timed.value, timed.timeMs), undefined)
+    }
     this.#closing = []
-    return closing
+    return batch
   }
 }

@@ -38,6 +38,10 @@ export interface Windowed<K> {
   readonly windowEnd: number
 }
 
+export function windowed<K>(key: K, windowStart: number, sizeMs: number): Windowed<K> {
+  return { key, windowStart, windowEnd: windowStart + sizeMs }
+}
+
 function duration(name: string, value: number, least: number): number {
   if (!Number.isSafeInteger(value) || value < least) {
     throw streamsError('TOPOLOGY_INVALID', {

@@ -37,6 +37,17 @@ test('the paid orders go on where they stopped', async () => {
   await rm(directory, { recursive: true, force: true })
 })
 
+test('the bank tells the balance at a date, and why it is 750', async () => {
+  const args = [join(root, 'examples/3-bank-account.ts')]
+  const { output } = await runProcess(process.execPath, args, { timeoutMs: 30_000 })
+  const balances = [...output.matchAll(/^balance on (\S+): (.*)$/gm)].map(([, , text]) => text)
+  expect(balances).toEqual(['no account', '1000', '800', '500', '750'])
+  const why = /why is it 750\?\n((?: {2}.*\n)+)/.exec(output)![1]!.trimEnd().split('\n')
+  expect(why.map(line => line.split(' = ').at(-1))).toEqual(['0', '1000', '800', '500', '750'])
+  expect(output).toContain('heard late: balance on 2026-02-15: 805')
+  expect(output).toContain('all on 2026-03-01: ann 505, bob 300')
+})
+
 test('the topology in the README is the one of the first example', () => {
   const code = /```ts\n([\s\S]*?)```/.exec(readFileSync(join(root, 'README.md'), 'utf8'))![1]!
   const example = readFileSync(join(root, 'examples/1-orders-per-minute.ts'), 'utf8')

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { catalogueRows, comparePage, pagePath } from './support/errors-page.ts'
+import { eventsPagePath, renderEventsPage } from './support/events-page.ts'
 import { root } from './support/processes.ts'
 import {
   checkColumns,
@@ -76,6 +77,10 @@ test('docs/ERRORS.md and the catalogues hold the same rows (npm run docs:errors)
   const rows = await catalogueRows()
   expect(rows.length).toBeGreaterThan(0)
   expect(comparePage(readFileSync(pagePath, 'utf8'), rows)).toEqual([])
+})
+
+test('docs/EVENTS.md is what schemas and topologies say (npm run docs:events)', () => {
+  expect(readFileSync(eventsPagePath, 'utf8')).toBe(renderEventsPage())
 })
 
 test('dependencies are pinned exactly', () => {

@@ -1,4 +1,4 @@
-/** A contender of the reference job: a process, what it used, and what it wrote. */
+/** A contender of the reference job: its processes, what they used, and what they wrote. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -9,16 +9,19 @@ import { decodeBatches } from '../../log/record-columns.ts'
 export interface Contender {
   readonly name: string
   readonly command: string
-  readonly args: readonly string[]
+  /** One list of arguments a process. */
+  readonly processes: readonly (readonly string[])[]
   readonly output: string
+  readonly inputs: readonly string[]
   /** Its consumer group: what it has committed of the input. */
   readonly group: string
 }
 
 export interface Run {
   readonly inputsPerSecond: number
-  /** µs of user and system time of the process. */
+  /** µs of user and system time of all its processes. */
   readonly cpuPerInput: number
+  /** Of all its processes. */
   readonly rssMiB: number
   readonly seconds: number
   readonly results: ReadonlyMap<string, string>
@@ -35,18 +38,13 @@ const TICKS_PER_SECOND = 100
 
 /** Runs a contender over `inputs` records until its output is quiet, then ends it. */
 export async function contend(log: EventLog, contender: Contender, inputs: number): Promise<Run> {
-  const child = spawn(contender.command, contender.args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const told = new Map<string, number>()
-  const lines = createInterface({ input: child.stdout! })
-  lines.on('line', line => {
-    const [name, value] = line.split(' ')
-    told.set(name!, Number(value))
-  })
-  const exited = once(child, 'exit')
+  const children = contender.processes.map(args => start(contender.command, args, told))
+  const exited = Promise.all(children.map(child => once(child, 'exit')))
   try {
-    const lastMs = await untilQuiet(log, contender, child)
-    const usage = usageOf(child.pid!)
-    child.kill('SIGTERM')
+    const lastMs = await untilQuiet(log, contender, children)
+    const usage = usageOf(children)
+    for (const child of children) child.kill('SIGTERM')
     await exited
     const firstMs = told.get('first-fetch')
     if (firstMs === undefined) throw new Error(`${contender.name} fetched nothing`)
@@ -60,12 +58,30 @@ export async function contend(log: EventLog, contender: Contender, inputs: numbe
       told,
     }
   } finally {
-    child.kill('SIGKILL')
+    for (const child of children) child.kill('SIGKILL')
   }
 }
 
+/** What each process tells is added up; of first fetches the first counts. */
+function start(command: string, args: readonly string[], told: Map<string, number>): ChildProcess {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const lines = createInterface({ input: child.stdout! })
+  lines.on('line', line => {
+    const [name, text] = line.split(' ') as [string, string]
+    const value = Number(text)
+    const before = told.get(name)
+    if (name === 'first-fetch') told.set(name, Math.min(value, before ?? value))
+    else told.set(name, value + (before ?? 0))
+  })
+  return child
+}
+
 /** Wall time at which the committed end of the output last moved. */
-async function untilQuiet(log: EventLog, contender: Contender, child: ChildProcess) {
+async function untilQuiet(
+  log: EventLog,
+  contender: Contender,
+  children: readonly ChildProcess[],
+): Promise<number> {
   const { output, name } = contender
   const { partitions } = (await log.describeTopic(output))!
   const targets = Array.from({ length: partitions }, (_, partition) => ({
@@ -83,7 +99,8 @@ async function untilQuiet(log: EventLog, contender: Contender, child: ChildProce
       end = now
       movedMs = nowMs
     }
-    if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}`)
+    const ended = children.find(({ exitCode }) => exitCode !== null)
+    if (ended !== undefined) throw new Error(`${name} ended with ${ended.exitCode}`)
     if (end > 0 && nowMs - movedMs > QUIET_MS && (await isDone(log, contender))) return movedMs
     if (nowMs - startedMs > GIVE_UP_MS) throw new Error(`${name} is not done: ${end} outputs`)
     await new Promise(resolve => setTimeout(resolve, POLL_MS))
@@ -91,16 +108,20 @@ async function untilQuiet(log: EventLog, contender: Contender, child: ChildProce
 }
 
 /** Its group has committed the end of every input partition. */
-async function isDone(log: EventLog, { group }: Contender): Promise<boolean> {
-  const targets = ['orders', 'payments'].flatMap(topic =>
-    [0, 1, 2, 3].map(partition => ({ topic, partition })),
-  )
+async function isDone(log: EventLog, { group, inputs }: Contender): Promise<boolean> {
+  const targets = inputs.flatMap(topic => [0, 1, 2, 3].map(partition => ({ topic, partition })))
   const committed = await log.committed(group, targets)
   const ranges = await log.offsets(targets)
   return ranges.every(({ endOffset }, i) => (committed[i]?.offset ?? 0) >= endOffset)
 }
 
-function usageOf(pid: number): { cpuUs: number; rssMiB: number } {
+function usageOf(children: readonly ChildProcess[]): { cpuUs: number; rssMiB: number } {
+  const all = children.map(({ pid }) => usage(pid!))
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0)
+  return { cpuUs: sum(all.map(one => one.cpuUs)), rssMiB: sum(all.map(one => one.rssMiB)) }
+}
+
+function usage(pid: number): { cpuUs: number; rssMiB: number } {
   // The name of the program, in parentheses, may hold spaces.
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
   const ticks = Number(stat[11]) + Number(stat[12])

@@ -1,15 +1,15 @@
 /**
  * One instance of the reference job on Kafka, as a process. Arguments: brokers, application id,
- * output topic, data folder, prefix of the input topics (none). Prints `first-fetch <epoch ms>` and
- * runs until it is ended.
+ * output topic, data folder, prefix of the input topics (none), `windows` (default) or `join`,
+ * number of the instance (1). Prints `first-fetch <epoch ms>` and runs until it is ended.
  */
 import type { KafkaLog } from '../../log/kafka/index.ts'
 import { runInstance } from '../instance.ts'
-import { referenceTopology } from './topology.ts'
+import { joinTopology, referenceTopology } from './topology.ts'
 
-const [brokers, application, output, folder, prefix = ''] = process.argv.slice(2) as [
+const [brokers, application, output, folder, prefix, job, instance] = process.argv.slice(2) as [
   ...[string, string, string, string],
-  string | undefined,
+  ...(string | undefined)[],
 ]
 
 function tellFirstFetch(log: KafkaLog): void {
@@ -25,5 +25,6 @@ function tellFirstFetch(log: KafkaLog): void {
   }
 }
 
-const topology = referenceTopology({ application, output, prefix })
-await runInstance({ brokers, topology, folder, onLog: tellFirstFetch })
+const names = { application, output, prefix: prefix ?? '' }
+const topology = job === 'join' ? joinTopology(names) : referenceTopology(names)
+await runInstance({ brokers, topology, folder, instance: instance ?? '1', onLog: tellFirstFetch })

@@ -18,10 +18,15 @@ export interface ReferenceNames {
   readonly prefix?: string
 }
 
-export function referenceTopology(names: ReferenceNames): Topology {
-  const { application, output, prefix = '' } = names
-  const topology = new Topology(application)
-  const key = textKey()
+const key = textKey()
+
+interface Paid {
+  readonly region: string
+  readonly amountCents: number
+}
+
+/** Orders ⋈ payments within 2 min, grace 30 s. */
+function paidOrders(topology: Topology, prefix: string): Stream<string, Paid> {
   const order = avroSerde<{ region: string }>(orderSchema, 1, ['region'])
   const payment = avroSerde<{ amountCents: number }>(paymentSchema, 2, ['amountCents'])
   const orders: Stream<string, { region: string }> = topology.stream(`${prefix}orders`, {
@@ -29,13 +34,27 @@ export function referenceTopology(names: ReferenceNames): Topology {
     value: order,
   })
   const payments = topology.stream(`${prefix}payments`, { key, value: payment })
-  orders
-    .join(payments, ({ region }, { amountCents }) => ({ region, amountCents }), {
-      name: 'paid',
-      beforeMs: 120_000,
-      afterMs: 120_000,
-      graceMs: 30_000,
-    })
+  return orders.join(payments, ({ region }, { amountCents }) => ({ region, amountCents }), {
+    name: 'paid',
+    beforeMs: 120_000,
+    afterMs: 120_000,
+    graceMs: 30_000,
+  })
+}
+
+/** The join alone: order → `region,amount`. */
+export function joinTopology({ application, output, prefix = '' }: ReferenceNames): Topology {
+  const topology = new Topology(application)
+  paidOrders(topology, prefix)
+    .mapValues(({ region, amountCents }) => `${region},${amountCents}`)
+    .to(output, { key, value: text() })
+  return topology
+}
+
+export function referenceTopology(names: ReferenceNames): Topology {
+  const { application, output, prefix = '' } = names
+  const topology = new Topology(application)
+  paidOrders(topology, prefix)
     .groupBy(({ region }) => region, { name: 'by-region', key })
     .windowedBy(tumbling(10_000, { graceMs: 30_000 }))
     .aggregate<Sum>({
@@ -48,6 +67,6 @@ export function referenceTopology(names: ReferenceNames): Topology {
       `${region}@${windowStart}`,
       `${count},${sum}`,
     ])
-    .to(output, { key: textKey(), value: text() })
+    .to(output, { key, value: text() })
   return topology
 }

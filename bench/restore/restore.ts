@@ -129,7 +129,8 @@ const whole = (bytes: Buffer) => ({ bytes, start: 0, end: bytes.length })
 
 function millrace({ bootstrap, folder }: Bed): Contender {
   const own = join(folder, 'millrace')
-  const args = [join(import.meta.dirname, 'millrace.ts'), bootstrap, 'millrace', own]
+  const files = ['../kept.ts', 'millrace.ts'].map(file => join(import.meta.dirname, file))
+  const args = [...files, bootstrap, 'millrace', own]
   return { name: 'millrace', command: process.execPath, args, folder: own }
 }
 

@@ -105,7 +105,21 @@ function Counters() {
           <dd>{value === undefined ? '–' : count(value)}</dd>
         </div>
       ))}
+      <DeadLetters open={known?.openLetters} />
     </>
+  )
+}
+
+/** Who may read them gets the list; it needs the role admin. */
+function DeadLetters({ open }: { open: number | undefined }) {
+  return (
+    <div
+      title="Records put aside that are neither replayed nor discarded"
+      class={open ? 'warn' : ''}
+    >
+      <dt>Dead letters</dt>
+      <dd>{open === undefined ? '–' : <a href="/v1/dead-letters">{count(open)}</a>}</dd>
+    </div>
   )
 }
 

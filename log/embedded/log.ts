@@ -11,6 +11,7 @@ import type {
   BatchReader,
   CommittedOffset,
   EventLog,
+  ExclusiveWriter,
   FetchRequest,
   FetchResponse,
   LogEnvironment,
@@ -78,6 +79,8 @@ class DatabaseLog implements EmbeddedLog, WriterHost {
   readonly #row: keys.IncarnationRow
   readonly #options: EmbeddedLogOptions
   readonly #topics = new Map<string, Topic>()
+  /** Who writes under a name now. */
+  readonly #exclusive = new Map<string, Pick<Writer, 'commit'>>()
   readonly #writer: Writer
   readonly #reads = new Set<Promise<unknown>>()
   #nextTopic = 1
@@ -287,6 +290,25 @@ class DatabaseLog implements EmbeddedLog, WriterHost {
 
   begin(): Transaction {
     return new EmbeddedTransaction(this.#writer, () => this.#closing !== undefined)
+  }
+
+  async exclusive(name: string): Promise<ExclusiveWriter> {
+    this.checkOpen()
+    const writer: Pick<Writer, 'commit'> = {
+      commit: (appends, request) =>
+        this.#exclusive.get(name) === writer
+          ? this.#writer.commit(appends, request)
+          : Promise.reject(logError('WRITER_REPLACED', { name })),
+    }
+    this.#exclusive.set(name, writer)
+    // What the one before has handed over already is written first.
+    await this.#writer.exclusive(async () => {})
+    return {
+      begin: () => new EmbeddedTransaction(writer, () => this.#closing !== undefined),
+      close: async () => {
+        if (this.#exclusive.get(name) === writer) this.#exclusive.delete(name)
+      },
+    }
   }
 
   maintain(nowMs: number): Promise<MaintenanceReport> {

@@ -15,6 +15,12 @@ export interface TailBatch {
   readonly bytes: Buffer
 }
 
+/** In place of what is forgotten, so that nothing keeps its bytes. */
+const FORGOTTEN: TailBatch = { baseOffset: 0, nextOffset: 0, bytes: Buffer.alloc(0) }
+
+/** What a batch in memory takes beside its bytes: its objects on the heap, about. */
+const TAIL_BATCH_BYTES = 400
+
 export interface PartitionBounds {
   readonly startOffset: number
   readonly endOffset: number
@@ -97,7 +103,7 @@ export class Partition {
   /** Forgets the batches in memory that end at or before `offset`. */
   forgetBefore(offset: number): void {
     while (this.#tailHead < this.#tail.length && this.#tail[this.#tailHead].nextOffset <= offset) {
-      this.#tailHead++
+      this.#tail[this.#tailHead++] = FORGOTTEN
     }
     if (this.#tailHead > 64 && this.#tailHead * 2 > this.#tail.length) {
       this.#tail = this.#tail.slice(this.#tailHead)
@@ -148,8 +154,9 @@ export class TailBudget {
 
   add(partition: Partition, batches: readonly TailBatch[]): void {
     for (const { nextOffset, bytes } of batches) {
-      this.#entries.push({ partition, nextOffset, size: bytes.length })
-      this.#bytes += bytes.length
+      const size = bytes.length + TAIL_BATCH_BYTES
+      this.#entries.push({ partition, nextOffset, size })
+      this.#bytes += size
     }
     while (this.#bytes > this.#bytesMax) {
       const oldest = this.#entries[this.#head++]

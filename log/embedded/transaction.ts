@@ -6,13 +6,13 @@ import { checkGroup } from '../topics.ts'
 import type { PendingAppend, Writer } from './writer.ts'
 
 export class EmbeddedTransaction implements Transaction {
-  readonly #writer: Writer
+  readonly #writer: Pick<Writer, 'commit'>
   readonly #isClosed: () => boolean
   #appends: PendingAppend[] = []
   #error: MillraceError | undefined
   #ended = false
 
-  constructor(writer: Writer, isClosed: () => boolean) {
+  constructor(writer: Pick<Writer, 'commit'>, isClosed: () => boolean) {
     this.#writer = writer
     this.#isClosed = isClosed
   }

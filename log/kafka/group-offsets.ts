@@ -1,4 +1,5 @@
 /** Offsets of a group without members, as a whole: read, put, removed with the group. */
+import type { TopicPartition } from '../port.ts'
 import type { Cluster } from './cluster.ts'
 import { ErrorCode } from './error-codes.ts'
 import { kafkaError, refusalOf } from './errors.ts'
@@ -14,18 +15,29 @@ const OFFSET_BYTES = 32
 
 /**
  * All that a group has committed, once no transaction holds any of it; empty when there is no
- * such group. Rejects with KAFKA_OFFSETS_HELD or KAFKA_REFUSED.
+ * such group. Asked for all, a broker does not tell of a partition whose first commit a transaction
+ * still holds: it has to be `among` those named. Rejects with KAFKA_OFFSETS_HELD or KAFKA_REFUSED.
  */
 export async function offsetsOfGroup(
   cluster: Cluster,
   group: string,
+  among: readonly TopicPartition[] = [],
+): Promise<readonly OffsetToCommit[]> {
+  if (among.length > 0) await stableOffsets(cluster, group, among)
+  return stableOffsets(cluster, group, null)
+}
+
+async function stableOffsets(
+  cluster: Cluster,
+  group: string,
+  targets: readonly TopicPartition[] | null,
 ): Promise<readonly OffsetToCommit[]> {
   const { environment } = cluster
   const beganMs = environment.clock()
   const backoff = new Backoff(environment)
   for (;;) {
     const answer = await askGroup(cluster, group, node =>
-      cluster.call(node, 'coordinator', fetchOffsets, group, null, undefined),
+      cluster.call(node, 'coordinator', fetchOffsets, group, targets, undefined),
     )
     if (answer.error === ErrorCode.GROUP_ID_NOT_FOUND) return []
     const failed = answer.offsets.find(({ error }) => error !== ErrorCode.NONE)

@@ -11,6 +11,7 @@ import { kafkaError, refusalOf } from './errors.ts'
 import { type FetchedOffset, fetchOffsets, listGroups } from './group-apis.ts'
 import { askGroup } from './group-requests.ts'
 import { Backoff } from './pause.ts'
+import { migrationName } from './streams-group-migration.ts'
 
 /** The broker's default bound on transactions of others is 15 min; ours take 10 s. */
 const STABLE_WAIT_MS = 60_000
@@ -48,7 +49,7 @@ export class Groups {
     const backoff = new Backoff(environment)
     const beganMs = environment.clock()
     for (;;) {
-      const offsets = await this.#fetch(group, targets, member)
+      const offsets = await this.#found(group, targets, member)
       const waitedMs = environment.clock() - beganMs
       const unstable = offsets.find(({ error }) => error !== 0)
       if (unstable !== undefined) {
@@ -84,6 +85,23 @@ export class Groups {
       .filter((_, i) => kept[i])
       .map(({ group }) => group)
       .sort()
+  }
+
+  /**
+   * While a changed topology takes the group over, its offsets are in the copy; or in the group
+   * again, when the copy is gone. Who took them for not there would take the application for new.
+   */
+  async #found(
+    group: string,
+    targets: readonly TopicPartition[],
+    member?: GroupMember,
+  ): Promise<readonly FetchedOffset[]> {
+    const offsets = await this.#fetch(group, targets, member)
+    const isThere = ({ offset, error }: FetchedOffset) => offset >= 0 || error !== 0
+    if (member !== undefined || offsets.every(isThere)) return offsets
+    const copy = await this.#fetch(migrationName(group), targets)
+    const again = await this.#fetch(group, targets)
+    return again.map((one, i) => (isThere(one) ? one : copy[i]!))
   }
 
   /** By topic id: a topic created anew has no offsets. */

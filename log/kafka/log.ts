@@ -12,6 +12,7 @@ import type {
   CommitRequest,
   CommittedOffset,
   EventLog,
+  ExclusiveWriter,
   FetchRequest,
   FetchResponse,
   GroupMember,
@@ -26,10 +27,12 @@ import { Appender } from './appender.ts'
 import { Cluster, type ClusterOptions } from './cluster.ts'
 import { Coalesced } from './coalesced.ts'
 import { EpochCommits } from './epoch-commits.ts'
+import { exclusiveWriter } from './exclusive-writer.ts'
 import { Fetcher, type FetchWait } from './fetcher.ts'
 import { Groups } from './groups.ts'
 import { indexedOffset, partitionRanges, trimPartition } from './partition-offsets.ts'
 import { pause } from './pause.ts'
+import type { ProducerOptions } from './producer.ts'
 import { ProducerSeat } from './producer-seat.ts'
 import { Topics } from './topics.ts'
 import { KafkaTransaction, type PendingAppend } from './transaction.ts'
@@ -68,6 +71,7 @@ export class KafkaLog implements EventLog {
   readonly #groups: Groups
   readonly #ranges: Coalesced<TopicPartition, OffsetRange>
   readonly #fetcher: Fetcher
+  readonly #seat: Pick<ProducerOptions, 'environment' | 'timeoutMs'>
   readonly #engine: ProducerSeat
   readonly #appending: ProducerSeat
   readonly #commits: EpochCommits
@@ -89,11 +93,11 @@ export class KafkaLog implements EventLog {
       rangeOf: async target => (await partitionRanges(cluster, [target]))[0]!,
     })
     const seat = {
-      cluster,
       environment,
       ...(transactionTimeoutMs !== undefined && { timeoutMs: transactionTimeoutMs }),
     }
-    this.#engine = new ProducerSeat({ ...seat, transactionalId })
+    this.#seat = seat
+    this.#engine = new ProducerSeat({ ...seat, cluster, transactionalId })
     this.#appending = new ProducerSeat({
       ...seat,
       cluster: cluster.beside('appends'),
@@ -185,6 +189,16 @@ export class KafkaLog implements EventLog {
 
   begin(): Transaction {
     return new KafkaTransaction((appends, request) => this.#commit(appends, request))
+  }
+
+  /** A transactional id of that name: opening it fences whoever has it. */
+  exclusive(name: string): Promise<ExclusiveWriter> {
+    return this.#run(async () => {
+      const cluster = this.cluster.beside('exclusive')
+      const seat = new ProducerSeat({ ...this.#seat, cluster, transactionalId: name })
+      await seat.producer()
+      return exclusiveWriter(seat, name, work => this.#run(work))
+    })
   }
 
   close(): Promise<void> {

@@ -20,6 +20,7 @@
  */
 import { logError, MillraceError } from '../errors.ts'
 import { noTasks } from '../membership.ts'
+import type { TopicPartition } from '../port.ts'
 import { checkGroup } from '../topics.ts'
 import type { Cluster } from './cluster.ts'
 import { ErrorCode, nameOf } from './error-codes.ts'
@@ -131,7 +132,7 @@ async function migrate(options: StreamsGroupOptions): Promise<void> {
   if (changes.length === 0) return
   await say(cluster, { group, memberId, joining: null })
   const before = await describeGroup(cluster, group)
-  const offsets = await offsetsOfGroup(cluster, group)
+  const offsets = await offsetsOfGroup(cluster, group, await partitionsOf(cluster, before))
   const after = await describeGroup(cluster, group)
   if (after === undefined || before === undefined) return restore(cluster, group)
   if (after.members.length > 0 || after.groupEpoch !== before.groupEpoch) {
@@ -141,6 +142,23 @@ async function migrate(options: StreamsGroupOptions): Promise<void> {
   await putOffsets(cluster, migrationName(group), offsets)
   await removeGroup(cluster, group)
   await restore(cluster, group)
+}
+
+/** What the members of a group may have committed offsets of. */
+async function partitionsOf(
+  cluster: Cluster,
+  group: DescribedGroup | undefined,
+): Promise<readonly TopicPartition[]> {
+  const topics = (group?.subTopologies ?? []).flatMap(({ sourceTopics, repartitionSources }) => [
+    ...sourceTopics,
+    ...repartitionSources.map(({ name }) => name),
+  ])
+  const found: TopicPartition[] = []
+  for (const topic of new Set(topics)) {
+    const partitions = (await cluster.topic(topic))?.partitions ?? []
+    for (const partition of partitions.keys()) found.push({ topic, partition })
+  }
+  return found
 }
 
 /** Steps 5 and 6, while no streams group is there: what the group has already, stays. */

@@ -5,6 +5,7 @@
 import type { Cluster } from './cluster.ts'
 import { ErrorCode, nameOf } from './error-codes.ts'
 import { forbidden, kafkaError } from './errors.ts'
+import { Backoff } from './pause.ts'
 import { defineApi } from './wire.ts'
 
 export interface GroupSettings {
@@ -134,6 +135,36 @@ export async function configureGroup(
   if (configs.length === 0) return
   const outcome = await cluster.callAny('metadata', alterGroupConfigs, group, configs)
   if (outcome.error !== ErrorCode.NONE) throw refusal(group, WRITING, outcome)
+}
+
+/** Longer than a broker takes to learn of a setting that another one has stored. */
+const APPLIED_MS_MAX = 10_000
+
+/**
+ * Sets those that are given, and resolves with what is in force once the broker tells these: for a
+ * moment it answers what was before, and goes by it. Another instance that sets others at the same
+ * time may win; the shorter session is believed then. Rejects with KAFKA_REFUSED, naming
+ * the bound; then none is set.
+ */
+export async function applySettings(
+  cluster: Cluster,
+  group: string,
+  settings: Partial<GroupSettings>,
+): Promise<GroupSettings> {
+  await configureGroup(cluster, group, settings)
+  const { environment } = cluster
+  const untilMs = environment.clock() + APPLIED_MS_MAX
+  const backoff = new Backoff(environment)
+  for (;;) {
+    const found = await groupSettings(cluster, group)
+    const isApplied = settingKeys.every(key => (settings[key] ?? found[key]) === found[key])
+    if (isApplied) return found
+    if (environment.clock() >= untilMs) {
+      const { sessionTimeoutMs = found.sessionTimeoutMs } = settings
+      return { ...found, sessionTimeoutMs: Math.min(sessionTimeoutMs, found.sessionTimeoutMs) }
+    }
+    await backoff.wait()
+  }
 }
 
 /** What is in force for a group, whether it exists or not. */

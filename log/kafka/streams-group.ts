@@ -5,7 +5,7 @@ import { checkGroup } from '../topics.ts'
 import { type Cluster, isUnreachable } from './cluster.ts'
 import { isTransient } from './error-codes.ts'
 import { NotSent, StreamsGroupMember } from './streams-group-member.ts'
-import { configureGroup, type GroupSettings, groupSettings } from './streams-group-settings.ts'
+import { applySettings, type GroupSettings } from './streams-group-settings.ts'
 import { checkTopicNames, wireTopology } from './streams-group-topology.ts'
 import {
   type Endpoint,
@@ -48,11 +48,10 @@ const REBALANCE_TIMEOUT_MS = 60_000
  * KAFKA_UNREACHABLE.
  */
 export async function joinStreamsGroup(options: StreamsGroupOptions): Promise<StreamsGroupMember> {
-  const { cluster, group, memberId, settings } = options
+  const { cluster, group, memberId, settings = {} } = options
   checkGroup(group)
   const joining = joinFieldsOf(options)
-  if (settings !== undefined) await configureGroup(cluster, group, settings)
-  const { sessionTimeoutMs } = await groupSettings(cluster, group)
+  const { sessionTimeoutMs } = await applySettings(cluster, group, settings)
   return new StreamsGroupMember({
     group,
     memberId,

@@ -8,18 +8,10 @@
  * late   orders after end + grace go to the dead letters, counted
  */
 import { Type } from 'typebox'
-import { HyperLogLog, hyperLogLogCodec, type KeySerde, tumbling } from '../../streams/index.ts'
+import { HyperLogLog, hyperLogLogCodec, tumbling } from '../../streams/index.ts'
 import { type EventStreams, ofType } from './event-streams.ts'
+import { everything } from './everything-key.ts'
 import { graceMs, hourMs, type ViewSettings } from './view-times.ts'
-
-/** The one key of what is counted over everything. */
-const everything: KeySerde<''> = {
-  name: 'everything',
-  fields: [],
-  encode: () => '',
-  decode: () => '',
-  toFields: () => ({}),
-}
 
 export function activeCustomersTopology({ orders }: EventStreams, settings: ViewSettings): void {
   ofType(orders, 'OrderCreated')

@@ -1,7 +1,7 @@
 /**
- * The analytics topology: all its views over the same two event streams.
+ * The analytics topology: all its views over the same event streams.
  *
- * in     orders and payments by orderId
+ * in     orders, payments, inventory and fulfilment by orderId; stock by sku
  * time   each event's own time field
  * state  as the parts say
  * out    the views of the parts; dead letters to `analytics-dead-letters`
@@ -14,12 +14,16 @@ import { attemptAlertsTopology } from './attempt-alerts.ts'
 import { customerProfileTopology } from './customer-profile.ts'
 import { customerSessionsTopology } from './customer-sessions.ts'
 import { eventStreams } from './event-streams.ts'
+import { inventoryLevelsTopology } from './inventory-levels.ts'
+import { orderFunnelTopology } from './order-funnel.ts'
+import { orderStatusTopology } from './order-status.ts'
 import { orderVolumeTopology } from './order-volume.ts'
 import { paymentAttemptsTopology } from './payment-attempts.ts'
 import { paymentOutcomesTopology, paymentsByMethod } from './payment-outcomes.ts'
 import { rateAlertsTopology } from './rate-alerts.ts'
 import { paidByRegion, revenueTopology } from './revenue.ts'
 import { revenueAlertsTopology } from './revenue-alerts.ts'
+import { stageLatencyTopology } from './stage-latency.ts'
 import { topProductsTopology } from './top-products.ts'
 import { unpaidOrdersTopology } from './unpaid-orders.ts'
 import { retentionMsMin, type ViewSettings } from './view-times.ts'
@@ -50,5 +54,9 @@ export function analyticsTopology(wanted: ViewSettings): Topology {
     },
     settings,
   )
+  orderStatusTopology(events)
+  orderFunnelTopology(events, settings)
+  stageLatencyTopology(events, attempts, settings)
+  inventoryLevelsTopology(events)
   return topology
 }

@@ -9,6 +9,7 @@
  * late   records later than their reach + grace go to the dead letters, counted
  */
 import type { PaymentAuthorized, PaymentDeclined } from '../../contracts/events.ts'
+import { eventTimeOf } from '../../contracts/topics.ts'
 import type { Stream } from '../../streams/index.ts'
 import { type EventStreams, ofType } from './event-streams.ts'
 import { graceMs, paymentReachMs } from './view-times.ts'
@@ -20,6 +21,8 @@ export interface PaymentAttempt {
   readonly currency: string
   readonly amountMinor: number
   readonly isAuthorized: boolean
+  /** From the order to this attempt, ms; negative where their clocks disagree. */
+  readonly afterMs: number
 }
 
 type Attempted = PaymentAuthorized | PaymentDeclined
@@ -31,12 +34,13 @@ export function paymentAttemptsTopology(events: EventStreams): Stream<string, Pa
   )
   return ofType(events.orders, 'OrderCreated').join(
     attempts,
-    ({ customerId, region }, { type, currency, amountMinor }): PaymentAttempt => ({
+    ({ customerId, region, createdAt }, payment): PaymentAttempt => ({
       customerId,
       region,
-      currency,
-      amountMinor,
-      isAuthorized: type === 'PaymentAuthorized',
+      currency: payment.currency,
+      amountMinor: payment.amountMinor,
+      isAuthorized: payment.type === 'PaymentAuthorized',
+      afterMs: eventTimeOf(payment) - createdAt,
     }),
     {
       name: 'payment-attempts',

@@ -14,6 +14,9 @@ export const sessionGapMs = 30 * minuteMs
 /** How far apart an order and its payment may be, in either order. */
 export const paymentReachMs = dayMs
 
+/** How long after its payment an order may be fulfilled. */
+export const fulfilmentReachMs = 7 * dayMs
+
 /** Settings of the views. */
 export interface ViewSettings {
   /** How long views keep their windows after their end, ms of event time; Infinity for ever. */

@@ -3,7 +3,7 @@
  * is cancelled or refunded, and when each event reaches the log. A pure function of its place.
  */
 import type { BusinessEvent, OrderItem } from '../../contracts/events.ts'
-import { eventTimeOf, eventTopics, type InputTopic } from '../../contracts/topics.ts'
+import { eventKeyOf, eventTimeOf, eventTopics, type InputTopic } from '../../contracts/topics.ts'
 import { type Customer, methodOf, pickCustomer, pickMethod } from './customers.ts'
 import { hasOutage, promotedCategory } from './incidents.ts'
 import { categoryCount, categorySums, productOf } from './products.ts'
@@ -228,7 +228,7 @@ class OrderStory {
       emittedAtMs,
       eventTimeMs,
       topic: eventTopics[event.type],
-      key: event.orderId,
+      key: eventKeyOf(event),
       event,
       ceId: `${place.orderId}.${this.step}`,
       duplicate: false,

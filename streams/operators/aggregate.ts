@@ -11,9 +11,11 @@
  * time. The watermark is never ahead of that, so the row is there whenever it counts, and whether
  * a dead row has been deleted yet makes no difference.
  */
+
 import { decodeTime, encodeTime } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, NO_SOURCE } from '../batch.ts'
+import { Batch, result } from '../batch.ts'
+import { ChangedRows } from '../changed-rows.ts'
 import { type Closing, firstRows } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { detach, type KeySerde, type Timed, timedCodec } from '../serde.ts'
@@ -41,12 +43,6 @@ export function aggregateStores(spec: AggregateSpec): StoreSpec[] {
 
 export function aggregate(spec: AggregateSpec, context: OperatorContext): Operator {
   return new Aggregate(spec, context)
-}
-
-interface Touched {
-  readonly key: unknown
-  readonly previous: unknown
-  timeMs: number
 }
 
 class Aggregate implements Operator {
@@ -81,7 +77,7 @@ class Aggregate implements Operator {
   }
 
   process(input: Batch, _port: number, out: Outputs): void {
-    const touched = new Map<RowKey, Touched>()
+    const changed = new ChangedRows()
     for (let i = 0; i < input.length; i++) {
       const value = input.values[i]
       const row = this.#rows[i]
@@ -90,17 +86,16 @@ class Aggregate implements Operator {
         out.drop(input, i, 'poison', 'a null value adds nothing to an aggregate')
       } else {
         try {
-          this.#add(input, i, row, touched)
+          this.#add(input, i, row, changed)
         } catch (error) {
-          const reason = error instanceof RangeError ? 'overflow' : 'poison'
-          out.drop(input, i, reason, String(error))
+          out.fail(input, i, error)
         }
       }
     }
-    if (this.#context.observed) out.main = this.#changes(touched)
+    if (this.#context.observed) out.main = this.#changes(changed)
   }
 
-  #add(input: Batch, i: number, row: RowKey, touched: Map<RowKey, Touched>): void {
+  #add(input: Batch, i: number, row: RowKey, changed: ChangedRows): void {
     const { fold, codec } = this.#spec
     const key = input.keys[i]
     const timeMs = input.times[i]!
@@ -108,15 +103,12 @@ class Aggregate implements Operator {
     const boundMs = Math.max(input.streamTimes[i]!, this.#context.watermarkMs())
     const before =
       stored !== undefined && stored.timeMs + this.#ttlMs < boundMs ? undefined : stored
-    const change = touched.get(row) ?? {
-      key,
-      previous: stored && this.#context.observed ? detach(codec, stored.value) : undefined,
-      timeMs: 0,
-    }
+    const { observed } = this.#context
+    const keeps = stored !== undefined && observed && !changed.has(row)
+    const previous = keeps ? detach(codec, stored.value) : undefined
     const value = fold(before?.value, input.values[i], key)
     const latestMs = Math.max(before?.timeMs ?? 0, timeMs)
-    change.timeMs = latestMs
-    touched.set(row, change)
+    if (observed) changed.note(row, input, i, previous).timeMs = latestMs
     if (value === null || value === undefined) {
       if (stored !== undefined) this.#store.delete(row)
       return
@@ -132,14 +124,14 @@ class Aggregate implements Operator {
     this.#nextDueMs = Math.min(this.#nextDueMs, dueMs)
   }
 
-  #changes(touched: ReadonlyMap<RowKey, Touched>): Batch {
+  #changes(changed: ChangedRows): Batch {
     const batch = new Batch()
-    for (const [row, { key, previous, timeMs }] of touched) {
+    for (const [row, { key, previous, timeMs, span }] of changed) {
       const now = this.#store.get(row)
       if (now === undefined && previous === undefined) continue
       const value = now === undefined ? null : detach(this.#spec.codec, now.value)
-      const origin = { timeMs, streamTimeMs: timeMs, source: NO_SOURCE, offset: 0 }
-      batch.change({ key, value, ...origin }, previous)
+      batch.change(result(key, value, timeMs), previous)
+      batch.trace(span)
     }
     return batch
   }
@@ -174,9 +166,8 @@ class Aggregate implements Operator {
     if (this.#expired.length === 0) return
     const batch = new Batch()
     for (const { row, value } of this.#expired) {
-      const timeMs = value.timeMs + this.#ttlMs
-      const origin = { timeMs, streamTimeMs: timeMs, source: NO_SOURCE, offset: 0 }
-      batch.change({ key: this.#spec.key.decode(row), value: null, ...origin }, value.value)
+      const expired = result(this.#spec.key.decode(row), null, value.timeMs + this.#ttlMs)
+      batch.change(expired, value.value)
     }
     this.#expired = []
     out.main = batch

@@ -52,7 +52,13 @@ class Deduplicate implements Operator {
   readonly #header: Buffer
   #ids: (HashedKey | Error | undefined)[] = []
   readonly #probe: Probe = { key: EMPTY, fromMs: 0, toMs: 0 }
-  readonly #row: AppendRow = { key: EMPTY, value: EMPTY, timeMs: 0, streamTimeMs: 0 }
+  readonly #row: AppendRow = {
+    key: EMPTY,
+    value: EMPTY,
+    timeMs: 0,
+    streamTimeMs: 0,
+    trace: undefined,
+  }
 
   constructor(spec: DeduplicateSpec, context: OperatorContext) {
     this.#spec = spec
@@ -103,7 +109,7 @@ class Deduplicate implements Operator {
     const passed = input.successor({ keys: true, values: true })
     for (let i = 0; i < input.length; i++) {
       const id = this.#ids[i]
-      if (id instanceof Error) out.drop(input, i, 'poison', String(id))
+      if (id instanceof Error) out.fail(input, i, id, { reason: 'poison' })
       else if (id === undefined || this.#pass(id, this.#streamTimeMs(input, i))) {
         passed.keep(input, i)
       } else out.drop(input, i, 'duplicate', `${this.#spec.name} has seen this id`)

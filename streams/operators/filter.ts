@@ -21,7 +21,7 @@ export function filter(spec: FilterSpec): Operator {
         try {
           if (!spec.keep(input.values[i], input.keys[i])) continue
         } catch (error) {
-          out.drop(input, i, 'poison', String(error))
+          out.fail(input, i, error, { reason: 'poison' })
           continue
         }
         kept.keep(input, i)

@@ -22,7 +22,7 @@ export function flatMap(spec: FlatMapSpec): Operator {
           const pairs = [...spec.expand(input.values[i], input.keys[i])]
           for (const [key, value] of pairs) expanded.derive(input, i, key, value)
         } catch (error) {
-          out.drop(input, i, 'poison', String(error))
+          out.fail(input, i, error, { reason: 'poison' })
         }
       }
       out.main = expanded

@@ -7,36 +7,47 @@
  * out    one record for each
  * late   nothing is late here; a function that throws sends its record to `poison`
  */
-import type { Operator } from '../operator.ts'
+import type { Batch } from '../batch.ts'
+import { CurrentRecord, type RecordContext } from '../current-record.ts'
+import type { Operator, OperatorContext } from '../operator.ts'
 
 export interface MapSpec {
   readonly key?: (value: unknown, key: unknown) => unknown
-  readonly value?: (value: unknown, key: unknown) => unknown
+  readonly value?: (value: unknown, key: unknown, record: RecordContext) => unknown
 }
 
-export function map(spec: MapSpec): Operator {
+export function map(spec: MapSpec, { origins }: Pick<OperatorContext, 'origins'>): Operator {
   const { key: mapKey, value: mapValue } = spec
+  const record = new CurrentRecord(origins)
   return {
     process(input, _port, out) {
-      const mapped = input.successor({
-        keys: mapKey === undefined,
-        values: mapValue === undefined,
-      })
+      const keys: unknown[] | undefined = mapKey && []
+      const values: unknown[] | undefined = mapValue && []
+      let failed: Set<number> | undefined
       for (let i = 0; i < input.length; i++) {
         const key = input.keys[i]
         const value = input.values[i]
         try {
-          mapped.derive(
-            input,
-            i,
-            mapKey === undefined ? key : mapKey(value, key),
-            mapValue === undefined ? value : mapValue(value, key),
-          )
+          if (mapKey !== undefined) keys!.push(mapKey(value, key))
+          if (mapValue !== undefined) values!.push(mapValue(value, key, record.at(input, i)))
         } catch (error) {
-          out.drop(input, i, 'poison', String(error))
+          out.fail(input, i, error, { reason: 'poison' })
+          failed ??= new Set()
+          failed.add(i)
+          if (keys?.length === i) keys.push(undefined)
+          if (values?.length === i) values.push(undefined)
         }
       }
-      out.main = mapped
+      const mapped = input.replaced({ keys, values })
+      out.main = failed === undefined ? mapped : without(mapped, failed)
     },
   }
+}
+
+function without(batch: Batch, left: ReadonlySet<number>): Batch {
+  const kept = batch.successor<unknown, unknown>({ keys: true, values: true })
+  for (let i = 0; i < batch.length; i++) {
+    if (!left.has(i)) kept.derive(batch, i, batch.keys[i], batch.values[i])
+  }
+  return kept
 }

@@ -15,8 +15,8 @@
  */
 import { rowKeyOfWindow, windowKey, windowStartOf } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, isNull, NO_SOURCE } from '../batch.ts'
-import { type Closing, dropRows, firstRows } from '../closing.ts'
+import { Batch, isNull, result } from '../batch.ts'
+import { advanceInTurn, type Closing, type ClosingPart, firstRows } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import {
   type OrderedRecord,
@@ -25,6 +25,7 @@ import {
   withRecord,
 } from '../ordered-records.ts'
 import type { KeySerde, ValueSerde } from '../serde.ts'
+import { WindowExpiry } from '../window-expiry.ts'
 import { lastWindowEnded } from '../windows.ts'
 
 export interface MatchSequenceSpec {
@@ -83,10 +84,11 @@ class MatchSequence implements Operator {
   readonly #stretchMs: number
   #accepted: Accepted[] = []
   #late: number[] = []
-  #failed: { record: number; reason: 'poison' | 'overflow'; detail: string }[] = []
+  #failed: { record: number; error: unknown }[] = []
   /** No record that waits is before this; −∞ until the first look. */
   #nextMs = Number.NEGATIVE_INFINITY
-  #forgottenStart = Number.NEGATIVE_INFINITY
+  readonly #releases: ClosingPart
+  readonly #expiry: WindowExpiry
   #matches = new Batch()
 
   constructor(spec: MatchSequenceSpec, context: OperatorContext) {
@@ -95,17 +97,19 @@ class MatchSequence implements Operator {
     this.#waiting = context.rowStore(waitingStore(spec))
     this.#begun = context.rowStore(begunStore(spec))
     this.#stretchMs = spec.withinMs + 1
-  }
-
-  /** Matches that began before can have no further record, as all to come are later. */
-  #forgettable(watermarkMs: number): number {
-    const { withinMs, graceMs } = this.#spec
+    this.#releases = {
+      due: watermarkMs => this.#nextMs + spec.graceMs < watermarkMs,
+      advance: watermarkMs => this.#release(watermarkMs),
+    }
+    // Matches that began before can have no further record, as all to come are later.
     const stretch = { sizeMs: this.#stretchMs, advanceMs: this.#stretchMs }
-    return lastWindowEnded(stretch, watermarkMs, withinMs + graceMs)
+    const afterMs = spec.withinMs + spec.graceMs
+    const last = (watermarkMs: number) => lastWindowEnded(stretch, watermarkMs, afterMs)
+    this.#expiry = new WindowExpiry({ store: this.#begun, context, last })
   }
 
   resume(watermarkMs: number, closing?: Closing): undefined {
-    if (closing === undefined) this.#forgottenStart = this.#forgettable(watermarkMs)
+    this.#expiry.resume(watermarkMs, closing)
   }
 
   prepare(input: Batch): Promise<void> | undefined {
@@ -136,8 +140,7 @@ class MatchSequence implements Operator {
       const record = orderedRecord(input, i, { note, value: serde.encode(value) })
       this.#accepted.push({ row: windowKey(record.timeMs, keySerde.encode(key)), record })
     } catch (error) {
-      const reason = error instanceof RangeError ? 'overflow' : 'poison'
-      this.#failed.push({ record: i, reason, detail: String(error) })
+      this.#failed.push({ record: i, error })
     }
   }
 
@@ -148,7 +151,7 @@ class MatchSequence implements Operator {
         out.drop(input, i, 'poison', 'a null value matches no step')
       }
     }
-    for (const { record, reason, detail } of this.#failed) out.drop(input, record, reason, detail)
+    for (const { record, error } of this.#failed) out.fail(input, record, error)
     for (const record of this.#late) {
       const detail = `${this.#spec.name} no longer takes records of its time`
       out.drop(input, record, 'late', detail)
@@ -159,32 +162,15 @@ class MatchSequence implements Operator {
     }
   }
 
-  prepareClose(watermarkMs: number): Promise<Closing | undefined> | undefined {
-    const releases = this.#nextMs + this.#spec.graceMs < watermarkMs
-    const forgets = this.#forgettable(watermarkMs) > this.#forgottenStart
-    if (!releases && !forgets) return undefined
-    return this.#close(watermarkMs, releases)
+  prepareClose(watermarkMs: number, from?: Closing): Promise<Closing | undefined> | undefined {
+    return advanceInTurn([this.#releases, this.#expiry], watermarkMs, from)
   }
 
-  async #close(watermarkMs: number, releases: boolean): Promise<Closing | undefined> {
-    if (releases) {
-      const { graceMs } = this.#spec
-      // Records of that time and later wait, those before have been taken.
-      if (await this.#release(watermarkMs - graceMs)) {
-        return { closedMs: this.#nextMs + graceMs, row: '' }
-      }
-    }
-    const forgotten = this.#forgettable(watermarkMs)
-    if (forgotten <= this.#forgottenStart) return undefined
-    const step = { rowsMax: this.#context.closeRowsMax, watermarkMs }
-    const left = await dropRows(this.#begun, windowKey(forgotten + 1, ''), step)
-    if (left === undefined) this.#forgottenStart = forgotten
-    this.#context.reached('expire-mid')
-    return left
-  }
-
-  /** Takes the records before a time, in their order. True when some of them are left. */
-  async #release(beforeMs: number): Promise<boolean> {
+  /** Takes the records that wait for no other any more, in their order. */
+  async #release(watermarkMs: number): Promise<Closing | undefined> {
+    const { graceMs } = this.#spec
+    // Records of that time and later wait, those before have been taken.
+    const beforeMs = watermarkMs - graceMs
     const range = { gte: windowKey(0, ''), lt: windowKey(Math.max(beforeMs, 0), '') }
     const { closeRowsMax } = this.#context
     const { rows: released, left } = await firstRows(this.#waiting, range, closeRowsMax)
@@ -205,7 +191,7 @@ class MatchSequence implements Operator {
       for await (const [first] of this.#waiting.scan({ gte: range.lt, limit: 1 })) next = first
     }
     this.#nextMs = next === undefined ? Number.POSITIVE_INFINITY : windowStartOf(next.key)
-    return left !== undefined
+    return left && { closedMs: this.#nextMs + graceMs, row: '' }
   }
 
   /** Rows of the matches that a record of this time may go on with, by their start. */
@@ -261,8 +247,7 @@ class MatchSequence implements Operator {
       events: byStep(record => serde.decode(record.value, 0, record.value.length)),
       times: byStep(record => record.timeMs) as Record<string, number>,
     }
-    const origin = { timeMs, streamTimeMs: timeMs, source: NO_SOURCE, offset: 0 }
-    this.#matches.emit({ key: keySerde.decode(key), value, ...origin })
+    this.#matches.emit(result(keySerde.decode(key), value, timeMs))
   }
 
   close(_watermarkMs: number, out: Outputs): void {

@@ -7,11 +7,11 @@
  * out    what it forwards, with the time of the record or timer unless it says otherwise
  * late   what the processor drops as late
  */
-import { header } from '../../log/record-headers.ts'
 import { decodeTime } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, isNull, NO_SOURCE } from '../batch.ts'
+import { Batch, isNull, result } from '../batch.ts'
 import { type Closing, firstRows } from '../closing.ts'
+import { CurrentRecord } from '../current-record.ts'
 import type { Operator, OperatorContext, Outputs, SideReason, StoreSpec } from '../operator.ts'
 import type {
   KeyedRows,
@@ -65,18 +65,18 @@ interface Undo {
   readonly before: unknown
 }
 
-interface Result {
-  readonly key: unknown
-  readonly value: unknown
-  readonly timeMs: number | undefined
-}
+type Result = { readonly key: unknown; readonly value: unknown; readonly timeMs?: number }
 
 interface Dropped {
   readonly batch: Batch
   readonly i: number
-  readonly reason: SideReason
-  readonly detail: string
+  readonly left: Left
 }
+
+/** Why a record or timer left the flow: dropped, or its processing threw. */
+type Left =
+  | { readonly reason: SideReason; readonly detail: string }
+  | { readonly error: unknown; readonly during?: string }
 
 class Process implements Operator {
   readonly #spec: ProcessSpec
@@ -84,13 +84,13 @@ class Process implements Operator {
   readonly #timers: RowStore<unknown>
   readonly #stores = new Map<string, RowStore<unknown>>()
   readonly #processor: Processor<unknown, unknown>
-  readonly #record = new CurrentRecord()
+  readonly #record: CurrentRecord
   #wanted = new Map<RowStore<unknown>, Set<RowKey>>()
   /** Made by the record or timer that is being processed. */
   #undo: Undo[] = []
   #changedTimers: { row: RowKey; timer: Timer<unknown>; added: boolean }[] = []
   #results: Result[] = []
-  #left: { reason: SideReason; detail: string } | undefined
+  #left: Left | undefined
   /** The timer being called, and the due ones after it. */
   #calling: Timer<unknown> | undefined
   #due: RowKey[] = []
@@ -109,6 +109,7 @@ class Process implements Operator {
   constructor(spec: ProcessSpec, context: OperatorContext) {
     this.#spec = spec
     this.#operator = context
+    this.#record = new CurrentRecord(context.origins)
     this.#timers = context.rowStore(timerStore(spec))
     for (const store of Object.keys(spec.stores)) {
       this.#stores.set(store, context.rowStore(storeName(spec, store)))
@@ -131,7 +132,7 @@ class Process implements Operator {
         if (timeMs !== undefined && !Number.isSafeInteger(timeMs)) {
           throw new TypeError(`a result cannot have the time ${timeMs}: whole ms are wanted`)
         }
-        this.#results.push({ key, value, timeMs })
+        this.#results.push({ key, value, ...(timeMs !== undefined && { timeMs }) })
       },
       drop: (reason, detail = '') => {
         this.#left = { reason, detail }
@@ -209,7 +210,7 @@ class Process implements Operator {
   }
 
   /** Settles what a call made: kept when it returned, taken back when it threw. */
-  #settle(call: () => void): { reason: SideReason; detail: string } | undefined {
+  #settle(call: () => void): Left | undefined {
     this.#undo = []
     this.#changedTimers = []
     this.#results = []
@@ -224,8 +225,7 @@ class Process implements Operator {
         else store.put(row, before)
       }
       this.#results = []
-      const reason = error instanceof RangeError ? 'overflow' : 'poison'
-      return { reason, detail: String(error) }
+      return { error }
     }
   }
 
@@ -249,10 +249,9 @@ class Process implements Operator {
   }
 
   prepare(input: Batch): Promise<void> | undefined {
-    for (let i = 0; i < input.length; i++) {
-      if (isNull(input.keys[i])) continue
-      this.#spec.prefetch(this.#record.at(input, i), this.#want)
-    }
+    input.keys.forEach((key, i) => {
+      if (!isNull(key)) this.#spec.prefetch(this.#record.at(input, i), this.#want)
+    })
     return this.#read()?.then(() => {})
   }
 
@@ -268,7 +267,7 @@ class Process implements Operator {
         results.derive(input, i, key, value)
         if (timeMs !== undefined) results.times[results.length - 1] = timeMs
       }
-      if (left !== undefined) out.drop(input, i, left.reason, left.detail)
+      if (left !== undefined) leave(out, { batch: input, i, left })
     }
     out.main = results
   }
@@ -332,20 +331,19 @@ class Process implements Operator {
     const left = this.#settle(() => this.#processor.onTimer?.(timer))
     this.#calling = undefined
     for (const { key, value, timeMs = timer.atMs } of this.#results) {
-      const origin = { timeMs, streamTimeMs: timeMs, source: NO_SOURCE, offset: 0 }
-      fired.emit({ key, value, ...origin })
+      fired.emit(result(key, value, timeMs))
     }
     if (left === undefined) return
     // A timer is no record; one is made for it, so that its failure is seen and counted.
     const batch = new Batch()
-    const origin = { streamTimeMs: timer.atMs, source: NO_SOURCE, offset: 0 }
-    batch.emit({ key: timer.key, value: null, timeMs: timer.atMs, ...origin })
-    const detail = `timer ${timer.name}: ${left.detail}`
-    this.#failed.push({ batch, i: 0, reason: left.reason, detail })
+    batch.emit(result(timer.key, null, timer.atMs))
+    const during = `timer ${timer.name}`
+    const detail = 'error' in left ? '' : `${during}: ${left.detail}`
+    this.#failed.push({ batch, i: 0, left: { ...left, during, detail } })
   }
 
   #hand(out: Outputs): void {
-    for (const { batch, i, reason, detail } of this.#failed) out.drop(batch, i, reason, detail)
+    for (const failed of this.#failed) leave(out, failed)
     out.main = this.#fired
     this.#failed = []
     this.#fired = undefined
@@ -360,35 +358,7 @@ class Process implements Operator {
   }
 }
 
-/** One object for all records of all batches. */
-class CurrentRecord implements ProcessorRecord<unknown, unknown> {
-  #batch: Batch | undefined
-  #i = 0
-
-  at(batch: Batch, i: number): this {
-    this.#batch = batch
-    this.#i = i
-    return this
-  }
-
-  get key(): unknown {
-    return this.#batch!.keys[this.#i]
-  }
-
-  get value(): unknown {
-    return this.#batch!.values[this.#i]
-  }
-
-  get timeMs(): number {
-    return this.#batch!.times[this.#i]!
-  }
-
-  get streamTimeMs(): number {
-    return this.#batch!.streamTimes[this.#i]!
-  }
-
-  header(name: string): Buffer | null | undefined {
-    const { columns, rows } = this.#batch!
-    return columns && header(columns, rows[this.#i]!, Buffer.from(name))
-  }
+function leave(out: Outputs, { batch, i, left }: Dropped): void {
+  if ('error' in left) out.fail(batch, i, left.error, left)
+  else out.drop(batch, i, left.reason, left.detail)
 }

@@ -12,9 +12,10 @@
  * ts − gap or after: that session is still live. So sessions are the connected components of
  * the accepted records, in any order of arrival (law 10).
  */
+import type { Span } from '@opentelemetry/api'
 import { decodeTime, encodeTime, sessionKey, sessionOfRow } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, isNull, NO_SOURCE } from '../batch.ts'
+import { Batch, isNull, result } from '../batch.ts'
 import { type Closing, firstRows } from '../closing.ts'
 import {
   boundsRow,
@@ -26,6 +27,7 @@ import {
 } from '../live-sessions.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { detach, type KeySerde, type Timed, timedCodec } from '../serde.ts'
+import { joined } from '../trace-context.ts'
 import type { SessionWindows, Windowed } from '../windows.ts'
 
 export interface SessionAggregateSpec {
@@ -67,6 +69,7 @@ interface DueSessions {
 /** A session row as it was before the batch. */
 interface Touched {
   readonly previous: Timed<unknown> | undefined
+  span: Span | undefined
 }
 
 class SessionAggregate implements Operator {
@@ -148,8 +151,7 @@ class SessionAggregate implements Operator {
       try {
         this.#add(input, record, key)
       } catch (error) {
-        const reason = error instanceof RangeError ? 'overflow' : 'poison'
-        out.drop(input, record, reason, String(error))
+        out.fail(input, record, error)
       }
     }
     if (this.#spec.emit === 'update' && this.#context.observed) out.main = this.#changes()
@@ -174,8 +176,13 @@ class SessionAggregate implements Operator {
       if (met.length === 0) this.#mark(next, key)
       if (row < this.#sweptTo) this.#leftover.set(row, next.end)
       if (this.#context.observed && !this.#touched.has(row)) {
-        this.#touched.set(row, { previous: undefined })
+        this.#touched.set(row, { previous: undefined, span: undefined })
       }
+    }
+    const span = input.traces?.get(record)
+    for (const changed of span ? [row, ...met.map(session => rowOf(session, key))] : []) {
+      const touched = this.#touched.get(changed)
+      if (touched !== undefined) touched.span = joined(touched.span, span)
     }
     this.#store.put(row, { value, timeMs: next.end })
   }
@@ -195,7 +202,8 @@ class SessionAggregate implements Operator {
   #touch(row: RowKey): void {
     if (!this.#context.observed || this.#touched.has(row)) return
     const { value, timeMs } = this.#store.get(row)!
-    this.#touched.set(row, { previous: { value: detach(this.#spec.codec, value), timeMs } })
+    const previous = { value: detach(this.#spec.codec, value), timeMs }
+    this.#touched.set(row, { previous, span: undefined })
   }
 
   #delete(row: RowKey): void {
@@ -214,14 +222,16 @@ class SessionAggregate implements Operator {
   #changes(): Batch {
     const batch = new Batch()
     const { codec } = this.#spec
-    for (const [row, { previous }] of this.#touched) {
+    for (const [row, { previous, span }] of this.#touched) {
       if (previous === undefined || this.#store.get(row) !== undefined) continue
       batch.change(this.#result(row, null), previous.value)
+      batch.trace(span)
     }
-    for (const [row, { previous }] of this.#touched) {
+    for (const [row, { previous, span }] of this.#touched) {
       const now = this.#store.get(row)
       if (now === undefined) continue
       batch.change(this.#result(row, detach(codec, now.value)), previous?.value)
+      batch.trace(span)
     }
     return batch
   }
@@ -233,7 +243,7 @@ class SessionAggregate implements Operator {
       windowStart: start,
       windowEnd: end,
     }
-    return { key: windowed, value, timeMs: end, streamTimeMs: end, source: NO_SOURCE, offset: 0 }
+    return result(windowed, value, end)
   }
 
   prepareClose(watermarkMs: number): Promise<Closing | undefined> | undefined {

@@ -15,8 +15,9 @@
 
 import { rowKeyOfWindow, windowKey, windowStartOf } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, isNull, NO_SOURCE } from '../batch.ts'
-import { type Closing, dropRows } from '../closing.ts'
+import { Batch, isNull, result } from '../batch.ts'
+import { ChangedRows } from '../changed-rows.ts'
+import { advanceInTurn, type Closing } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import {
   type OrderedRecord,
@@ -27,7 +28,8 @@ import {
 } from '../ordered-records.ts'
 import { detach, type KeySerde, type Timed, timedCodec, type ValueSerde } from '../serde.ts'
 import { WindowEnds } from '../window-ends.ts'
-import { lastWindowEnded, type SlidingWindows, type Windowed } from '../windows.ts'
+import { WindowExpiry } from '../window-expiry.ts'
+import { lastWindowEnded, type SlidingWindows, windowed } from '../windows.ts'
 
 export interface SlidingAggregateSpec {
   readonly name: string
@@ -63,11 +65,6 @@ interface Accepted {
   readonly kept: OrderedRecord
 }
 
-interface Touched {
-  readonly key: unknown
-  readonly previous: unknown
-}
-
 class SlidingAggregate implements Operator {
   readonly #spec: SlidingAggregateSpec
   readonly #context: OperatorContext
@@ -77,10 +74,9 @@ class SlidingAggregate implements Operator {
   readonly #sizeMs: number
   #accepted: Accepted[] = []
   #late: number[] = []
-  #unwritable: { record: number; detail: string }[] = []
+  #unwritable: { record: number; error: unknown }[] = []
   readonly #ends: WindowEnds
-  /** Records that begin at or before this are no longer needed. */
-  #forgottenStart = Number.NEGATIVE_INFINITY
+  readonly #expiry: WindowExpiry
 
   constructor(spec: SlidingAggregateSpec, context: OperatorContext) {
     this.#spec = spec
@@ -92,17 +88,16 @@ class SlidingAggregate implements Operator {
     const windows = { sizeMs: this.#sizeMs, advanceMs: 1, graceMs: spec.windows.graceMs }
     const collects = spec.emit === 'close'
     this.#ends = new WindowEnds({ store: this.#store, context, windows, retentionMs, collects })
-  }
-
-  /** An open window has records from its start on, and may be defined by one just before it. */
-  #forgettable(watermarkMs: number): number {
+    // An open window has records from its start on, and may be defined by one just before it.
     const stretch = { sizeMs: this.#sizeMs, advanceMs: this.#sizeMs }
-    return lastWindowEnded(stretch, watermarkMs, this.#sizeMs + this.#spec.windows.graceMs)
+    const afterMs = this.#sizeMs + spec.windows.graceMs
+    const last = (watermarkMs: number) => lastWindowEnded(stretch, watermarkMs, afterMs)
+    this.#expiry = new WindowExpiry({ store: this.#records, context, last })
   }
 
   resume(watermarkMs: number, closing?: Closing): undefined {
     this.#ends.resume(watermarkMs, closing)
-    if (closing === undefined) this.#forgottenStart = this.#forgettable(watermarkMs)
+    this.#expiry.resume(watermarkMs, closing)
   }
 
   prepare(input: Batch): Promise<void> | undefined {
@@ -135,7 +130,7 @@ class SlidingAggregate implements Operator {
       const kept = orderedRecord(input, i, { note, value: serde.encode(input.values[i]) })
       this.#accepted.push({ record: i, key: key.encode(input.keys[i]), kept })
     } catch (error) {
-      this.#unwritable.push({ record: i, detail: String(error) })
+      this.#unwritable.push({ record: i, error })
     }
   }
 
@@ -199,22 +194,22 @@ class SlidingAggregate implements Operator {
         out.drop(input, i, 'poison', 'a null value adds nothing to an aggregate')
       }
     }
-    for (const { record, detail } of this.#unwritable) out.drop(input, record, 'poison', detail)
+    for (const { record, error } of this.#unwritable)
+      out.fail(input, record, error, { reason: 'poison' })
     for (const record of this.#late) {
       const start = this.#ownStart(input.times[record]!)
       const detail = `window [${start}, ${start + this.#sizeMs}) of ${this.#spec.name} is closed`
       out.drop(input, record, 'late', detail)
     }
-    const touched = new Map<RowKey, Touched>()
+    const changed = new ChangedRows()
     for (const accepted of this.#accepted) {
       try {
-        this.#add(input, accepted, touched)
+        this.#add(input, accepted, changed)
       } catch (error) {
-        const reason = error instanceof RangeError ? 'overflow' : 'poison'
-        out.drop(input, accepted.record, reason, String(error))
+        out.fail(input, accepted.record, error)
       }
     }
-    if (this.#follows) out.main = this.#changes(touched)
+    if (this.#follows) out.main = this.#changes(changed)
   }
 
   get #follows(): boolean {
@@ -222,7 +217,7 @@ class SlidingAggregate implements Operator {
   }
 
   /** Changes nothing when it throws. */
-  #add(input: Batch, { record, key, kept }: Accepted, touched: Map<RowKey, Touched>): void {
+  #add(input: Batch, { record, key, kept }: Accepted, changed: ChangedRows): void {
     const all = withRecord(this.#around(key, kept.timeMs), kept)
     const decoded = input.keys[record]
     const changes: { row: RowKey; before: Timed<unknown> | undefined; now: Timed<unknown> }[] = []
@@ -245,9 +240,7 @@ class SlidingAggregate implements Operator {
     const stretch = this.#stretch(key, kept.timeMs)
     this.#records.put(stretch, withRecord(this.#records.get(stretch) ?? [], kept))
     for (const { row, before, now } of changes) {
-      if (this.#follows && !touched.has(row)) {
-        touched.set(row, { key: decoded, previous: before?.value })
-      }
+      if (this.#follows) changed.note(row, input, record, before?.value)
       this.#store.put(row, now)
     }
   }
@@ -266,52 +259,25 @@ class SlidingAggregate implements Operator {
     return aggregate
   }
 
-  #changes(touched: ReadonlyMap<RowKey, Touched>): Batch {
+  #changes(changed: ChangedRows): Batch {
     const batch = new Batch()
-    for (const [row, { key, previous }] of touched) {
-      batch.change(this.#result(key, windowStartOf(row), this.#store.get(row)!), previous)
+    for (const [row, { key, previous, span }] of changed) {
+      const { value, timeMs } = this.#store.get(row)!
+      batch.change(result(windowed(key, windowStartOf(row), this.#sizeMs), value, timeMs), previous)
+      batch.trace(span)
     }
     return batch
   }
 
-  #result(key: unknown, start: number, { value, timeMs }: Timed<unknown>) {
-    const windowed: Windowed<unknown> = {
-      key,
-      windowStart: start,
-      windowEnd: start + this.#sizeMs,
-    }
-    const origin = { timeMs, streamTimeMs: timeMs, source: NO_SOURCE, offset: 0 }
-    return { key: windowed, value, ...origin }
-  }
-
   prepareClose(watermarkMs: number, from?: Closing): Promise<Closing | undefined> | undefined {
-    const forgets = this.#forgettable(watermarkMs) > this.#forgottenStart
-    if (!forgets && !this.#ends.due(watermarkMs)) return undefined
-    return this.#close(watermarkMs, from)
-  }
-
-  async #close(watermarkMs: number, from: Closing | undefined): Promise<Closing | undefined> {
-    if (this.#ends.due(watermarkMs)) {
-      const closing = await this.#ends.advance(watermarkMs, from)
-      if (closing !== undefined) return closing
-    }
-    const forgotten = this.#forgettable(watermarkMs)
-    if (forgotten <= this.#forgottenStart) return undefined
-    const step = { rowsMax: this.#context.closeRowsMax, watermarkMs }
-    const left = await dropRows(this.#records, windowKey(forgotten + 1, ''), step)
-    if (left === undefined) this.#forgottenStart = forgotten
-    return left
+    return advanceInTurn([this.#ends, this.#expiry], watermarkMs, from)
   }
 
   close(_watermarkMs: number, out: Outputs): void {
-    const rows = this.#ends.take()
-    if (rows.length === 0) return
-    const batch = new Batch()
-    for (const { key: row, value } of rows) {
-      const key = this.#spec.key.decode(rowKeyOfWindow(row))
-      batch.change(this.#result(key, windowStartOf(row), value), undefined)
-    }
-    out.main = batch
+    const { key } = this.#spec
+    out.main = this.#ends.results(row =>
+      windowed(key.decode(rowKeyOfWindow(row)), windowStartOf(row), this.#sizeMs),
+    )
   }
 
   forwardedWatermark(watermarkMs: number): number {

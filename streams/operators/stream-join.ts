@@ -6,7 +6,8 @@
  *        side's time + reach + grace must not be before the larger of their stream times
  * state  a row a record and side until the watermark passes time + reach + grace; for outer
  *        results (and the hold below) one row for what has no partner yet
- * out    a result a pair, at once; a left or right row without partner once, when it is dropped
+ * out    a result a pair, at once, in the trace of its later record, with a link to the other's;
+ *        a left or right row without partner once, when it is dropped
  * late   time + reach + grace before the record's own stream time (or watermark, after idleness)
  *
  * A result has the later time of its pair, or with `time: 'right'` that of its right record
@@ -34,6 +35,7 @@ import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.
 import { type PendingRow, pendingCodec } from '../pending-rows.ts'
 import { PendingTimes } from '../pending-times.ts'
 import type { KeySerde, ValueSerde } from '../serde.ts'
+import { decodeContext, earlierSpan, encodeContext, joined } from '../trace-context.ts'
 
 export interface StreamJoinSpec {
   readonly name: string
@@ -227,6 +229,8 @@ class StreamJoin implements Operator {
     readValue(value, input, i, side.value)
     appended.timeMs = input.times[i]!
     appended.streamTimeMs = input.streamTimes[i]!
+    const span = input.traces?.get(i)
+    appended.trace = span && encodeContext(span.spanContext())
     side.rows.append(appended)
     if (!now.matched && side.pending) this.#await(side, input, i)
   }
@@ -244,7 +248,7 @@ class StreamJoin implements Operator {
     try {
       this.#emit(now, row)
     } catch (error) {
-      out.drop(input, i, 'poison', String(error))
+      out.fail(input, i, error, { reason: 'poison' })
     }
   }
 
@@ -269,6 +273,8 @@ class StreamJoin implements Operator {
     emission.source = input.sources[i]!
     emission.offset = input.offsets[i]!
     results.emit(emission)
+    const stored = row.traceStart < 0 ? undefined : decodeContext(row.bytes, row.traceStart)
+    results.trace(joined(stored && earlierSpan(stored), input.traces?.get(i)))
   }
 
   /** A record without a partner yet, whose value was just appended. */
@@ -354,7 +360,7 @@ const NO_VALUE = Buffer.alloc(0)
 const key = hashedKey('')
 const value: ByteRange = { bytes: NO_VALUE, start: 0, end: 0 }
 const probe: Probe = { key, fromMs: 0, toMs: 0 }
-const appended: AppendRow = { key, value, timeMs: 0, streamTimeMs: 0 }
+const appended: AppendRow = { key, value, timeMs: 0, streamTimeMs: 0, trace: undefined }
 const emission: Emission<unknown, unknown> = {
   key: null,
   value: null,

@@ -11,7 +11,7 @@
  * never shows one input's part of a round without the other's.
  */
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, NO_SOURCE } from '../batch.ts'
+import { Batch, result } from '../batch.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { type KeySerde, type Timed, timedCodec } from '../serde.ts'
 
@@ -59,15 +59,15 @@ export function tableJoin(spec: TableJoinSpec, context: OperatorContext): Operat
         try {
           next = joined(row, key)
         } catch (error) {
-          out.drop(input, i, 'poison', String(error))
+          out.fail(input, i, error, { reason: 'poison' })
           continue
         }
         if (next === undefined && before === undefined) continue
         if (next === undefined) own.delete(row)
         else own.put(row, next)
         const timeMs = next?.timeMs ?? input.times[i]!
-        const origin = { timeMs, streamTimeMs: timeMs, source: NO_SOURCE, offset: 0 }
-        changes.change({ key, value: next?.value ?? null, ...origin }, before?.value)
+        changes.change(result(key, next?.value ?? null, timeMs), before?.value)
+        changes.trace(input.traces?.get(i))
       }
       out.main = changes
     },

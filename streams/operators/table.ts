@@ -10,6 +10,7 @@
  */
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import { Batch } from '../batch.ts'
+import { ChangedRows } from '../changed-rows.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import type { KeySerde, ValueSerde } from '../serde.ts'
 
@@ -74,7 +75,7 @@ export function table(spec: TableSpec, context: OperatorContext): Operator {
       return store.prefetch(rows)
     },
     process(input, _port, out: Outputs) {
-      const touched = new Map<RowKey, { key: unknown; previous: unknown }>()
+      const changed = new ChangedRows()
       for (let i = 0; i < input.length; i++) {
         const key = input.keys[i]
         if (key === null || key === undefined) {
@@ -90,13 +91,14 @@ export function table(spec: TableSpec, context: OperatorContext): Operator {
           offset: input.offsets[i]!,
         }
         if (before !== undefined && spec.order === 'time' && isBefore(next, before)) continue
-        if (!touched.has(row)) touched.set(row, { key, previous: before?.value ?? undefined })
+        changed.note(row, input, i, before?.value ?? undefined)
         store.put(row, next)
       }
       const changes = new Batch()
-      for (const [row, { key, previous }] of touched) {
+      for (const [row, { key, previous, span }] of changed) {
         const { value, timeMs, source, offset } = store.get(row)!
         changes.change({ key, value, timeMs, streamTimeMs: timeMs, source, offset }, previous)
+        changes.trace(span)
       }
       out.main = changes
     },

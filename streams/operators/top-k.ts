@@ -12,6 +12,7 @@
  * old ones and of the items that changed, unless the last rank has become worse than it was:
  * then the items of that key and window are read again.
  */
+import type { Span } from '@opentelemetry/api'
 import {
   afterPrefix,
   decodeText,
@@ -22,13 +23,20 @@ import {
   windowStartOf,
 } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, isNull, NO_SOURCE } from '../batch.ts'
-import { type Closing, dropRows } from '../closing.ts'
+import { Batch, isNull, result } from '../batch.ts'
+import { advanceInTurn, type Closing } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, SideReason, StoreSpec } from '../operator.ts'
 import { type Ranked, rankedKey, rankedRow } from '../ranked-key.ts'
 import { detach, type KeySerde, type Timed, timedCodec } from '../serde.ts'
 import { WindowEnds } from '../window-ends.ts'
-import { firstWindowStart, lastWindowEnded, type TimeWindows, type Windowed } from '../windows.ts'
+import { WindowExpiry } from '../window-expiry.ts'
+import {
+  firstWindowStart,
+  lastWindowEnded,
+  type TimeWindows,
+  type Windowed,
+  windowed,
+} from '../windows.ts'
 
 export interface TopKSpec {
   readonly name: string
@@ -104,6 +112,8 @@ interface Board {
   readonly changed: Map<RowKey, Contender | undefined>
   before: readonly Contender[]
   after: readonly Contender[]
+  /** Its last traced record, in the batch at hand. */
+  record: number
 }
 
 interface Placement {
@@ -116,6 +126,7 @@ interface Drop {
   readonly record: number
   readonly reason: SideReason
   readonly detail: string
+  readonly error?: unknown
 }
 
 class TopK implements Operator {
@@ -128,8 +139,7 @@ class TopK implements Operator {
   #boards = new Map<RowKey, Board>()
   #drops: Drop[] = []
   readonly #ends: WindowEnds
-  /** Items of windows that begin at or before this are no longer needed. */
-  #forgottenStart = Number.NEGATIVE_INFINITY
+  readonly #expiry: WindowExpiry
 
   constructor(spec: TopKSpec, context: OperatorContext) {
     this.#spec = spec
@@ -141,16 +151,13 @@ class TopK implements Operator {
     const { windows, retentionMs } = spec
     const collects = spec.emit === 'close'
     this.#ends = new WindowEnds({ store: this.#ranks, context, windows, retentionMs, collects })
-  }
-
-  #forgettable(watermarkMs: number): number {
-    const { windows } = this.#spec
-    return lastWindowEnded(windows, watermarkMs, windows.graceMs)
+    const last = (watermarkMs: number) => lastWindowEnded(windows, watermarkMs, windows.graceMs)
+    this.#expiry = new WindowExpiry({ store: this.#items, context, last })
   }
 
   resume(watermarkMs: number, closing?: Closing): undefined {
     this.#ends.resume(watermarkMs, closing)
-    if (closing === undefined) this.#forgottenStart = this.#forgettable(watermarkMs)
+    this.#expiry.resume(watermarkMs, closing)
   }
 
   /** Reads items and ranks, and works out the new ranks, for which it may have to read again. */
@@ -169,8 +176,8 @@ class TopK implements Operator {
     const { windows, item: itemOf, name } = this.#spec
     const key = input.keys[record]
     const value = input.values[record]
-    const drop = (reason: SideReason, detail: string) =>
-      this.#drops.push({ record, reason, detail })
+    const drop = (reason: SideReason, detail: string, error?: unknown) =>
+      this.#drops.push({ record, reason, detail, error })
     if (isNull(key)) {
       drop('null-key', '')
       return
@@ -183,7 +190,7 @@ class TopK implements Operator {
     try {
       item = encodeText(itemOf(value, key))
     } catch (error) {
-      drop('poison', String(error))
+      drop('poison', '', error)
       return
     }
     const time = input.times[record]!
@@ -200,7 +207,7 @@ class TopK implements Operator {
     const prefix = windowKey(start, keyField(group))
     let board = this.#boards.get(prefix)
     if (board === undefined) {
-      board = { key, start, prefix, group, changed: new Map(), before: [], after: [] }
+      board = { key, start, prefix, group, changed: new Map(), before: [], after: [], record: -1 }
       this.#boards.set(prefix, board)
     }
     return board
@@ -223,7 +230,7 @@ class TopK implements Operator {
         this.#add(input, placement)
       } catch (error) {
         const reason = error instanceof RangeError ? 'overflow' : 'poison'
-        this.#drops.push({ record: placement.record, reason, detail: String(error) })
+        this.#drops.push({ record: placement.record, reason, detail: '', error })
       }
     }
     let unsure: Board[] | undefined
@@ -261,6 +268,7 @@ class TopK implements Operator {
     const timeMs = Math.max(before?.timeMs ?? 0, input.times[record]!)
     const contender = isNull(value) ? undefined : this.#contender(item, { value, timeMs })
     board.changed.set(item, contender)
+    if (input.traces?.has(record)) board.record = record
   }
 
   /** False when an item that is not ranked may belong among the ranks now. */
@@ -298,7 +306,10 @@ class TopK implements Operator {
   }
 
   process(input: Batch, _port: number, out: Outputs): void {
-    for (const { record, reason, detail } of this.#drops) out.drop(input, record, reason, detail)
+    for (const { record, reason, detail, error } of this.#drops) {
+      if (error === undefined) out.drop(input, record, reason, detail)
+      else out.fail(input, record, error, { reason })
+    }
     const changes = this.#spec.emit === 'update' && this.#context.observed ? new Batch() : undefined
     for (const board of this.#boards.values()) {
       for (const [item, contender] of board.changed) {
@@ -308,13 +319,13 @@ class TopK implements Operator {
           this.#items.put(board.prefix + item, { value, timeMs })
         }
       }
-      this.#write(board, changes)
+      this.#write(board, changes, input.traces?.get(board.record))
     }
     out.main = changes
   }
 
   /** Writes the ranks that changed. */
-  #write(board: Board, changes: Batch | undefined): void {
+  #write(board: Board, changes: Batch | undefined, span: Span | undefined): void {
     const { before, after, changed } = board
     for (let i = 0; i < Math.max(before.length, after.length); i++) {
       const old = before[i]
@@ -323,10 +334,11 @@ class TopK implements Operator {
       const row = this.#rankRow(board, i + 1)
       if (now === undefined) this.#ranks.delete(row)
       else this.#ranks.put(row, { value: this.#entry(now), timeMs: now.timeMs })
-      changes?.change(
-        this.#result(row, now && this.#entry(now), (now ?? old)!.timeMs),
-        old && this.#entry(old),
-      )
+      if (changes === undefined) continue
+      const entry = now === undefined ? null : this.#entry(now)
+      const { timeMs } = (now ?? old)!
+      changes.change(result(this.#rankOf(row), entry, timeMs), old && this.#entry(old))
+      changes.trace(span)
     }
   }
 
@@ -335,45 +347,17 @@ class TopK implements Operator {
     return { item: decodeText(item), value: detach(this.#spec.codec, value) }
   }
 
-  #result(row: RowKey, value: TopEntry<unknown> | undefined, timeMs: number) {
-    const windowStart = windowStartOf(row)
-    const windowed: Windowed<Ranked<unknown>> = {
-      key: this.#rankedKey.decode(rowKeyOfWindow(row)),
-      windowStart,
-      windowEnd: windowStart + this.#spec.windows.sizeMs,
-    }
-    const origin = { timeMs, streamTimeMs: timeMs, source: NO_SOURCE, offset: 0 }
-    return { key: windowed, value: value ?? null, ...origin }
+  #rankOf(row: RowKey): Windowed<Ranked<unknown>> {
+    const rank = this.#rankedKey.decode(rowKeyOfWindow(row))
+    return windowed(rank, windowStartOf(row), this.#spec.windows.sizeMs)
   }
 
   prepareClose(watermarkMs: number, from?: Closing): Promise<Closing | undefined> | undefined {
-    const forgets = this.#forgettable(watermarkMs) > this.#forgottenStart
-    if (!forgets && !this.#ends.due(watermarkMs)) return undefined
-    return this.#close(watermarkMs, from)
-  }
-
-  async #close(watermarkMs: number, from: Closing | undefined): Promise<Closing | undefined> {
-    if (this.#ends.due(watermarkMs)) {
-      const closing = await this.#ends.advance(watermarkMs, from)
-      if (closing !== undefined) return closing
-    }
-    const forgotten = this.#forgettable(watermarkMs)
-    if (forgotten <= this.#forgottenStart) return undefined
-    const step = { rowsMax: this.#context.closeRowsMax, watermarkMs }
-    const left = await dropRows(this.#items, windowKey(forgotten + 1, ''), step)
-    if (left === undefined) this.#forgottenStart = forgotten
-    return left
+    return advanceInTurn([this.#ends, this.#expiry], watermarkMs, from)
   }
 
   close(_watermarkMs: number, out: Outputs): void {
-    const rows = this.#ends.take()
-    if (rows.length === 0) return
-    const batch = new Batch()
-    for (const { key, value: row } of rows) {
-      const { value, timeMs } = row as Timed<TopEntry<unknown>>
-      batch.change(this.#result(key, value, timeMs), undefined)
-    }
-    out.main = batch
+    out.main = this.#ends.results(row => this.#rankOf(row))
   }
 
   forwardedWatermark(watermarkMs: number): number {

@@ -8,14 +8,16 @@
  * late   end + grace ≤ the record's own stream time (or the watermark, after idleness), per window
  */
 
+import type { Span } from '@opentelemetry/api'
 import { rowKeyOfWindow, windowKey, windowStartOf } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
-import { Batch, isNull, NO_SOURCE } from '../batch.ts'
+import { Batch, isNull, result } from '../batch.ts'
 import type { Closing } from '../closing.ts'
 import type { Operator, OperatorContext, Outputs, StoreSpec } from '../operator.ts'
 import { detach, type KeySerde, type Timed, timedCodec } from '../serde.ts'
+import { joined } from '../trace-context.ts'
 import { WindowEnds } from '../window-ends.ts'
-import { firstWindowStart, type TimeWindows, type Windowed } from '../windows.ts'
+import { firstWindowStart, type TimeWindows, windowed } from '../windows.ts'
 
 export interface WindowAggregateSpec {
   readonly name: string
@@ -43,6 +45,7 @@ interface Slot {
   previous: unknown
   value: unknown
   timeMs: number
+  span: Span | undefined
 }
 
 export function windowAggregate(spec: WindowAggregateSpec, context: OperatorContext): Operator {
@@ -127,8 +130,7 @@ class WindowAggregate implements Operator {
       try {
         this.#add(input, at, changed)
       } catch (error) {
-        const reason = error instanceof RangeError ? 'overflow' : 'poison'
-        out.drop(input, this.#records[at]!, reason, String(error))
+        out.fail(input, this.#records[at]!, error)
       }
     }
     for (const { row, value, timeMs } of changed) this.#store.put(row, { value, timeMs })
@@ -149,6 +151,7 @@ class WindowAggregate implements Operator {
     if (slot.isChanged) {
       slot.value = add(slot.value, input.values[record], key)
       slot.timeMs = Math.max(slot.timeMs, timeMs)
+      slot.span = joined(slot.span, input.traces?.get(record))
       return
     }
     const before = this.#store.get(slot.row)
@@ -157,26 +160,19 @@ class WindowAggregate implements Operator {
     slot.timeMs = Math.max(before?.timeMs ?? 0, timeMs)
     slot.previous = previous
     slot.isChanged = true
+    slot.span = input.traces?.get(record)
     changed.push(slot)
   }
 
   #changes(changed: readonly Slot[]): Batch {
+    const { sizeMs } = this.#spec.windows
     const batch = new Batch()
-    for (const { key, start, previous, value, timeMs } of changed) {
-      const now = { value: detach(this.#spec.codec, value), timeMs }
-      batch.change(this.#result(key, start, now), previous)
+    for (const { key, start, previous, value, timeMs, span } of changed) {
+      const now = detach(this.#spec.codec, value)
+      batch.change(result(windowed(key, start, sizeMs), now, timeMs), previous)
+      batch.trace(span)
     }
     return batch
-  }
-
-  #result(key: unknown, start: number, { value, timeMs }: Timed<unknown>) {
-    const windowed: Windowed<unknown> = {
-      key,
-      windowStart: start,
-      windowEnd: start + this.#spec.windows.sizeMs,
-    }
-    const origin = { timeMs, streamTimeMs: timeMs, source: NO_SOURCE, offset: 0 }
-    return { key: windowed, value, ...origin }
   }
 
   prepareClose(watermarkMs: number, from?: Closing): Promise<Closing | undefined> | undefined {
@@ -184,14 +180,10 @@ class WindowAggregate implements Operator {
   }
 
   close(_watermarkMs: number, out: Outputs): void {
-    const rows = this.#ends.take()
-    if (rows.length === 0) return
-    const batch = new Batch()
-    for (const { key: row, value } of rows) {
-      const key = this.#spec.key.decode(rowKeyOfWindow(row))
-      batch.change(this.#result(key, windowStartOf(row), value), undefined)
-    }
-    out.main = batch
+    const { key, windows } = this.#spec
+    out.main = this.#ends.results(row =>
+      windowed(key.decode(rowKeyOfWindow(row)), windowStartOf(row), windows.sizeMs),
+    )
   }
 
   forwardedWatermark(watermarkMs: number): number {
@@ -201,5 +193,6 @@ class WindowAggregate implements Operator {
 }
 
 function newSlot(row: RowKey, key: unknown, start: number): Slot {
-  return { row, key, start, isChanged: false, previous: undefined, value: undefined, timeMs: 0 }
+  const nothing = { previous: undefined, value: undefined, timeMs: 0, span: undefined }
+  return { row, key, start, isChanged: false, ...nothing }
 }

@@ -9,12 +9,12 @@
  * out    every record, with its window
  * late   nothing is late here; of two records of one window and key the later to arrive stays
  */
-import { sessionKey, windowKey } from '../../state/keys.ts'
+import { sessionKey } from '../../state/keys.ts'
 import type { Codec, RowKey, RowStore } from '../../state/port.ts'
 import { type Batch, isNull } from '../batch.ts'
-import { dropRows } from '../closing.ts'
 import type { Operator, OperatorContext, StoreSpec } from '../operator.ts'
 import { type KeySerde, type Timed, timedCodec } from '../serde.ts'
+import { WindowExpiry } from '../window-expiry.ts'
 import type { Windowed } from '../windows.ts'
 
 export interface WindowRowsSpec {
@@ -36,7 +36,10 @@ export function windowRowsStores(spec: WindowRowsSpec): StoreSpec[] {
 
 export function windowRows(spec: WindowRowsSpec, context: OperatorContext): Operator {
   const store: RowStore<Timed<unknown>> = context.rowStore(spec.name)
-  let expiredMs = 0
+  const { retentionMs } = spec
+  const last = (watermarkMs: number) =>
+    watermarkMs > retentionMs ? watermarkMs - retentionMs - 1 : Number.NEGATIVE_INFINITY
+  const expiry = new WindowExpiry({ store, context, last })
   let placed: (RowKey | Error | undefined)[] = []
 
   const place = (input: Batch, i: number): RowKey | Error | undefined => {
@@ -63,7 +66,7 @@ export function windowRows(spec: WindowRowsSpec, context: OperatorContext): Oper
         const key = input.keys[i]
         const value = input.values[i]
         if (row === undefined) out.drop(input, i, isNull(key) ? 'null-key' : 'poison')
-        else if (row instanceof Error) out.drop(input, i, 'poison', String(row))
+        else if (row instanceof Error) out.fail(input, i, row, { reason: 'poison' })
         else {
           store.put(row, { value, timeMs: input.times[i]! })
           const windowed: Windowed<unknown> = { key, ...spec.window(value, key) }
@@ -72,14 +75,12 @@ export function windowRows(spec: WindowRowsSpec, context: OperatorContext): Oper
       }
       out.main = kept
     },
+    resume(watermarkMs, closing) {
+      expiry.resume(watermarkMs, closing)
+      return undefined
+    },
     prepareClose(watermarkMs) {
-      const beforeMs = watermarkMs - spec.retentionMs
-      if (!(beforeMs > expiredMs)) return undefined
-      const step = { rowsMax: context.closeRowsMax, watermarkMs }
-      return dropRows(store, windowKey(beforeMs, ''), step).then(left => {
-        if (left === undefined) expiredMs = beforeMs
-        return left
-      })
+      return expiry.due(watermarkMs) ? expiry.advance(watermarkMs) : undefined
     },
   }
 }

@@ -14,6 +14,7 @@ import { Engine } from '../engine.ts'
 import type { CrashPoint, EngineSettings } from '../environment.ts'
 import { assert } from '../errors.ts'
 import { keyBytes, partitionOfKey } from '../sinks.ts'
+import type { Tracing } from '../spans.ts'
 import type { SourceNode, Topology } from '../topology.ts'
 import { viewService } from '../view-service.ts'
 import type { ViewRow, ViewService } from '../views.ts'
@@ -28,6 +29,9 @@ export interface TestDriverOptions {
   /** State and log of an earlier driver: what a restart finds. */
   readonly database?: Database
   readonly reached?: (point: CrashPoint) => void
+  readonly tracing?: Tracing
+  /** Another application's driver: both then have one log, one database and one clock. */
+  readonly beside?: TopologyTestDriver
 }
 
 export interface TestRecord<K, V> {
@@ -45,6 +49,7 @@ export class TopologyTestDriver {
   readonly engine: Engine
   readonly views: ViewService
   readonly #clock: TestClock
+  readonly #isBeside: boolean
   readonly #read = new Map<string, number>()
 
   private constructor(parts: {
@@ -52,11 +57,13 @@ export class TopologyTestDriver {
     log: EventLog
     engine: Engine
     clock: TestClock
+    isBeside: boolean
   }) {
     this.database = parts.database
     this.log = parts.log
     this.engine = parts.engine
     this.#clock = parts.clock
+    this.#isBeside = parts.isBeside
     const { schedule } = parts.clock
     const { incarnation } = parts.log
     this.views = viewService({ engine: parts.engine, schedule, incarnation })
@@ -66,8 +73,9 @@ export class TopologyTestDriver {
     topology: Topology,
     options: TestDriverOptions = {},
   ): Promise<TopologyTestDriver> {
-    const database = options.database ?? new MemoryDatabase()
-    const clock = new TestClock(options.startMs ?? 0)
+    const { beside } = options
+    const database = options.database ?? beside?.database ?? new MemoryDatabase()
+    const clock = beside ? beside.#clock : new TestClock(options.startMs ?? 0)
     let serial = 0
     const environment = {
       clock: clock.now,
@@ -75,11 +83,13 @@ export class TopologyTestDriver {
       randomBytes: (size: number) => Buffer.alloc(size, ++serial),
       yieldNow: () => Promise.resolve(),
       reached: options.reached,
+      ...(options.tracing && { tracing: options.tracing }),
     }
-    const log = await openEmbeddedLog(database, environment)
+    const log = beside?.log ?? (await openEmbeddedLog(database, environment))
     const settings = { createPartitions: options.partitions ?? 1, ...options.settings }
     const engine = await Engine.open({ topology, log, database, environment, settings })
-    return new TopologyTestDriver({ database, log, engine, clock })
+    const isBeside = beside !== undefined
+    return new TopologyTestDriver({ database, log, engine, clock, isBeside })
   }
 
   /** Name of the topology's application. */
@@ -159,12 +169,12 @@ export class TopologyTestDriver {
     return readTopic({ log: this.log, topic, serdes, positions: this.#read })
   }
 
-  /** All rows of a view. */
-  async rows(view: string): Promise<ViewRow[]> {
+  /** All rows of a view, as of a time where one is given. */
+  async rows(view: string, asOf?: number): Promise<ViewRow[]> {
     const rows: ViewRow[] = []
     let cursor: string | undefined
     do {
-      const page = await this.views.rows(view, { key: {}, limit: 1000, cursor })
+      const page = await this.views.rows(view, { key: {}, limit: 1000, asOf, cursor })
       rows.push(...page.rows)
       cursor = page.next ?? undefined
     } while (cursor !== undefined)
@@ -174,7 +184,7 @@ export class TopologyTestDriver {
   /** Stops the engine; the database stays open, so that another driver can go on with it. */
   async close(): Promise<void> {
     await this.engine.stop()
-    await this.log.close()
+    if (!this.#isBeside) await this.log.close()
   }
 }
 

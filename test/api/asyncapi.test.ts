@@ -2,6 +2,7 @@ import { Parser } from '@asyncapi/parser'
 import Schema from 'typebox/schema'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Server } from '../../api/index.ts'
+import { allApplications } from '../../cli/applications.ts'
 import { eventFlow } from '../../cli/event-flow.ts'
 import { inputPartitions, inputTopics } from '../../contracts/topics.ts'
 import { analyticsTopology } from '../../processors/analytics/analytics.ts'
@@ -17,7 +18,7 @@ async function analytics(): Promise<Server> {
   const topology = analyticsTopology({ retentionMs: Number.POSITIVE_INFINITY })
   planTopology(topology, new Map(inputTopics.map(name => [name, inputPartitions])))
   const fake = new FakeViews(topology.views.map(({ declaration }) => declaration))
-  const { server } = await fakeServer({ fake, flow: eventFlow(topology) })
+  const { server } = await fakeServer({ fake, flow: eventFlow([topology]) })
   servers.push(server)
   return server
 }
@@ -68,11 +69,19 @@ describe('the document', () => {
     expect(shown).toEqual([
       'analytics.receive.orders: receive orders',
       'analytics.receive.payments: receive payments',
+      'analytics.receive.inventory: receive inventory',
+      'analytics.receive.fulfilment: receive fulfilment',
+      'analytics.receive.stock: receive stock',
       'analytics.send.analytics-dead-letters: send analytics-dead-letters',
       'events.send.orders: send orders',
       'events.send.payments: send payments',
       'events.send.inventory: send inventory',
       'events.send.fulfilment: send fulfilment',
+      'events.send.stock: send stock',
+      'events.send.risk: send risk',
+      'events.send.notifications: send notifications',
+      'events.send.customers: send customers',
+      'events.send.products: send products',
       'live.receive: receive live',
       'live.send: send live',
       'stream.send: send stream',
@@ -82,8 +91,37 @@ describe('the document', () => {
       'PaymentDeclined',
       'PaymentRefunded',
     ])
+    expect(document.channels.stock).toMatchObject({
+      description: 'The topic stock, keyed by sku; record timestamps are event time.',
+      messages: { StockReceived: {} },
+    })
+    expect(document.components.messages.StockReceived).toMatchObject({
+      bindings: { kafka: { key: { description: 'sku' } } },
+    })
     expect(document.channels.live!.address).toBe('/v1/live')
     expect(Object.keys(document.components.schemas)).toContain('row.customer-profile')
+  })
+
+  test('with all applications says of each event its versions, producers and consumers', async () => {
+    const flow = eventFlow(allApplications({ viewRetention: Number.POSITIVE_INFINITY }))
+    const { server } = await fakeServer({ flow })
+    servers.push(server)
+    const { body } = await server.inject('/asyncapi.json')
+    expect(await faults(body)).toEqual([])
+    const { components, operations } = JSON.parse(body)
+    const cancelled = components.messages.OrderCancelled
+    expect(cancelled['x-producers']).toEqual(['ordering', 'order'])
+    expect(cancelled['x-consumers']).toContain('notification')
+    expect(cancelled['x-consumers']).not.toContain('inventory')
+    expect(cancelled['x-avro-versions']).toMatchObject([
+      { version: 1, id: 2 },
+      { version: 2, id: 19, schema: { name: 'OrderCancelled' } },
+    ])
+    const said = ({ messages }: { messages: { $ref: string }[] }) =>
+      messages.map(({ $ref }) => $ref.split('/').at(-1))
+    expect(said(operations['order.send.orders'])).toEqual(['OrderCancelled'])
+    expect(said(operations['notification.receive.fulfilment'])).toEqual(['OrderShipped'])
+    expect(said(operations['analytics.receive.orders'])).toContain('OrderItemsAdded')
   })
 
   test('is linked from OpenAPI, and links to it', async () => {

@@ -43,7 +43,7 @@ async function listening(limits: Partial<Limits> = {}) {
 
 describe('slowly', () => {
   test('headers that never end are cut off, a hundred of them too', async () => {
-    const { raw, serves } = await listening({ headersTimeoutMs: 100 })
+    const { raw, serves } = await listening({ headersTimeoutMs: 1000 })
     const slow = Array.from({ length: 100 }, () => raw('GET / HTTP/1.1\r\nHost: localhost\r\n'))
     const dripping = slow.map((socket, index) => socket.drip(() => `X-${index}: 1\r\n`, 30))
     await serves()
@@ -54,8 +54,8 @@ describe('slowly', () => {
 
   test('a body that never ends is cut off, and appends nothing of its last line', async () => {
     const { raw, serves, appended } = await listening({
-      headersTimeoutMs: 100,
-      requestTimeoutMs: 200,
+      headersTimeoutMs: 1000,
+      requestTimeoutMs: 1200,
     })
     const line = orderLine('o-1', Date.now() - 1000)
     const slow = raw(
@@ -69,7 +69,7 @@ describe('slowly', () => {
   })
 
   test('a connection that asks nothing is closed', async () => {
-    const { raw, serves } = await listening({ headersTimeoutMs: 100 })
+    const { raw, serves } = await listening({ headersTimeoutMs: 1000 })
     await raw().closed
     await serves()
   })

@@ -81,7 +81,18 @@ const routes: Record<string, string> = {
   'GET /v1/stream/:view': 'reader',
   'GET /v1/topology': 'reader',
   'GET /v1/dead-letters': 'admin',
+  'GET /v1/dead-letters/:id': 'admin',
+  'POST /v1/dead-letters/:id/replay': 'admin',
+  'POST /v1/dead-letters/:id/discard': 'admin',
+  'POST /v1/dead-letters/replay': 'admin',
+  'POST /v1/dead-letters/discard': 'admin',
   'POST /v1/events': 'writer',
+  'POST /v1/orders': 'writer',
+  'POST /v1/orders/:id/items': 'writer',
+  'POST /v1/orders/:id/cancel': 'writer',
+  'GET /v1/orders/:id': 'reader',
+  'GET /v1/orders/:id/events': 'reader',
+  'GET /v1/search/orders': 'reader',
 }
 const ranks = ['anyone', 'reader', 'writer', 'admin']
 
@@ -90,7 +101,7 @@ function requestsOf(route: string): { method: string; path: string }[] {
   const [method = '', url = ''] = route.split(' ')
   return ['order-volume', 'nothing'].map(view => ({
     method,
-    path: url.replace(/:name|:view/, view).replace('*', 'c1'),
+    path: url.replace(/:name|:view|:id/, view).replace('*', 'c1'),
   }))
 }
 
@@ -117,7 +128,13 @@ test('the table names every route with its role', () => {
       .map(({ method, url, role }) => `${method} ${url}: ${role ?? 'anyone'}`),
   )
   // Methods that a route does not serve are refused before any role matters.
-  named.delete('GET /v1/events: anyone')
+  for (const url of ['/v1/events', '/v1/orders', '/v1/orders/:id/items', '/v1/orders/:id/cancel']) {
+    named.delete(`GET ${url}: anyone`)
+  }
+  for (const action of ['replay', 'discard']) {
+    named.delete(`GET /v1/dead-letters/${action}: anyone`)
+    named.delete(`GET /v1/dead-letters/:id/${action}: anyone`)
+  }
   expect([...named].sort()).toEqual(
     Object.entries(routes)
       .map(([route, role]) => `${route}: ${role}`)

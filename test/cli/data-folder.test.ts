@@ -1,5 +1,4 @@
 import { afterEach, expect, test } from 'vitest'
-import { deadLetterListing } from '../../cli/dead-letter-listing.ts'
 import { effects } from '../../cli/effects.ts'
 import { EventAppender } from '../../cli/event-appender.ts'
 import { eventRecord } from '../../contracts/event-record.ts'
@@ -7,7 +6,6 @@ import type { BusinessEvent } from '../../contracts/events.ts'
 import { inputTopics } from '../../contracts/topics.ts'
 import { type EmbeddedLog, openEmbeddedLog } from '../../log/embedded/index.ts'
 import { partitionOf } from '../../log/murmur2.ts'
-import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
 import { MemoryDatabase } from '../../state/memory-database.ts'
 import { decodePosition } from '../../streams/position.ts'
@@ -64,58 +62,4 @@ test('many large events are cut into batches that the log takes', async () => {
   await appender.append(records)
   const ranges = await log.offsets([0, 1, 2, 3].map(partition => ({ topic: 'orders', partition })))
   expect(ranges.reduce((sum, range) => sum + range.endOffset, 0)).toBe(12)
-})
-
-async function deadLetters(count: number): Promise<void> {
-  await log.createTopic('dead', 1)
-  for (let i = 0; i < count; i++) {
-    const builder = new RecordBatchBuilder()
-    const { key, value, timestamp } = record(i)
-    const bytes = i % 2 === 0 ? value : Buffer.from('no event')
-    const whole = (buffer: Buffer) => ({ bytes: buffer, start: 0, end: buffer.length })
-    builder.append(timestamp, whole(key), whole(bytes), [
-      ['dl_reason', Buffer.from('late')],
-      ['dl_topic', Buffer.from('orders')],
-      ['dl_partition', Buffer.from('2')],
-      ['dl_offset', Buffer.from(String(i))],
-      ['dl_step', Buffer.from('order-volume')],
-      ['dl_detail', Buffer.from('window is closed')],
-    ])
-    const transaction = log.begin()
-    transaction.append({ topic: 'dead', partition: 0 }, builder.finish())
-    await transaction.commit()
-  }
-}
-
-test('dead letters are listed newest first, page by page, with what they hold', async () => {
-  await openLog()
-  await deadLetters(7)
-  const list = deadLetterListing(log, 'dead')
-  const first = await list({ limit: 3 })
-  expect(first.deadLetters.map(letter => letter.offset)).toEqual([6, 5, 4])
-  expect(first.deadLetters[0]).toEqual({
-    reason: 'late',
-    topic: 'orders',
-    partition: 2,
-    offset: 6,
-    step: 'order-volume',
-    detail: 'window is closed',
-    timestamp: 1_006,
-    key: 'order-6',
-    value: cancelled(6),
-  })
-  expect(first.deadLetters[1]).toMatchObject({ valueBytes: 8, valueBase64: 'bm8gZXZlbnQ=' })
-  const second = await list({ limit: 3, cursor: first.next! })
-  const third = await list({ limit: 3, cursor: second.next! })
-  expect(second.deadLetters.map(letter => letter.offset)).toEqual([3, 2, 1])
-  expect(third.deadLetters.map(letter => letter.offset)).toEqual([0])
-  expect(third.next).toBe(null)
-})
-
-test('a page that ends with the oldest letter is the last, and foreign cursors are refused', async () => {
-  await openLog()
-  await deadLetters(3)
-  const list = deadLetterListing(log, 'dead')
-  expect((await list({ limit: 3 })).next).toBe(null)
-  await expect(list({ limit: 3, cursor: 'bm9uZQ' })).rejects.toThrow(/cursor/)
 })

@@ -42,6 +42,14 @@ test('at another time an event has that time, and is the same event', () => {
   expect(headers).toMatchObject({ ce_id: 'o1.2', ce_time: '2026-01-05T08:01:00.000Z' })
 })
 
+test('in a later pass a delivery is another event of the same product', () => {
+  const stock = { type: 'StockReceived', sku: 'tea', quantity: 3, receivedAt: timeMs } as const
+  const { key, event, headers } = changed(stock, { shiftMs: 1000, pass: 1 })
+  expect(key).toBe('tea')
+  expect(event).toEqual({ ...stock, receivedAt: timeMs + 1000 })
+  expect(headers.ce_id).toBe('o1.2~1')
+})
+
 test('in a later pass it is another event, of another order, with the same causes', () => {
   const { key, event, headers } = changed(payment, { shiftMs: 1000, pass: 2 })
   expect(key).toBe('o1~2')

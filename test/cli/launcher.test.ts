@@ -63,9 +63,11 @@ test('a file that is not there, and a folder, are told before anything is opened
 test('the topology is printed as text, JSON and Mermaid', async () => {
   const text = await run(launcher, ['topology'])
   expect(text.stdout).toContain('view order-volume')
-  const { nodes, views } = JSON.parse((await run(launcher, ['topology', '--json'])).stdout)
+  const { applications } = JSON.parse((await run(launcher, ['topology', '--json'])).stdout)
+  const [{ application, nodes, views }] = applications
+  expect(application).toBe('analytics')
   expect(views.map(({ name }: { name: string }) => name)).toContain('revenue')
   const mermaid = (await run(launcher, ['topology', '--mermaid'])).stdout
   expect(mermaid).toMatch(/^flowchart LR\n/)
-  for (const { id } of nodes) expect(mermaid).toContain(`n${id}`)
+  for (const { id } of nodes) expect(mermaid).toContain(`a0n${id}`)
 })

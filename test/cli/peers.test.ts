@@ -157,9 +157,10 @@ test('a partition that nobody answers for is told, with its number and where it 
 })
 
 test('what is asked for by partitions is answered from here alone, or refused', async () => {
-  const { a, b } = await pair()
+  const { a, b, token } = await pair()
   const of = (partitions: string) => ({ 'Millrace-Partitions': partitions })
-  const mine = await get(a, '/v1/views/devices/rows?limit=1000', of('0,1'))
+  const covering = { ...of('0,1'), 'Millrace-Position': token }
+  const mine = await get(a, '/v1/views/devices/rows?limit=1000', covering)
   expect(mine.status).toBe(200)
   const places = mine.body.places as [string, number][]
   expect(places.map(([key]) => key)).toEqual(rowsOf(mine).map(row => row.device))

@@ -75,8 +75,8 @@ async function damage(database: MemoryDatabase, key: Buffer): Promise<void> {
 
 async function salvaged(from: MemoryDatabase) {
   const onProgress = () => {}
-  const examination = await examine(from, { topology: sums(), onProgress })
-  const plan = planSalvage(examination, sums())
+  const examination = await examine(from, { topologies: [sums()], onProgress })
+  const plan = planSalvage(examination, [sums()])
   const to = new MemoryDatabase()
   await copySalvaged({ from, to, examination, plan, incarnation: 'new', onProgress })
   const driver = await TopologyTestDriver.open(sums(), { database: to, startMs: DAY })
@@ -89,7 +89,7 @@ async function salvaged(from: MemoryDatabase) {
     Array.from({ length: c.length }, (_, i) => bytes.utf8Slice(c.valueStart[i], c.valueEnd[i])),
   )
   expect(driver.log.incarnation).toBe('new')
-  const again = await examine(to, { topology: sums(), onProgress })
+  const again = await examine(to, { topologies: [sums()], onProgress })
   expect([again.problems, again.log.partitions.flatMap(({ problems }) => problems)]).toEqual([
     [],
     [],
@@ -207,7 +207,7 @@ test('a store that is ahead of its changelog, or has lost a block, is no state t
     batchKey({ topic, partition: 0 }, Number.MAX_SAFE_INTEGER),
   )
   await batch.commit()
-  const examination = await examine(database, { topology: sums(), onProgress: () => {} })
+  const examination = await examine(database, { topologies: [sums()], onProgress: () => {} })
   const store = examination.stores.find(({ store }) => store === 'sums.pairs-left')
   expect(store!.problems).toEqual([
     'it is at offset 3 of its changelog, which ends at 1',

@@ -53,6 +53,13 @@ test('all bad settings are told at once, by the name they were given under', () 
   expect(told).toContain('"65536"')
 })
 
+test('reasons of dead letters are named, and no others', () => {
+  const of = (text: string) => readSettings(['deadLetters'], {}, { DEAD_LETTERS: text }).deadLetters
+  expect(of('late, null-key')).toEqual(['late', 'null-key'])
+  expect(of('')).toEqual([])
+  expect(message(() => of('late,lost'))).toMatch(/some of late, null-key, .*got "late,lost"/)
+})
+
 test('secrets are not repeated in the message', () => {
   const told = message(() => readSettings(['apiKeys'], {}, { API_KEYS: 'ana:owner:hunter2' }))
   expect(told).toContain('API_KEYS')
@@ -73,23 +80,36 @@ test('brokers are a list of host:port, and a log-in names its mechanism', () => 
   for (const name of Object.keys(given)) expect(told).toContain(name)
 })
 
-test('settings this version cannot honour are refused, not ignored', () => {
-  const names = ['registryUrl', 'services'] as const
-  expect(readSettings(names, {}, {})).toEqual({
-    registryUrl: undefined,
-    services: undefined,
-  })
-  const told = message(() =>
-    readSettings(
-      names,
-      {},
-      {
-        REGISTRY_URL: 'http://r',
-        SERVICES: 'on',
-      },
-    ),
-  )
-  expect(told.split('\n').length).toBe(3)
+test('a registry has a URL, and rules for all subjects or for some', () => {
+  const names = ['registryUrl', 'schemaCompatibility'] as const
+  const read = (REGISTRY_URL: string, SCHEMA_COMPATIBILITY: string) => {
+    const given = { REGISTRY_URL, SCHEMA_COMPATIBILITY }
+    const { registryUrl, schemaCompatibility } = readSettings(names, {}, given)
+    const types = ['OrderCreated', 'OrderCancelled', 'StockReceived'] as const
+    return [registryUrl, ...types.map(schemaCompatibility)]
+  }
+  const byDefault = [undefined, 'BACKWARD', 'BACKWARD', 'BACKWARD']
+  expect(read('', '')).toEqual(byDefault)
+  expect(read('http://u:p@r/x', 'full_transitive')).toEqual([
+    'http://u:p@r/x',
+    ...Array(3).fill('FULL_TRANSITIVE'),
+  ])
+  const some = 'FORWARD, OrderCreated:FULL, millrace.orders.OrderCancelled:NONE'
+  expect(read('', some)).toEqual([undefined, 'FULL', 'NONE', 'FORWARD'])
+  for (const bad of ['BACK', 'OrderEaten:FULL', 'OrderCreated:', 'FULL,']) {
+    expect(message(() => read('ftp://r', bad)).split('\n')).toHaveLength(3)
+  }
+})
+
+test('services are all, none, or some by name', () => {
+  const read = (SERVICES: string) => readSettings(['services'], {}, { SERVICES }).services
+  expect(['', 'on', 'off', 'order, payment,order'].map(read)).toEqual([
+    undefined,
+    'on',
+    'off',
+    ['order', 'payment'],
+  ])
+  expect(message(() => read('order;payment'))).toContain('SERVICES: expected on, off, or names')
 })
 
 test.each([
@@ -110,6 +130,12 @@ test.each(['', '0', '0s', '-1s', '1.5h', '1 h', 'h', '1w', 'forever', '999999999
     expect(() => durationMs(text, 'never')).toThrow(/such as 30d/)
   },
 )
+
+test('a duration that must end is refused without one', () => {
+  for (const value of ['', 'never']) expect(() => durationMs(value)).toThrow(/or 500ms$/)
+  const given = { SETTLE: 'never', PATIENCE: 'never' }
+  expect(() => readSettings(['settle', 'patience'], {}, given)).toThrow(/or 500ms, got "never"/)
+})
 
 test('keys of tokens come over TLS or from this machine', () => {
   const read = (JWKS_URL: string) => readSettings(['jwksUrl'], {}, { JWKS_URL }).jwksUrl

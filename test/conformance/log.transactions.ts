@@ -13,6 +13,33 @@ export function transactionConformance(
   atomicityFacts(current, isExact)
   failureFacts(current, reopen)
   refusalFacts(current)
+  exclusiveFacts(current)
+}
+
+function exclusiveFacts(current: () => EventLog): void {
+  test('who writes under a name is replaced by the next, and all it committed is there', async () => {
+    const first = await current().exclusive('conformance-writer')
+    const transaction = first.begin()
+    transaction.append(p0, batchOf('a=1'))
+    const [receipt] = await transaction.commit()
+    const second = await current().exclusive('conformance-writer')
+    const [{ highWatermark }] = await current().offsets([p0])
+    expect(highWatermark).toBeGreaterThanOrEqual(receipt!.nextOffset)
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const late = first.begin()
+      late.append(p0, batchOf('b=2'))
+      expect(await codeOf(() => late.commit())).toBe('WRITER_REPLACED')
+    }
+    const other = await current().exclusive('conformance-other')
+    for (const writer of [other, second]) {
+      const own = writer.begin()
+      own.append(p0, batchOf('c=3'))
+      await own.commit()
+    }
+    const lines = await readAll(current(), p0)
+    expect(lines.map(line => line.replace(/^\d+ /, ''))).toEqual(['a=1', 'c=3', 'c=3'])
+    for (const writer of [first, second, other]) await writer.close()
+  })
 }
 
 function atomicityFacts(current: () => EventLog, isExact: () => boolean): void {

@@ -1,7 +1,8 @@
 /** Arbitrary events for property tests: any text, any amount, within the schemas. */
 import fc from 'fast-check'
+import { type AvroType, isUnion } from '../../contracts/avro-schema.ts'
 import type { BusinessEvent } from '../../contracts/events.ts'
-import { type AvroType, eventSchemas } from '../../contracts/schemas.ts'
+import { eventSchemas } from '../../contracts/schemas.ts'
 
 const text = fc.oneof(
   fc.string({ unit: 'grapheme', minLength: 1, maxLength: 12 }),
@@ -21,6 +22,8 @@ const long = fc.oneof(
 function arbitraryOf(type: AvroType): fc.Arbitrary<unknown> {
   if (type === 'string') return text
   if (type === 'int') return fc.integer()
+  if (type === 'null') return fc.constant(null)
+  if (isUnion(type)) return fc.oneof(...type.map(arbitraryOf))
   if (typeof type === 'object' && 'items' in type) {
     return fc.array(arbitraryOf(type.items), { maxLength: 5 })
   }

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { ContractError } from '../../contracts/errors.ts'
 import { decodeEvent, encodeEvent, eventCodec } from '../../contracts/event-codec.ts'
 import type { BusinessEvent, EventType, OrderCreated } from '../../contracts/events.ts'
-import { eventSchemas, fixedSchemas } from '../../contracts/schemas.ts'
+import { eventSchemas, fixedSchemas, schemaHistory } from '../../contracts/schemas.ts'
 import { anyEvent } from './event-arbitrary.ts'
 
 const avscTypes = new Map(
@@ -26,7 +26,28 @@ const order: OrderCreated = {
   ],
   totalMinor: 1350,
   createdAt: 1_700_000_000_123,
+  channel: 'web',
 }
+
+/** The fields of `order` up to its time: all that it had in its first version. */
+const goldenFields = [
+  '066f2d31',
+  '06632d37',
+  '0e65752d77657374',
+  '06455552',
+  '04',
+  '0c7465612d3031',
+  '06746561',
+  '04',
+  '8407',
+  '0c6dc3bc736c69',
+  '08666f6f64',
+  '02',
+  '808080808040',
+  '00',
+  '8c15',
+  'f6a1abfef962',
+].join('')
 
 /** The bytes of `event` as another library writes them. */
 function framedByAvsc(event: BusinessEvent): Buffer {
@@ -47,27 +68,22 @@ function refusal(bytes: Buffer): ContractError {
 
 describe('event codec', () => {
   test('golden bytes of an order', () => {
-    expect(encodeEvent(order).toString('hex')).toBe(
-      [
-        '0000000001',
-        '066f2d31',
-        '06632d37',
-        '0e65752d77657374',
-        '06455552',
-        '04',
-        '0c7465612d3031',
-        '06746561',
-        '04',
-        '8407',
-        '0c6dc3bc736c69',
-        '08666f6f64',
-        '02',
-        '808080808040',
-        '00',
-        '8c15',
-        'f6a1abfef962',
-      ].join(''),
+    expect(encodeEvent(order).toString('hex')).toBe(`000000000b${goldenFields}0206776562`)
+    expect(encodeEvent({ ...order, channel: null }).toString('hex')).toBe(
+      `000000000b${goldenFields}00`,
     )
+  })
+
+  test('golden bytes of an order before it had a channel are read as one without', () => {
+    const bytes = Buffer.from(`0000000001${goldenFields}`, 'hex')
+    expect(decodeEvent(bytes)).toEqual({ ...order, channel: null })
+    const read = eventCodec.projection('OrderCreated', ['channel', 'createdAt'])
+    expect(read(bytes, 0, bytes.length)).toEqual({ channel: null, createdAt: order.createdAt })
+  })
+
+  test('an order made without a channel has none', () => {
+    const { channel: _, ...old } = order
+    expect(decodeEvent(encodeEvent(old))).toEqual({ ...order, channel: null })
   })
 
   test('bytes are those of avsc, and both decode them to the same event', () => {
@@ -97,10 +113,10 @@ describe('event codec', () => {
   })
 
   test('an integer beyond 2^53 - 1 in the bytes is refused, never rounded', () => {
-    const bytes = encodeEvent({ ...order, totalMinor: 2 ** 53 - 1, createdAt: 0 })
+    const bytes = encodeEvent({ ...order, totalMinor: 2 ** 53 - 1, createdAt: 0, channel: null })
     // The zigzag varint of 2^53 - 1 is fe ff ff ff ff ff ff 1f; of 2^53, 80 … 80 20.
-    const at = bytes.length - 9
-    expect(bytes.subarray(at, -1).toString('hex')).toBe('feffffffffffff1f')
+    const at = bytes.length - 10
+    expect(bytes.subarray(at, -2).toString('hex')).toBe('feffffffffffff1f')
     bytes.write('8080808080808020', at, 'hex')
     expect(refusal(bytes)).toMatchObject({ code: 'EVENT_NUMBER', path: 'totalMinor' })
     bytes.write('ffffffffffffff1f', at, 'hex')
@@ -178,7 +194,7 @@ describe('event codec', () => {
         return bytes
       })
     const foreign = fc
-      .tuple(fc.integer({ min: 1, max: 10 }), fc.uint8Array({ maxLength: 60 }))
+      .tuple(fc.integer({ min: 1, max: schemaHistory.length }), fc.uint8Array({ maxLength: 60 }))
       .map(([id, body]) => Buffer.from([0, 0, 0, 0, id, ...body]))
     let decoded = 0
     let refused = 0

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { decodeEvent, encodeEvent } from '../../contracts/event-codec.ts'
 import type { EventRecord } from '../../contracts/event-record.ts'
 import { checkEventFields } from '../../contracts/event-rules.ts'
-import { eventTimeOf, eventTopics } from '../../contracts/topics.ts'
+import { eventKeyOf, eventTimeOf, eventTopics, inputTopics } from '../../contracts/topics.ts'
 import { validateEventLine } from '../../contracts/validation.ts'
 import { anyEvent } from './event-arbitrary.ts'
 
@@ -59,7 +59,7 @@ describe('an event line', () => {
     const record = accepted({ headers: { traceparent: '00-x' } })
     expect(record).toMatchObject({ topic: 'orders', timestamp: line.timestamp })
     expect(record.key.toString()).toBe('o-1')
-    expect(decodeEvent(record.value)).toEqual({ type: 'OrderCreated', ...value })
+    expect(decodeEvent(record.value)).toEqual({ type: 'OrderCreated', ...value, channel: null })
     expect(headersOf(record)).toEqual({
       ce_id: 'id-1',
       ce_type: 'OrderCreated',
@@ -84,7 +84,7 @@ describe('an event line', () => {
         const text = JSON.stringify({
           topic: eventTopics[type],
           type,
-          key: event.orderId,
+          key: eventKeyOf(event),
           timestamp,
           value: fields,
         })
@@ -103,6 +103,30 @@ describe('an event line', () => {
   })
 })
 
+test('an optional field is a text, null or absent', () => {
+  const decoded = ({ value }: EventRecord) => decodeEvent(value)
+  expect(decoded(accepted({ value: { ...value, channel: 'app' } }))).toMatchObject({
+    channel: 'app',
+  })
+  expect(decoded(accepted({ value: { ...value, channel: null } }))).toMatchObject({ channel: null })
+  expect(verdictOfValue({ channel: '' })).toMatch(/^FIELD_INVALID value.channel: .* non-empty text/)
+  expect(verdictOfValue({ channel: 3 })).toMatch(/^FIELD_INVALID value.channel/)
+})
+
+test('the key is the one of the topic', () => {
+  const received = {
+    topic: 'stock',
+    type: 'StockReceived',
+    key: 'tea-01',
+    timestamp: 7,
+    value: { sku: 'tea-01', quantity: 3, receivedAt: 7 },
+  }
+  expect(accepted(received).key.toString()).toBe('tea-01')
+  expect(verdictOf({ ...received, key: 'o-1' })).toBe(
+    'KEY_INVALID key: expected "tea-01", got "o-1"',
+  )
+})
+
 describe('a line is refused', () => {
   test('when it is not a JSON object', () => {
     expect(verdict('{"topic":')).toMatch(/^JSON_INVALID /)
@@ -115,11 +139,12 @@ describe('a line is refused', () => {
 
   test('for an unknown topic, type or member, or a type of another topic', () => {
     expect(verdictOf({ topic: 'order' })).toBe(
-      'TOPIC_UNKNOWN topic: expected one of orders, payments, inventory, fulfilment, got "order"',
+      `TOPIC_UNKNOWN topic: expected one of ${inputTopics.join(', ')}, got "order"`,
     )
     expect(verdictOf({ topic: undefined })).toMatch(/^TOPIC_UNKNOWN .* got undefined$/)
     expect(verdictOf({ topic: '__proto__' })).toMatch(/^TOPIC_UNKNOWN /)
-    const expected = 'TYPE_UNKNOWN type: expected one of OrderCreated, OrderCancelled, got'
+    const types = 'OrderCreated, OrderItemsAdded, OrderCancelled'
+    const expected = `TYPE_UNKNOWN type: expected one of ${types}, got`
     for (const type of ['ordercreated', 'PaymentAuthorized', 'constructor', '__proto__']) {
       expect(verdictOf({ type })).toBe(`${expected} "${type}"`)
     }

@@ -260,7 +260,7 @@ export async function damageRun(dataDir: string, seed: number): Promise<DamageRe
   try {
     const topology = shopTopology()
     const confirm = async () => true
-    await salvage({ dataDir, topology, onProgress: () => {}, confirm })
+    await salvage({ dataDir, topologies: [topology], onProgress: () => {}, confirm })
   } catch (thrown) {
     const isPlain = thrown instanceof MillraceError && thrown.code === 'SALVAGE_IMPOSSIBLE'
     const failures = isPlain ? [] : [`the salvage failed: ${(thrown as Error).stack}`]

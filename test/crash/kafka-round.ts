@@ -237,16 +237,21 @@ export class ShopRound {
     const alive = this.#alive
     const killed = alive.filter(() => random.below(2) === 0)
     const stopped = alive.filter(one => !killed.includes(one))
+    // Who cannot tell the group that it leaves counts as its member like one that was killed.
+    if (killed.length === 0) await this.rest()
     await Promise.all([
       ...killed.map(one => one.kill()),
       ...stopped.map(one => this.#stop(one, true)),
     ])
     // The group takes another topology once it has no member left.
     if (killed.length > 0) await sleep(SESSION_MS + 1_500)
+    // Of several at one moment only the last is deployed: what they add is one branch.
+    let next: ShopPart[] | undefined
     while (this.#moments[0] !== undefined && this.#moments[0] < this.#event) {
       this.#moments.shift()
-      this.deployments.push(this.#waiting.shift()!)
+      next = this.#waiting.shift()
     }
+    this.deployments.push(next!)
     for (const one of alive) this.start(one, 'deployment')
     // What is new has begun: what comes later is another branch.
     await this.rest()

@@ -98,6 +98,35 @@ export async function verifyViews(
   }
 }
 
+/**
+ * Waits until the outputs are the oracle's: what closes behind an exchange does so when the task
+ * before it has told how far it is, which may be after the views are right. Resolves with how long
+ * that took, ms.
+ */
+export async function outputsAreDone(
+  { kafka, prefix, records }: VerifyOptions,
+  waitMsMax: number,
+): Promise<number> {
+  const oracle = shopOracle(records)
+  const topics = OUTPUTS.map(topic => prefix + topic)
+  const startedMs = Date.now()
+  for (;;) {
+    const read = await readCommitted(kafka.bootstrap, topics)
+    const isDone = OUTPUTS.every(topic =>
+      isDeepStrictEqual(oracle[topic as 'finals' | 'unpaid'], written(read.get(prefix + topic)!)),
+    )
+    const waitedMs = Date.now() - startedMs
+    if (isDone || waitedMs > waitMsMax) return waitedMs
+    await new Promise(resolve => setTimeout(resolve, 1000))
+  }
+}
+
+const written = (records: readonly CommittedRecord[]) =>
+  records
+    .map(({ key, value }) => `${key}=${value}`)
+    .filter(line => !line.startsWith('end'))
+    .sort()
+
 /** Stops the instances, which tell their stores, and compares these and all topics. */
 export async function verifyRest(options: VerifyOptions): Promise<readonly string[]> {
   const { kafka, prefix, records, instances } = options
@@ -114,18 +143,16 @@ export async function verifyRest(options: VerifyOptions): Promise<readonly strin
   const names = [...topics, letters, ...changelogs.map(({ topic }) => topic)]
   const read = await readCommitted(kafka.bootstrap, names)
   const oracle = shopOracle(records)
-  const written = (topic: string) =>
-    read
-      .get(prefix + topic)!
-      .map(({ key, value }) => `${key}=${value}`)
-      .filter(line => !line.startsWith('end'))
-      .sort()
   const told: Stores = Object.assign({}, ...dumps.map(dump => dump?.stores ?? {}))
   const rowTopics = changelogs.filter(({ kind }) => kind === 'rows')
   return [
     ...INPUTS.flatMap(topic => inputDifferences(topic, records, read.get(prefix + topic)!)),
     ...OUTPUTS.flatMap(topic =>
-      differencesOf(`topic ${topic}`, oracle[topic as 'finals' | 'unpaid'], written(topic)),
+      differencesOf(
+        `topic ${topic}`,
+        oracle[topic as 'finals' | 'unpaid'],
+        written(read.get(prefix + topic)!),
+      ),
     ),
     ...unequal('dead letters', oracle.late, read.get(letters)!.length),
     ...rowTopics.flatMap(({ topic }) => storeDifferences(topic, told, read.get(topic)!)),

@@ -16,12 +16,15 @@ test('figures are read from what the server writes', () => {
     sample('dropped_records_total', 5, { step: 'a "quoted", {step}', reason: 'late' }),
     sample('dropped_records_total', 2, { step: 'revenue', reason: 'late' }),
     sample('dropped_records_total', 1, { step: 'revenue', reason: 'poison' }),
+    sample('dead_letters_open', 3, { application: 'analytics' }),
+    sample('dead_letters_open', 4, { application: 'order' }),
   ])
   expect(figuresOf(text)).toEqual({
     newestEventMs: 1_760_000_000_500,
     backlog: 7,
     late: 7,
     dropped: 8,
+    openLetters: 7,
     lateByStep: new Map([
       ['a \\"quoted\\", {step}', 5],
       ['revenue', 2],

@@ -103,10 +103,12 @@ test('.env.example holds every variable once, and no credential', () => {
   for (const [, name, operator] of used) {
     const initial = rows.find(row => row[0] === name)![1]
     const isCredential = /KEY|PASSWORD/.test(name!)
+    // Without a receiver nothing is traced.
+    const isOff = name === 'OTEL_EXPORTER_OTLP_ENDPOINT'
     // An empty credential must stop the start; anything else has a default.
     expect([name, initial === '', operator]).toEqual([
       name,
-      isCredential,
+      isCredential || isOff,
       isCredential ? ':?' : ':-',
     ])
   }
@@ -155,6 +157,9 @@ test('spans go from the collector to Jaeger', () => {
   expect(Object.keys(processors)).toEqual(traces.processors)
   expect(Object.keys(exporters)).toEqual(traces.exporters)
   expect(exporters.otlp.endpoint).toBe('jaeger:4317')
+  // The address that .env.example tells of is the collector's.
+  const [, port] = /otel-collector:(\d+)/.exec(read('.env.example'))!
+  expect(receivers.otlp.protocols.http.endpoint).toBe(`0.0.0.0:${port}`)
 })
 
 test('the image runs as nobody special, on the Node that is needed, with its library', () => {

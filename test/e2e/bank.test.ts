@@ -190,4 +190,4 @@ test('the total of all balances is 0 in every answer and after every frame', asy
     await database.close()
     await rm(directory, { recursive: true, force: true })
   }
-}, 120_000)
+})

@@ -48,7 +48,11 @@ async function viewsOf(service: ServiceProcess, position: string): Promise<Views
   await service.reach(position, waitMsMax)
   const { views } = await service.get<{ views: { name: string }[] }>('/v1/views')
   const rows: Record<string, Row[]> = {}
-  for (const { name } of views) rows[name] = await service.rows(name, position)
+  for (const { name } of views) {
+    // A row is 1 KiB, with all its events.
+    const enough = name === 'order-status' ? 5000 : undefined
+    rows[name] = await service.rows(name, position, enough)
+  }
   return rows
 }
 

@@ -70,14 +70,15 @@ describe('a service that others can reach', () => {
 
   test('closes a live socket with 1008 when its token ends', async () => {
     const live = new LiveSocket(address(), {
-      headers: { authorization: `Bearer ${await token({ exp: inSeconds(2) })}` },
+      headers: { authorization: `Bearer ${await token({ exp: inSeconds(12) })}` },
     })
     await new Promise(resolve => live.socket.once('open', resolve))
     live.send({ type: 'connection_init' })
     await live.until(() => live.types().includes('connection_ack'))
     live.send({ type: 'subscribe', id: 's', view: 'revenue' })
     await live.until(() => live.types().includes('up-to-date'))
-    expect(await live.closing()).toBe(1008)
+    await live.until(() => live.closed !== undefined, 60_000)
+    expect(live.closed?.code).toBe(1008)
   })
 
   test('writes no secret to logs, problems, metrics, health or topology', async () => {

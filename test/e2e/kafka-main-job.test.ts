@@ -34,18 +34,22 @@ async function start(
   return service
 }
 
-interface Row {
-  readonly [field: string]: unknown
-}
+type Row = Record<string, unknown>
 
 const sum = (rows: readonly Row[], field: string) =>
   rows.reduce((total, row) => total + (row[field] as number), 0)
 
-/** Rows of all views, in an order of their own: instances may give equal keys in any. */
+/**
+ * Rows of all views, in an order of their own: instances may give equal keys in any. Without the
+ * offsets of an order's events, which have gaps on Kafka.
+ */
 async function allRows(service: ServiceProcess, position: string): Promise<Record<string, Row[]>> {
   const { views } = await service.get<{ views: { name: string }[] }>('/v1/views')
   const rows: Record<string, Row[]> = {}
   for (const { name } of views) rows[name] = await service.rows(name, position)
+  for (const row of rows['order-status']!) {
+    row.events = (row.events as Row[]).map(({ offset: _, ...event }) => event)
+  }
   return rows
 }
 
@@ -76,6 +80,18 @@ async function members(): Promise<string[]> {
   const names = header!.trim().split(/\s{2,}|\s(?=[A-Z])/)
   expect(names).toContain('MEMBER')
   return lines.map(line => line.replace(/\s+/g, ' ').trim()).sort()
+}
+
+/** The same, once each has taken up what the group's newest epoch gives it. */
+async function settledMembers(count: number): Promise<string[]> {
+  let found: string[] = []
+  const behind = async () => {
+    found = await members()
+    const epochs = found.map(line => line.split(' ')).map(([, target, , , , own]) => [target, own])
+    return [found.length, ...epochs.filter(([target, own]) => target !== own)]
+  }
+  await expect.poll(behind, { interval: 500 }).toEqual([count])
+  return found
 }
 
 /** Transactional ids whose transaction is neither committed nor aborted. */
@@ -145,8 +161,9 @@ describe.skipIf(isMissing)('the main job on Kafka', { timeout: TEST_MS }, () => 
     const posts = [0, 1, 2, 3].map(i => both[i % 2]!.post(lines(100)))
     const positions = await Promise.all(posts)
     const rows = await expected()
+    await settledMembers(2)
     for (const service of both) {
-      for (const position of positions) await service.reach(position, 20_000)
+      for (const position of positions) await service.reach(position, 60_000)
       expect(await allRows(service, positions[0]!)).toEqual(rows)
     }
   })
@@ -154,8 +171,7 @@ describe.skipIf(isMissing)('the main job on Kafka', { timeout: TEST_MS }, () => 
   test('a rolling restart of three instances moves no task', async () => {
     await startOne(2)
     await untilReady(...services)
-    const before = await members()
-    expect(before.length).toBe(3)
+    const before = await settledMembers(3)
     for (let i = 0; i < services.length; i++) {
       expect(await services[i]!.stop()).toEqual({ code: 0, signal: null })
       await startOne(i)

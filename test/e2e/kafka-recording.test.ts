@@ -157,5 +157,5 @@ describe.skipIf(kafkaIsMissing !== undefined)('an old recording on Kafka', () =>
     const rows = await service.rows('order-volume', ahead)
     expect(rows.reduce((sum, row) => sum + number(row, 'orders'), 0)).toBe(PURCHASES + 1)
     expect(service.stderr).not.toContain('an epoch failed')
-  }, 120_000)
+  })
 })

@@ -114,7 +114,7 @@ describeOnKafka('an application on Kafka', kafka => {
   )
 
   test(
-    'fault 26: a changelog that was deleted and made again is named',
+    'fault 26: a changelog that was deleted and made again is named, with local state and without',
     async () => {
       const { app, prefix, database } = await began()
       await app.stop()
@@ -125,9 +125,11 @@ describeOnKafka('an application on Kafka', kafka => {
       const settings = { 'cleanup.policy': 'compact', 'max.message.bytes': '2097152' }
       const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }))
       await client.createTopics({ topics: [{ topic, numPartitions: PARTITIONS, configEntries }] })
-      const { code, message } = await failureOf(prefix, database)
-      expect(code, message).toBe('CHANGELOG_RECREATED')
-      expect(message).toContain(topic)
+      for (const state of [database, new MemoryDatabase()]) {
+        const { code, message } = await failureOf(prefix, state)
+        expect(code, message).toBe('CHANGELOG_RECREATED')
+        expect(message).toContain(topic)
+      }
     },
     TEST_MS,
   )

@@ -22,7 +22,8 @@ const TEST_MS = 180_000
 /** The demo tells a whole day at first, so that what closes after a day does. */
 const RATE = '0.2'
 const EVENTS_MIN = 15_000
-const topics = ['orders', 'payments']
+/** All that the views are made of. */
+const topics = ['orders', 'payments', 'inventory', 'fulfilment', 'stock']
 const closing: (() => Promise<unknown>)[] = []
 
 let folder: string
@@ -72,6 +73,12 @@ async function positionOf(dataDir: string): Promise<string> {
   const position = encodePosition({ incarnation: log.incarnation, offsets })
   await close()
   return position
+}
+
+/** An order's events say where they are, and on Kafka offsets have gaps. */
+function withoutOffsets(rows: Readonly<Record<string, string>>): Record<string, string> {
+  const { 'order-status': orders, ...others } = rows
+  return { ...others, 'order-status': orders!.replace(/"offset":\d+/g, '') }
 }
 
 /** Records by partition, without their offsets: on Kafka these have gaps. */
@@ -232,7 +239,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('on Kafka', { timeout: TEST_MS }, 
     const to = `kafka://${kafka.bootstrap}`
     const source = ['--from-kafka', kafka.bootstrap]
     isReplaying = true
-    const replaying = run('replay', recorded, '--to', to, '--rate', '500/s').finally(() => {
+    const replaying = run('replay', recorded, '--to', to, '--rate', '600/s').finally(() => {
       isReplaying = false
     })
     // Its topics are made by the replay: until then there is nothing to record.
@@ -273,7 +280,8 @@ describe.skipIf(kafkaIsMissing !== undefined)('on Kafka', { timeout: TEST_MS }, 
     const service = await start(join(folder, 'on-kafka'), ['--no-demo'], {
       MILLRACE_BROKERS: kafka.bootstrap,
     })
-    expect(await views(service, replayed.position as string)).toEqual(original)
+    const found = await views(service, replayed.position as string)
+    expect(withoutOffsets(found)).toEqual(withoutOffsets(original))
     await service.stop()
   })
 })

@@ -144,11 +144,14 @@ export class KilledProcess {
   dead = false
   kills = 0
   readonly #random: Random
+  readonly #apart: number
   #left: number
 
-  constructor(random: Random) {
+  /** `apart`: the most crash points that it passes before it is killed at the next. */
+  constructor(random: Random, apart = 40) {
     this.#random = random
-    this.#left = random.below(40)
+    this.#apart = apart
+    this.#left = random.below(apart)
     this.database = new MemoryDatabase(this.#options)
   }
 
@@ -162,15 +165,17 @@ export class KilledProcess {
     if (!this.dead && --this.#left >= 0) return
     if (!this.dead) this.kills++
     this.dead = true
-    this.#left = this.#random.below(40)
+    this.#left = this.#random.below(this.#apart)
     throw new Error('killed')
   }
 
   /** The next process finds what was committed; sometimes all local rows are gone. */
-  async restart(plan: Plan): Promise<void> {
+  async restart(...plans: readonly Plan[]): Promise<void> {
     this.armed = false
     this.database = this.database.reopen(this.#options)
-    if (this.#random.below(3) === 0) await loseRows(this.database, plan)
+    if (this.#random.below(3) === 0) {
+      for (const plan of plans) await loseRows(this.database, plan)
+    }
     this.dead = false
     this.armed = true
   }

@@ -13,7 +13,8 @@ import type { Input, Stamped } from './inputs.ts'
 /** What a run has come to: of a test driver, or of a cluster. */
 export interface Outcome {
   readonly application: string
-  rows(view: string): Promise<ViewRow[]>
+  /** All rows, as of a time where one is given. */
+  rows(view: string, asOf?: number): Promise<ViewRow[]>
   /** Records written to a topic since the last call, partition by partition. */
   output<K, V>(topic: string, serdes: ReadSerdes<K, V>): Promise<OutputRecord<K, V>[]>
 }

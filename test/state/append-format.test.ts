@@ -6,7 +6,7 @@ import {
   encodeChunk,
   hashKey,
   readRow,
-  streamTimeHeader,
+  rowHeaders,
 } from '../../state/append-format.ts'
 import { AppendIndex } from '../../state/append-index.ts'
 import type { StoredRow } from '../../state/port.ts'
@@ -56,7 +56,7 @@ it('a row in a block keeps key, value, time and stream time', () => {
   ]
   const positions = rows.map(({ key, value, timeMs, streamTimeMs }) => {
     const position = builder.sizeBytes
-    builder.append(timeMs, range(key), range(value), streamTimeHeader(timeMs, streamTimeMs))
+    builder.append(timeMs, range(key), range(value), rowHeaders({ timeMs, streamTimeMs }))
     return position
   })
   const bytes = builder.finish()
@@ -72,9 +72,34 @@ it('a row in a block keeps key, value, time and stream time', () => {
 })
 
 it('a row in order costs no header', () => {
-  expect(streamTimeHeader(5, 5)).toBe(undefined)
-  const header = streamTimeHeader(5, 6)!
+  expect(rowHeaders({ timeMs: 5, streamTimeMs: 5 })).toBe(undefined)
+  const header = rowHeaders({ timeMs: 5, streamTimeMs: 6 })!
   expect(header.bytes.subarray(header.start, header.end).toString('hex')).toBe('0202730202')
+})
+
+it('where a row stands in its trace is kept behind its stream time', () => {
+  const trace = Buffer.from(Array.from({ length: 24 }, (_, i) => i + 1))
+  const { bytes: memory, start, end } = rowHeaders({ timeMs: 5, streamTimeMs: 6, trace })!
+  const header = memory.subarray(start, end).toString('hex')
+  expect(header).toBe(`0402730202${'027430'}${trace.toString('hex')}`)
+  const builder = new RecordBatchBuilder()
+  const times = [5, 5, 1e12].map(streamTimeMs => {
+    const position = builder.sizeBytes
+    const headers = rowHeaders({ timeMs: 5, streamTimeMs, ...(streamTimeMs > 5 && { trace }) })
+    builder.append(5, range('k'), range('v'), headers)
+    return { position, streamTimeMs }
+  })
+  const traced = { position: builder.sizeBytes, streamTimeMs: 5 }
+  builder.append(5, range('k'), range('v'), rowHeaders({ timeMs: 5, streamTimeMs: 5, trace }))
+  const bytes = builder.finish()
+  const row = {} as StoredRow
+  const read = [...times, traced].map(({ position, streamTimeMs }) => {
+    expect(readRow({ bytes, position, baseTimeMs: 5 }, range('k'), row)).toBe(true)
+    expect(row.streamTimeMs).toBe(streamTimeMs)
+    return row.traceStart < 0 ? '' : bytes.toString('hex', row.traceStart, row.traceStart + 24)
+  })
+  const kept = trace.toString('hex')
+  expect(read).toEqual(['', '', kept, kept])
 })
 
 it('keys of one hash are told apart by their bytes', () => {

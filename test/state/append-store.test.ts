@@ -555,5 +555,5 @@ describe.each<[DatabaseKind, LogKind, number]>([
       ),
       { seed: 20_261_121, numRuns },
     )
-  }, 60_000)
+  })
 })

@@ -126,6 +126,51 @@ test.each([
   await driver.close()
 })
 
+const numbers = { key: textKey(), value: json<number>() }
+const add = (a: number, b: number) => a + b
+
+/** Two tables that are there, and a join of some kind that is not. */
+function joinedShop(join?: string): Topology {
+  const topology = new Topology('sales')
+  const show = { name: 'joined', description: 'Joined', value, row }
+  const table = (name: string) => {
+    return topology.table(name, { name, ...numbers }).view({ ...show, name })
+  }
+  const [one, other] = [table('one'), table('other')]
+  const last = (stream: Stream<string, number>) =>
+    stream
+      .groupByKey({ name: 'unused', key: textKey() })
+      .reduce({ name: 'joined', reduce: (_, sum) => sum })
+  const stream = () => topology.stream('sales', numbers)
+  const joined = {
+    'of tables': () => one.join(other, add, { name: 'joined' }),
+    'of tables by a foreign key': () =>
+      one.joinForeign(other, add, { name: 'joined', foreignKey: () => 'k' }),
+    'of a stream with a table': () => last(stream().joinTable(one, add)),
+    'of a stream with a table as of its time': () =>
+      last(stream().joinAsOf(one, add, { name: 'priced', graceMs: 0, waits: false })),
+  }[join ?? '']
+  joined?.().view(show)
+  return topology
+}
+
+test.each([
+  'of tables',
+  'of tables by a foreign key',
+  'of a stream with a table',
+  'of a stream with a table as of its time',
+])('a join %s that are there is added', async join => {
+  let driver = await open(joinedShop())
+  await driver.pipe('one', { key: 'k', value: 1, timeMs: 1 })
+  await driver.pipe('other', { key: 'k', value: 2, timeMs: 1 })
+  driver = await deploy(driver, joinedShop(join))
+  await driver.process()
+  if (join.includes('stream')) await driver.pipe('sales', { key: 'k', value: 2, timeMs: 1 })
+  expect(await driver.rows('joined')).toEqual([{ key: 'k', count: 3 }])
+  expect(await driver.rows('one')).toEqual([{ key: 'k', count: 1 }])
+  await driver.close()
+})
+
 test('what was there stays as it is: its state is not written again, nor its input read', async () => {
   let driver = await open(sales(perSecond))
   await driver.pipe('sales', ...inputs(40))

@@ -5,6 +5,7 @@ import { decodeBatches } from '../../log/record-columns.ts'
 import type { Assembly } from '../../streams/assembly.ts'
 import { Collector } from '../../streams/collector.ts'
 import { defaultSettings } from '../../streams/environment.ts'
+import { Retries } from '../../streams/retries.ts'
 import { text, textKey } from '../../streams/serde.ts'
 import { SourcePartition } from '../../streams/source-partition.ts'
 import { NodeRuntime } from '../../streams/task.ts'
@@ -24,8 +25,10 @@ function roundsOf(partitions: readonly (readonly number[])[]): number[][][] {
     runtime.receive = batch => {
       round[partition] = [...batch.times]
     }
-    const refusals = { reject: refuse, rejectBatch: refuse }
-    const source = new SourcePartition({ index: partition, node, partition, runtime, refusals })
+    const refusals = { failed: refuse, reject: refuse, rejectBatch: refuse }
+    const retries = new Retries(() => 0)
+    const own = { application: 'test', towards: () => new Set<number>(), refusals, retries }
+    const source = new SourcePartition({ index: partition, node, partition, runtime, ...own })
     const builder = new RecordBatchBuilder()
     for (const time of times) builder.append(time, null, bytesOf('x'))
     const { runs, nextOffset } = decodeBatches(builder.finish(), { fromOffset: 0 })

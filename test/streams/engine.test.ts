@@ -3,6 +3,7 @@ import { Type } from 'typebox'
 import { expect, test } from 'vitest'
 import type { Database, WriteBatch } from '../../log/database.ts'
 import { openEmbeddedLog } from '../../log/embedded/index.ts'
+import type { EventLog } from '../../log/port.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { MemoryDatabase } from '../../state/memory-database.ts'
 import { Engine } from '../../streams/engine.ts'
@@ -66,20 +67,74 @@ function failing(database: Database, fails: (commit: number) => boolean): Databa
   return wrapped
 }
 
+const environment = {
+  clock: () => 5_000_000,
+  schedule(task: () => void) {
+    const timer = setTimeout(task, 1)
+    return () => clearTimeout(timer)
+  },
+  randomBytes: (size: number) => Buffer.alloc(size, 1),
+  yieldNow: () => new Promise<void>(resolve => setImmediate(resolve)),
+}
+
+const tokenOf = ({ incarnation }: EventLog, offsets: Record<string, number[]>) =>
+  Buffer.from(JSON.stringify([incarnation, offsets])).toString('base64url')
+
+/** As a broker does that has not written the end of the last transaction everywhere yet. */
+function withLateMarker(log: EventLog): () => void {
+  const fetch = log.fetch.bind(log)
+  let isWritten = false
+  log.fetch = async (requests, options) => {
+    const ends = await log.offsets(requests)
+    const real = requests.map((request, i) => {
+      return { ...request, offset: Math.min(request.offset, ends[i]!.endOffset) }
+    })
+    const responses = await fetch(real, options)
+    return responses.map((response, i) => {
+      const { endOffset } = ends[i]!
+      const isNext = isWritten && response.nextOffset === endOffset
+      return isNext
+        ? { ...response, nextOffset: endOffset + 1, endOffset: endOffset + 1 }
+        : response
+    })
+  }
+  return () => {
+    isWritten = true
+  }
+}
+
+test('a marker that comes after its records is covered, though no record follows', async () => {
+  const database = new MemoryDatabase()
+  const log = await openEmbeddedLog(database, environment)
+  const markers = withLateMarker(log)
+  const settings = { createPartitions: 2 }
+  const engine = await Engine.open({ topology: counts(), log, database, environment, settings })
+  const { schedule } = environment
+  const views = viewService({ engine, schedule, incarnation: log.incarnation })
+  const builder = new RecordBatchBuilder()
+  const slice = (text: string) => ({ bytes: Buffer.from(text), start: 0, end: text.length })
+  for (let i = 0; i < 3; i++) builder.append(i, slice('k'), slice('1'))
+  const transaction = log.begin()
+  transaction.append({ topic: 'events', partition: 0 }, builder.finish())
+  await transaction.commit()
+  await engine.drain()
+  expect(await views.waitFor(tokenOf(log, { events: [3, 0] }), 0)).toBe(true)
+  markers()
+  expect(await views.waitFor(tokenOf(log, { events: [4, 1] }), 0)).toBe(false)
+  await engine.drain()
+  expect(await views.waitFor(tokenOf(log, { events: [4, 1] }), 0)).toBe(true)
+  const { epochs } = engine
+  await engine.drain()
+  expect(engine.epochs).toBe(epochs)
+  await engine.stop()
+  await log.close()
+})
+
 test('an epoch whose commit fails is run again from committed state, with the one over it', async () => {
   let failures = 0
   let armed = false
   const inner = new MemoryDatabase()
   const database = failing(inner, commit => armed && commit % 2 === 0 && ++failures <= 5)
-  const environment = {
-    clock: () => 5_000_000,
-    schedule(task: () => void) {
-      const timer = setTimeout(task, 1)
-      return () => clearTimeout(timer)
-    },
-    randomBytes: (size: number) => Buffer.alloc(size, 1),
-    yieldNow: () => new Promise<void>(resolve => setImmediate(resolve)),
-  }
   const log = await openEmbeddedLog(database, environment)
   const settings = { createPartitions: 2, epochMsMax: 0, bufferBytesMax: 400 }
   const errors: unknown[] = []
@@ -109,7 +164,7 @@ test('an epoch whose commit fails is run again from committed state, with the on
   armed = true
   const running = engine.run()
   const offsets = { events: [1000, 1000] }
-  const token = Buffer.from(JSON.stringify([log.incarnation, offsets])).toString('base64url')
+  const token = tokenOf(log, offsets)
   while (!(await views.waitFor(token, 500))) expect(engine.state).not.toBe('failed')
   expect(failures).toBeGreaterThan(3)
   expect(errors.length).toBeGreaterThan(3)

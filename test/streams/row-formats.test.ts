@@ -1,11 +1,13 @@
 /** Golden bytes of the rows that single steps keep. */
 import { expect, test } from 'vitest'
 import { sessionKey, sessionOfRow } from '../../state/keys.ts'
-import { json, textKey } from '../../streams/index.ts'
+import type { Codec } from '../../state/port.ts'
+import { json, text, textKey } from '../../streams/index.ts'
 import { boundsRow, keyOfMark, liveSessionsCodec, markRow } from '../../streams/live-sessions.ts'
 import { topEntryCodec } from '../../streams/operators/top-k.ts'
 import { rankedKey } from '../../streams/ranked-key.ts'
 import { decodeTimer, timerRow, timersDue } from '../../streams/timers.ts'
+import { NO_VALUE, VersionedRow, versionedRowCodec } from '../../streams/versioned-row.ts'
 
 const hex = (row: string) => Buffer.from(row, 'latin1').toString('hex')
 const SECOND = '80000000000003e8'
@@ -31,6 +33,44 @@ test('live sessions are pairs of times; marks lie by time', () => {
   expect(hex(boundsRow('a'))).toBe('6b61')
   expect(hex(markRow(1000, 'a'))).toBe(`74${SECOND}61`)
   expect(keyOfMark(markRow(1000, 'a'))).toBe('a')
+})
+
+test('a versioned row is its key, what the folded records came to, and the others', () => {
+  const replay = {
+    name: 'journal',
+    key: textKey('account'),
+    value: text(),
+    state: json<string>() as Codec<unknown>,
+    add: (before: unknown, note: unknown) => (note === null ? null : `${before ?? ''}${note}`),
+    lastOnly: false,
+  }
+  const codec = versionedRowCodec(replay)
+  const record = (timeMs: number, value: string | null) => {
+    const note = value === null ? NO_VALUE : 0
+    return { timeMs, source: 1, offset: 2, note, value: Buffer.from(value ?? '') }
+  }
+  const head = '01' + '00000001' + '61'
+  const last = `${'4014000000000000'}00000001${'4000000000000000'.repeat(1)}${'0'.repeat(16)}00000001`
+  const whole = new VersionedRow(replay, 'a').with(record(3, 'x')).with(record(5, 'y'))
+  const folded = whole.trimmed(4, 1000)
+  const bytes = codec.encode(folded)
+  const state = `02${'4008000000000000'}00000003${Buffer.from('"x"').toString('hex')}`
+  expect(bytes.toString('hex')).toBe(`${head}${state}${last}79`)
+  const back = codec.decode(bytes)
+  expect([back.key, back.value, back.timeMs, back.asOf(3), back.asOf(4)]).toEqual([
+    'a',
+    'xy',
+    5,
+    'x',
+    'x',
+  ])
+  expect(() => back.asOf(2)).toThrow('begins at 3')
+  const gone = codec.encode(new VersionedRow(replay, 'a').with(record(3, null)).trimmed(4, 1000))
+  expect(gone.toString('hex')).toBe(`${head}01${'4008000000000000'}`)
+  expect(codec.decode(gone).value).toBe(null)
+  expect(codec.encode(whole).subarray(6, 7).toString('hex')).toBe('00')
+  expect(() => codec.decode(bytes.subarray(0, 18))).toThrow(RangeError)
+  expect(() => codec.decode(Buffer.of(2, 0, 0, 0, 0, 0))).toThrow('has format 1, not 2')
 })
 
 test('a ranked key is its group with its end, then the rank', () => {

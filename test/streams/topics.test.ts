@@ -13,6 +13,7 @@ test('instances that start at the same moment on an empty log create its topics 
   const found = await Promise.all([prepareTopics(options), prepareTopics(options)])
   expect(found[0]).toEqual(found[1])
   expect((await log.listTopics()).map(({ name }) => name)).toEqual([
+    'copies-dead-letter-states',
     'copies-dead-letters',
     'in',
     'out',

@@ -14,7 +14,10 @@ beforeEach(async () => {
   const topology = new Topology('things')
   topology
     .stream('things', { key: textKey(), value: json<string>() })
-    .groupByKey({ name: 'by-key', key: textKey('thing') })
+    .groupBy((_, thing) => ({ thing, shade: thing === 'thing-02000' ? 'rare' : 'plain' }), {
+      name: 'by-key',
+      key: fieldsKey('thing', 'shade'),
+    })
     .reduce({ name: 'colours', reduce: (_before, colour) => colour })
     .view({
       name: 'colours',
@@ -34,15 +37,14 @@ beforeEach(async () => {
 
 afterEach(() => driver.close())
 
-/** All pages of a query whose pages end after so many looks. */
-async function pages(prefix: string, looks: number) {
+/** All pages of a query whose pages end after so many looks, asked for by the second field. */
+async function pages(shade: string | undefined, looks: number) {
   const pages: string[][] = []
   let cursor: string | undefined
   do {
     let asked = 0
     const page = await driver.views.rows('colours', {
-      key: {},
-      prefix,
+      key: { ...(shade !== undefined && { shade }) },
       limit: 1000,
       ...(cursor === undefined ? {} : { cursor }),
       enough: () => ++asked >= looks,
@@ -54,20 +56,37 @@ async function pages(prefix: string, looks: number) {
 }
 
 test('a page that ends early is gone on from, without gap or repetition', async () => {
-  const whole = (await pages('thing-', Number.POSITIVE_INFINITY)).flat()
+  const whole = (await pages(undefined, Number.POSITIVE_INFINITY)).flat()
   expect(whole).toHaveLength(rowCount)
   for (const looks of [1, 2, 3]) {
-    const cut = await pages('thing-', looks)
+    const cut = await pages(undefined, looks)
     expect(cut.length).toBeGreaterThan(rowCount / 256 / looks - 1)
     expect(cut.flat()).toEqual(whole)
   }
 })
 
 test('pages of a rare row may be empty; the row is on one of them, once', async () => {
-  const cut = await pages('thing-02000', 1)
+  const cut = await pages('rare', 1)
   expect(cut.length).toBeGreaterThan(5)
   expect(cut.flat()).toEqual(['thing-02000'])
   expect(cut.filter(page => page.length === 0).length).toBe(cut.length - 1)
+})
+
+test('what is asked for by the first field is read, and not the whole view', async () => {
+  const asked = async (scope: object) => {
+    let looks = 0
+    const enough = () => {
+      looks++
+      return false
+    }
+    const { rows } = await driver.views.rows('colours', { key: {}, limit: 1000, enough, ...scope })
+    expect(looks).toBe(0)
+    return rows.map(({ thing }) => thing)
+  }
+  expect(await asked({ key: { thing: 'thing-02000' } })).toEqual(['thing-02000'])
+  expect(await asked({ key: { thing: 'thing-0200' } })).toEqual([])
+  expect((await asked({ prefix: 'thing-0200' })).length).toBe(10)
+  expect(await asked({ key: { thing: 'thing-02001' }, prefix: 'thing-03' })).toEqual([])
 })
 
 test('nobody waits: reading stops at once, and lets go of the cut and its iterators', async () => {
@@ -75,8 +94,7 @@ test('nobody waits: reading stops at once, and lets go of the cut and its iterat
   const abort = new AbortController()
   let looks = 0
   const query = driver.views.rows('colours', {
-    key: {},
-    prefix: 'none',
+    key: { shade: 'none' },
     limit: 10,
     signal: abort.signal,
     enough: () => {

@@ -3,7 +3,7 @@
  * shares nothing with the engine but the partitioner: lateness by each partition's own stream
  * time, joins by looking at all pairs, windows and sessions by sorting.
  */
-import type { EventOf } from '../../contracts/events.ts'
+import type { BusinessEvent, EventOf } from '../../contracts/events.ts'
 import { partitionOf } from '../../log/murmur2.ts'
 import type { GeneratedEvent } from '../../processors/demo/order-story.ts'
 
@@ -19,11 +19,25 @@ interface Arrived<T> {
   readonly time: number
   /** Stream time of its partition when it came. */
   readonly stream: number
+  readonly partition: number
 }
 
 type Order = Arrived<EventOf<'OrderCreated'>>
 type Tried = EventOf<'PaymentAuthorized'> | EventOf<'PaymentDeclined'>
 type Payment = Arrived<Tried | EventOf<'PaymentRefunded'>>
+type Fulfilled = Arrived<EventOf<'OrderFulfilled'>>
+
+const orderTopics = ['orders', 'payments', 'inventory', 'fulfilment'] as const
+const topics = [...orderTopics, 'stock'] as const
+type Topic = (typeof topics)[number]
+
+const funnelSteps: Readonly<Record<string, string>> = {
+  OrderCreated: 'created',
+  PaymentAuthorized: 'paid',
+  InventoryReserved: 'reserved',
+  OrderFulfilled: 'fulfilled',
+  OrderCancelled: 'cancelled',
+}
 
 interface Attempt {
   readonly order: EventOf<'OrderCreated'>
@@ -61,6 +75,9 @@ export const analyticsViews: readonly (readonly [string, (oracle: AnalyticsOracl
   ['customer-sessions', oracle => oracle.customerSessions()],
   ['customer-profile', oracle => oracle.customerProfile()],
   ['alerts', oracle => oracle.alerts()],
+  ['order-funnel', oracle => oracle.orderFunnel()],
+  ['stage-latency', oracle => oracle.stageLatency()],
+  ['inventory-levels', oracle => oracle.inventoryLevels()],
 ]
 
 /** Rows in a form to compare. The words of an alert are not judged. */
@@ -75,46 +92,60 @@ export class AnalyticsOracle {
   readonly #orders: Order[] = []
   readonly #payments: Payment[] = []
   readonly #attempts: Attempt[] = []
-  readonly #ordersMark: number
-  readonly #paymentsMark: number
+  readonly #fulfilments: Fulfilled[] = []
+  readonly #all: Arrived<BusinessEvent>[] = []
+  /** How far each partition of a topic has come in the end. */
+  readonly #streams: Readonly<Record<Topic, number[]>>
   /** A payment that waits for its order holds the windows of payments with orders open. */
   #attemptsMark: number
   duplicates = 0
 
   constructor(events: readonly ArrivedEvent[], partitions: number) {
-    const streams = { orders: [] as number[], payments: [] as number[] }
+    // A partition of which nothing came holds all that depends on it.
+    const unheard = () => new Array<number>(partitions).fill(Number.NEGATIVE_INFINITY)
+    const streams = Object.fromEntries(topics.map(topic => [topic, unheard()]))
+    this.#streams = streams as Record<Topic, number[]>
     const seen = new Set<string>()
     for (const { event, topic, key, ceId, eventTimeMs: time } of events) {
       const bytes = Buffer.from(key)
       const partition = partitionOf(bytes, 0, bytes.length, partitions)
-      const marks = streams[topic as keyof typeof streams]
-      const stream = Math.max(marks[partition] ?? 0, time)
+      const marks = this.#streams[topic as Topic]
+      const stream = Math.max(marks[partition]!, time)
       marks[partition] = stream
       // Copies are far less than 7 days apart here.
       if (seen.has(ceId)) this.duplicates++
-      else if (event.type === 'OrderCreated') this.#orders.push({ event, time, stream })
-      else if (topic === 'payments') this.#payments.push({ event, time, stream } as Payment)
+      else {
+        const arrived = { event, time, stream, partition }
+        this.#all.push(arrived)
+        if (event.type === 'OrderCreated') this.#orders.push(arrived as Order)
+        if (event.type === 'OrderFulfilled') this.#fulfilments.push(arrived as Fulfilled)
+        if (topic === 'payments') this.#payments.push(arrived as Payment)
+      }
       seen.add(ceId)
     }
-    this.#ordersMark = Math.min(...streams.orders)
-    this.#paymentsMark = Math.min(...streams.payments)
-    this.#attemptsMark = this.#mark
+    this.#attemptsMark = this.#markOf('orders', 'payments')
     this.#pair()
   }
 
-  get #mark(): number {
-    return Math.min(this.#ordersMark, this.#paymentsMark)
+  /** The watermark of a step behind an exchange that these topics feed. */
+  #markOf(...fed: readonly Topic[]): number {
+    return Math.min(...fed.flatMap(topic => this.#streams[topic]))
+  }
+
+  /** The watermark of the task that reads a partition of these topics. */
+  #taskMark(partition: number, ...fed: readonly Topic[]): number {
+    return Math.min(...fed.map(topic => this.#streams[topic][partition]!))
   }
 
   #pair(): void {
     const orders = new Map(this.#orders.map(order => [order.event.orderId, order]))
-    for (const { event, time, stream } of this.#payments) {
+    for (const { event, time, stream, partition } of this.#payments) {
       const order = orders.get(event.orderId)
       if (event.type === 'PaymentRefunded') continue
       if (order === undefined) {
         // One that is late itself, or has waited in vain, holds nothing back.
         const keptUntil = time + reach + grace
-        if (keptUntil >= Math.max(stream, this.#mark)) {
+        if (keptUntil >= Math.max(stream, this.#taskMark(partition, 'orders', 'payments'))) {
           this.#attemptsMark = Math.min(this.#attemptsMark, time)
         }
         continue
@@ -154,7 +185,7 @@ export class AnalyticsOracle {
     return this.#windows(this.#orders, { size: minute }, keyOf).map(({ start, items }) => ({
       region: items[0]!.event.region,
       currency: items[0]!.event.currency,
-      ...this.#bounds(start, minute, this.#ordersMark),
+      ...this.#bounds(start, minute, this.#markOf('orders')),
       orders: items.length,
       items: sum(items, ({ event }) => sum(event.items, item => item.quantity)),
       grossMinor: sum(items, ({ event }) => event.totalMinor),
@@ -197,7 +228,7 @@ export class AnalyticsOracle {
   paymentOutcomes(): Row[] {
     return this.#outcomes(5 * minute, 5 * minute).map(({ start, ...row }) => ({
       ...row,
-      ...this.#bounds(start, 5 * minute, this.#paymentsMark),
+      ...this.#bounds(start, 5 * minute, this.#markOf('payments')),
     }))
   }
 
@@ -216,7 +247,7 @@ export class AnalyticsOracle {
         return products.slice(0, 10).map((product, i) => ({
           currency: items[0]!.currency,
           rank: i + 1,
-          ...this.#bounds(start, hour, this.#ordersMark),
+          ...this.#bounds(start, hour, this.#markOf('orders')),
           ...product,
         }))
       },
@@ -226,7 +257,7 @@ export class AnalyticsOracle {
   /** Exact where no window has more than 256 customers. */
   activeCustomers(): Row[] {
     return this.#windows(this.#orders, { size: hour }, () => '').map(({ start, items }) => ({
-      ...this.#bounds(start, hour, this.#ordersMark),
+      ...this.#bounds(start, hour, this.#markOf('orders')),
       customers: new Set(items.map(({ event }) => event.customerId)).size,
     }))
   }
@@ -246,7 +277,7 @@ export class AnalyticsOracle {
           currency: visit[0]!.event.currency,
           windowStart: visit[0]!.time,
           windowEnd,
-          final: windowEnd + 30 * minute + grace < this.#ordersMark,
+          final: windowEnd + 30 * minute + grace < this.#markOf('orders'),
           orders: visit.length,
           spendMinor: sum(visit, ({ event }) => event.totalMinor),
         })
@@ -282,7 +313,10 @@ export class AnalyticsOracle {
   unpaidOrders(): Row[] {
     const paid = new Set(this.#paid.map(({ order }) => order.orderId))
     return this.#orders
-      .filter(({ event, time }) => !paid.has(event.orderId) && time + reach + grace < this.#mark)
+      .filter(({ event, time, partition }) => {
+        const mark = this.#taskMark(partition, 'orders', 'payments')
+        return !paid.has(event.orderId) && time + reach + grace < mark
+      })
       .map(({ event }) => ({
         orderId: event.orderId,
         customerId: event.customerId,
@@ -290,6 +324,78 @@ export class AnalyticsOracle {
         currency: event.currency,
         createdAt: event.createdAt,
       }))
+  }
+
+  orderFunnel(): Row[] {
+    const reached = this.#all.filter(({ event }) => Object.hasOwn(funnelSteps, event.type))
+    const mark = this.#markOf(...orderTopics)
+    return this.#windows(reached, { size: hour }, () => '').map(({ start, items }) => {
+      const row: Record<string, unknown> = this.#bounds(start, hour, mark)
+      for (const [type, step] of Object.entries(funnelSteps)) {
+        row[step] = items.filter(({ event }) => event.type === type).length
+      }
+      return row
+    })
+  }
+
+  stageLatency(): Row[] {
+    const passed = this.#paid.map(({ order, time, stream }) => {
+      return { stage: 'created→paid', took: time - order.createdAt, time, stream }
+    })
+    const authorized = this.#payments.filter(({ event }) => event.type === 'PaymentAuthorized')
+    const payments = Map.groupBy(authorized, ({ event }) => event.orderId)
+    let held = this.#markOf('payments', 'fulfilment')
+    for (const { event, time, stream, partition } of this.#fulfilments) {
+      const kept = time + hour + grace
+      const partners = (payments.get(event.orderId) ?? []).filter(payment => {
+        const took = time - payment.time
+        const both = Math.max(stream, payment.stream)
+        const isInReach = took >= -hour && took <= 7 * 24 * hour
+        return isInReach && Math.min(kept, payment.time + 7 * 24 * hour + grace) >= both
+      })
+      for (const payment of partners) {
+        passed.push({ stage: 'paid→fulfilled', took: time - payment.time, time, stream })
+      }
+      // One that waits for its payment holds the windows open.
+      const mark = this.#taskMark(partition, 'payments', 'fulfilment')
+      if (partners.length === 0 && kept >= Math.max(stream, mark)) held = Math.min(held, time)
+    }
+    const closed = Math.min(this.#attemptsMark, held)
+    return this.#windows(passed, { size: hour }, ({ stage }) => stage).map(({ start, items }) => {
+      const took = items.map(item => item.took).sort((a, b) => a - b)
+      return {
+        stage: items[0]!.stage,
+        ...this.#bounds(start, hour, closed),
+        count: took.length,
+        p50: sketched(took, 0.5),
+        p95: sketched(took, 0.95),
+        p99: sketched(took, 0.99),
+      }
+    })
+  }
+
+  /** Received less what orders hold; an order that was fulfilled holds and has shipped it. */
+  inventoryLevels(): Row[] {
+    const received = new Map<string, number>()
+    const held = new Map<string, number>()
+    const shipped = new Map<string, number>()
+    const fulfilled = new Set(this.#fulfilments.map(({ event }) => event.orderId))
+    const add = (sums: Map<string, number>, sku: string, quantity: number) =>
+      sums.set(sku, (sums.get(sku) ?? 0) + quantity)
+    for (const { event } of this.#all) {
+      if (event.type === 'StockReceived') add(received, event.sku, event.quantity)
+      if (event.type !== 'InventoryReserved' && event.type !== 'InventoryReleased') continue
+      for (const { sku, quantity } of event.items) {
+        const taken = event.type === 'InventoryReserved' ? quantity : -quantity
+        add(held, sku, taken)
+        if (fulfilled.has(event.orderId)) add(shipped, sku, taken)
+      }
+    }
+    return [...new Set([...received.keys(), ...held.keys()])].map(sku => {
+      const taken = held.get(sku) ?? 0
+      const onHand = (received.get(sku) ?? 0) - taken
+      return { sku, onHand, reserved: taken - (shipped.get(sku) ?? 0) }
+    })
   }
 
   /** Rule, key, window, observed and expected: what an alert is about. */
@@ -322,7 +428,7 @@ export class AnalyticsOracle {
 
   #rateAlerts(): Row[] {
     return this.#outcomes(hour, 5 * minute)
-      .filter(({ start }) => start + hour + grace <= this.#paymentsMark)
+      .filter(({ start }) => start + hour + grace <= this.#markOf('payments'))
       .filter(({ authorized, declined }) => authorized + declined >= 20)
       .filter(({ authorizationRate }) => authorizationRate < 0.8)
       .map(({ method, start, authorizationRate: observed }) => ({
@@ -357,4 +463,13 @@ export class AnalyticsOracle {
     }
     return rows
   }
+}
+
+/** The quantile of ordered values above 0: the middle of its bucket of ±1 %, which is its value. */
+function sketched(values: readonly number[], share: number): number {
+  const exact = values[Math.floor(share * (values.length - 1))]!
+  const gamma = 1.01 / 0.99
+  const bucket = Math.ceil(Math.log(exact) / Math.log(gamma))
+  const middle = (2 * gamma ** bucket) / (1 + gamma)
+  return Math.min(Math.max(middle, values[0]!), values.at(-1)!)
 }

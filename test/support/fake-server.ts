@@ -2,6 +2,7 @@
 import Type from 'typebox'
 import { createServer, type EventFlow, type Limits, type ServerOptions } from '../../api/index.ts'
 import type { EventRecord } from '../../contracts/event-record.ts'
+import { inputTopics } from '../../contracts/topics.ts'
 import type { ViewDeclaration } from '../../streams/views.ts'
 import { FakeViews } from './fake-views.ts'
 
@@ -50,11 +51,15 @@ export function volumeRow(region: string, minute: number, orders: number, curren
 }
 
 export const testFlow: EventFlow = {
-  application: 'shop',
-  reads: ['orders', 'payments'],
-  writes: ['totals'],
-  deadLetters: 'shop-dead-letters',
-  inputs: ['orders', 'payments', 'inventory', 'fulfilment'],
+  applications: [
+    {
+      application: 'shop',
+      reads: [{ topic: 'orders' }, { topic: 'payments', messages: ['PaymentAuthorized'] }],
+      writes: [{ topic: 'totals' }],
+      deadLetters: 'shop-dead-letters',
+    },
+  ],
+  inputs: inputTopics,
   log: { protocol: 'embedded', host: 'localhost', description: 'In memory.' },
 }
 
@@ -74,7 +79,11 @@ export async function fakeServer(options: FakeServerOptions = {}) {
       appended.push([...records])
       return views.commit()
     },
-    deadLetters: async () => ({ deadLetters: [], next: null }),
+    orders: {
+      append: async () => views.commit(),
+      position: async () => views.position(),
+    },
+    deadLetters: { of: new Map(), position: async () => '' },
     topology: () => ({ name: 'test', nodes: [] }),
     readiness: () => ({ ready: true }),
     flow: testFlow,

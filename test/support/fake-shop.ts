@@ -43,6 +43,19 @@ export const shopViews: readonly ViewDeclaration[] = [
     grossMinor: integer,
   }),
   declare('active-customers', 'window', [], { customers: integer }),
+  declare('order-funnel', 'window', [], {
+    created: integer,
+    paid: integer,
+    reserved: integer,
+    fulfilled: integer,
+    cancelled: integer,
+  }),
+  declare('stage-latency', 'window', ['stage'], {
+    count: integer,
+    p50: Type.Number(),
+    p95: Type.Number(),
+    p99: Type.Number(),
+  }),
   declare('unpaid-orders', 'table', ['orderId'], {
     customerId: text,
     totalMinor: integer,
@@ -100,8 +113,9 @@ export class FakeShop {
   /** Fills the time up to `nowMs`. */
   backfill(nowMs: number, spanMs = 80 * minuteMs): void {
     for (let at = nowMs - spanMs; at <= nowMs; at += minuteMs / 4) this.tick(at, 15)
-    for (let hour = 2; hour < 12; hour++) {
+    for (let hour = 2; hour < 24; hour++) {
       const start = Math.floor(nowMs / hourMs) * hourMs - hour * hourMs
+      this.ship(start, 4000 + 300 * ((hour * 7) % 5))
       this.set(
         { view: 'active-customers', at: start, sizeMs: hourMs },
         {},
@@ -141,6 +155,7 @@ export class FakeShop {
         },
       )
       this.orders += orders
+      this.ship(at, orders)
       this.pay(at, orders)
       this.sell(at, currency, price)
       this.add(
@@ -167,6 +182,23 @@ export class FakeShop {
       )
       const [authorized, refusals] = [row.authorized as number, row.declined as number]
       row.authorizationRate = authorized + refusals === 0 ? 0 : authorized / (authorized + refusals)
+    }
+  }
+
+  private ship(at: number, orders: number): void {
+    const part = (share: number) => Math.round(orders * share)
+    const [created, paid, reserved] = [orders, part(0.91), part(0.88)]
+    const amounts = { created, paid, reserved, fulfilled: part(0.85), cancelled: part(0.06) }
+    this.add({ view: 'order-funnel', at, sizeMs: hourMs }, {}, amounts)
+    const stages = [
+      ['created→paid', 31_000],
+      ['paid→fulfilled', 5_400_000],
+    ] as const
+    for (const [stage, usual] of stages) {
+      const p50 = usual * (0.9 + 0.2 * this.random())
+      const cell = { view: 'stage-latency', at, sizeMs: hourMs }
+      const row = this.set(cell, { stage }, { p50, p95: 3.4 * p50, p99: 7.1 * p50 })
+      row.count = ((row.count as number | undefined) ?? 0) + paid
     }
   }
 

@@ -4,12 +4,12 @@
  */
 import { assert, streamsError } from '../../streams/errors.ts'
 import type {
+  ApplicationTask,
   MetricSample,
   PartViews,
   RowsPage,
   RowsQuery,
   RowsScope,
-  TaskStatus,
   ViewChange,
   ViewDeclaration,
   ViewRow,
@@ -26,7 +26,9 @@ interface Waiter {
 
 export class FakeViews implements ViewService {
   metricSamples: MetricSample[] = []
-  taskStates: TaskStatus[] = [{ task: 'main', state: 'running', detail: 'It runs.' }]
+  taskStates: ApplicationTask[] = [
+    { application: 'shop', task: 'main', state: 'running', detail: 'It runs.' },
+  ]
   /** Rows a snapshot chunk. */
   chunkRows = 100
   /** Snapshots being read: 0 when nothing leaks. */
@@ -243,7 +245,7 @@ export class FakeViews implements ViewService {
     })
   }
 
-  tasks(): readonly TaskStatus[] {
+  tasks(): readonly ApplicationTask[] {
     return this.taskStates
   }
 

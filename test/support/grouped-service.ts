@@ -9,7 +9,10 @@ import {
   noAuth,
   type Server,
 } from '../../api/index.ts'
+import { EventAppender } from '../../cli/event-appender.ts'
 import { HttpPeers } from '../../cli/peers.ts'
+import { orderCommandTopic } from '../../contracts/order-commands.ts'
+import { inputTopics } from '../../contracts/topics.ts'
 import { type EmbeddedLog, openEmbeddedLog } from '../../log/embedded/index.ts'
 import {
   type Assignment,
@@ -126,18 +129,24 @@ export class GroupedService {
     return instance
   }
 
-  #serve(views: InstanceViews, { auth, limits }: InstanceOptions): Promise<Server> {
+  async #serve(views: InstanceViews, { auth, limits }: InstanceOptions): Promise<Server> {
     let ids = 0
+    const place = this.instances.length
+    const appender = await EventAppender.open(this.#log, [...inputTopics, orderCommandTopic])
     return createServer({
       views,
-      append: () => Promise.reject(new Error('nothing is appended here')),
-      deadLetters: async () => ({ deadLetters: [], next: null }),
+      append: records => appender.append(records),
+      orders: {
+        append: command => appender.append([command]),
+        position: () => appender.position(),
+      },
+      deadLetters: { of: new Map(), position: async () => '' },
       topology: () => ({ instances: views.instances() }),
       readiness: () => ({ ready: true }),
       flow: testFlow,
       clock: environment.clock,
       schedule: environment.schedule,
-      ids: () => `id-${++ids}`,
+      ids: () => `id-${place}-${++ids}`,
       version: '0.0.0-test',
       auth: auth ?? noAuth,
       ...(limits === undefined ? {} : { limits }),

@@ -35,7 +35,7 @@ export class LiveSocket {
     this.socket.send(typeof message === 'string' ? message : JSON.stringify(message))
   }
 
-  async until(reached: () => boolean, timeoutMs = 5000): Promise<void> {
+  async until(reached: () => boolean, timeoutMs = 30_000): Promise<void> {
     const deadline = Date.now() + timeoutMs
     while (!reached()) {
       if (Date.now() > deadline)

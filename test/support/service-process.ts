@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { type MetricLine, metricLines } from './metrics.ts'
 import { childEnvironment, type ProcessResult, root, runProcess } from './processes.ts'
 
-const READY_MS_MAX = 30_000
+const READY_MS_MAX = 120_000
 
 /** A folder for data that is deleted with `remove`. */
 export async function scratchFolder(): Promise<{ path: string; remove(): Promise<void> }> {
@@ -85,9 +85,9 @@ export class ServiceProcess {
         clearTimeout(timer)
         resolve(ready[1]!)
       })
-      exited.then(({ code }) => {
+      exited.then(({ code, signal }) => {
         clearTimeout(timer)
-        fail(`ended with ${code} before it was ready`)
+        fail(`ended with ${code ?? signal} before it was ready`)
       })
     })
     return new ServiceProcess({ url, child, exited, output })
@@ -140,8 +140,12 @@ export class ServiceProcess {
     return metricLines(await (await fetch(`${this.url}/metrics`)).text())
   }
 
-  /** All rows of a view, as of a position. */
-  async rows(view: string, position: string): Promise<Record<string, unknown>[]> {
+  /** All rows of a view, as of a position; at least `enough` of them where that is given. */
+  async rows(
+    view: string,
+    position: string,
+    enough = Number.POSITIVE_INFINITY,
+  ): Promise<Record<string, unknown>[]> {
     const rows: Record<string, unknown>[] = []
     for (let cursor = ''; ; ) {
       const page = await this.get<{
@@ -151,7 +155,7 @@ export class ServiceProcess {
       }>(`/v1/views/${view}/rows?limit=1000${cursor}`, { 'millrace-position': position })
       if (page.rows === undefined) throw new Error(`${view}: ${page.detail}`)
       rows.push(...page.rows)
-      if (page.next === null) return rows
+      if (page.next === null || rows.length >= enough) return rows
       cursor = `&cursor=${page.next}`
     }
   }
@@ -172,5 +176,5 @@ export function millrace(
   args: readonly string[],
   env: NodeJS.ProcessEnv = {},
 ): Promise<ProcessResult> {
-  return runProcess('node', ['cli/main.ts', ...args], { timeoutMs: 60_000, env })
+  return runProcess('node', ['cli/main.ts', ...args], { timeoutMs: 180_000, env })
 }

@@ -76,4 +76,4 @@ test(`kill -9 loses nothing acknowledged and shows nothing half done (seed ${SEE
   } finally {
     await rm(path, { recursive: true, force: true })
   }
-}, 60_000)
+})

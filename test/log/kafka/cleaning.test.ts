@@ -44,7 +44,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('a broker that cleans all the time
       .toBeGreaterThan(0)
     expect((await readAll(log, kept)).map(line => line.split('=')[1])).toEqual(['old', 'ahead'])
     expect((await log.offsets([kept]))[0].startOffset).toBe(0)
-  }, 120_000)
+  })
 
   test('a compacted topic is read to its end from every offset', async () => {
     const table = { topic: 'table', partition: 0 }

@@ -119,7 +119,7 @@ describeOnKafka('fetch from Kafka', kafka => {
       log,
       changelog: place,
       database,
-      onProgress: position => positions.push(position),
+      onProgress: ({ position }) => positions.push(position),
     })
     await expect.poll(() => positions.length, { timeout: 30_000 }).toBeGreaterThan(1)
     await transaction.commit()

@@ -48,17 +48,23 @@ describeOnKafka('topics that others made', kafka => {
   const runs = ({ engine }: Application) => expect.poll(() => engine.state).toBe('running')
 
   /** These settings, and the broker's defaults for all others. */
-  const configure = (topic: string, settings: Readonly<Record<string, string>>) =>
-    admin.alterConfigs({
-      validateOnly: false,
-      resources: [
-        {
-          type: ConfigResourceTypes.TOPIC,
-          name: topic,
-          configEntries: Object.entries(settings).map(([name, value]) => ({ name, value })),
-        },
-      ],
-    })
+  /** Resolves once the broker tells the settings, which may be after it was answered. */
+  async function configure(topic: string, settings: Readonly<Record<string, string>>) {
+    const configEntries = Object.entries(settings).map(([name, value]) => ({ name, value }))
+    const type = ConfigResourceTypes.TOPIC
+    const resources = [{ type, name: topic, configEntries }]
+    await admin.alterConfigs({ validateOnly: false, resources })
+    const told = async () => {
+      const configNames = Object.keys(settings)
+      const found = await admin.describeConfigs({
+        includeSynonyms: false,
+        resources: [{ type, name: topic, configNames }],
+      })
+      const [{ configEntries: entries } = { configEntries: [] }] = found.resources
+      return Object.fromEntries(entries.map(one => [one.configName, one.configValue]))
+    }
+    await expect.poll(told).toMatchObject(settings)
+  }
 
   const create = (topic: string, numPartitions: number, settings: Record<string, string> = {}) =>
     admin.createTopics({

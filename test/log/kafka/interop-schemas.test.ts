@@ -7,7 +7,12 @@ import { Kafka, logLevel, Partitioners } from 'kafkajs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { EventCodec } from '../../../contracts/event-codec.ts'
 import type { BusinessEvent, EventType } from '../../../contracts/events.ts'
-import { eventSchemas, fixedSchemas, type SchemaDirectory } from '../../../contracts/schemas.ts'
+import {
+  type EventSchema,
+  fixedSchemas,
+  type SchemaDirectory,
+  schemaHistory,
+} from '../../../contracts/schemas.ts'
 import { json, Topology, textKey, type ValueSerde } from '../../../streams/index.ts'
 import { type Application, startApplication } from '../../support/kafka/application.ts'
 import { readCommitted } from '../../support/kafka/read-committed.ts'
@@ -23,28 +28,26 @@ import { makeBatch } from '../batches.ts'
 import { openLog } from './environment.ts'
 import { readByMillrace } from './interop.ts'
 
-const types = Object.keys(eventSchemas) as EventType[]
-
 function clientOf(url: string): SchemaRegistry {
   return new SchemaRegistry({ host: url })
 }
 
-/** Registers the events' schemas in the order of `types`; their ids. */
+/** Registers every version of the events' schemas, in the order of the fixed ids. */
 async function register(registry: SchemaRegistry, subject: (type: EventType) => string) {
-  const ids = new Map<EventType, number>()
-  for (const type of types) {
-    const schema = JSON.stringify(eventSchemas[type])
-    const options = { subject: subject(type) }
-    ids.set(type, (await registry.register({ type: SchemaType.AVRO, schema }, options)).id)
+  const rows: EventSchema[] = []
+  for (const { type, schema } of schemaHistory) {
+    const document = { type: SchemaType.AVRO, schema: JSON.stringify(schema) } as const
+    const { id } = await registry.register(document, { subject: subject(type) })
+    rows.push({ id, type, schema })
   }
-  return ids
+  return rows
 }
 
-function directoryOf(ids: ReadonlyMap<EventType, number>): SchemaDirectory {
-  const current = (type: EventType) => ({ id: ids.get(type)!, type, schema: eventSchemas[type] })
+function directoryOf(rows: readonly EventSchema[]): SchemaDirectory {
   return {
-    byId: id => types.map(current).find(one => one.id === id),
-    current,
+    byId: id => rows.find(one => one.id === id),
+    current: type => rows.findLast(one => one.type === type)!,
+    versions: type => rows.filter(one => one.type === type),
   }
 }
 
@@ -69,10 +72,11 @@ const events: readonly BusinessEvent[] = [
     ],
     totalMinor: 597,
     createdAt: atMs,
+    channel: 'app',
   },
   { type: 'PaymentAuthorized', ...payment, authorizedAt: atMs + 1 },
   { type: 'PaymentDeclined', ...payment, reason: 'no funds', declinedAt: atMs + 2 },
-  { type: 'OrderCancelled', orderId: 'o-1', reason: 'changed my mind', cancelledAt: atMs - 1 },
+  { type: 'OrderCancelled', orderId: 'o-1', reason: 'no', cancelledAt: 1, cancelledBy: null },
 ]
 
 function withoutType({ type: _, ...fields }: BusinessEvent): Readonly<Record<string, unknown>> {
@@ -84,14 +88,14 @@ describeOnKafka('events with the ids of a registry', kafka => {
   const input = `${application}-in`
   const output = `${application}-out`
   let registry: SchemaRegistry
-  let ids: ReadonlyMap<EventType, number>
+  let schemas: SchemaDirectory
   let codec: EventCodec
   let running: Application | undefined
 
   beforeAll(async () => {
     registry = clientOf(await sharedRegistry())
-    ids = await register(registry, type => `${output}-${type}`)
-    codec = new EventCodec(directoryOf(ids))
+    schemas = directoryOf(await register(registry, type => `${output}-${type}`))
+    codec = new EventCodec(schemas)
   }, START_MS_MAX)
   afterAll(() => running?.stop())
 
@@ -122,7 +126,7 @@ describeOnKafka('events with the ids of a registry', kafka => {
     await expect.poll(async () => (await written()).length).toBe(events.length)
     for (const [i, { value }] of (await written()).entries()) {
       const event = events[i]!
-      expect([value![0], value!.readUInt32BE(1)]).toEqual([0, ids.get(event.type)])
+      expect([value![0], value!.readUInt32BE(1)]).toEqual([0, schemas.current(event.type).id])
       expect({ ...(await registry.decode(value!)) }).toEqual(withoutType(event))
     }
   })
@@ -135,7 +139,9 @@ describeOnKafka('events with the ids of a registry', kafka => {
       const client = new Kafka({ brokers: [kafka.bootstrap], logLevel: logLevel.NOTHING })
       const producer = client.producer({ createPartitioner: Partitioners.DefaultPartitioner })
       await producer.connect()
-      const encoded = events.map(event => registry.encode(ids.get(event.type)!, withoutType(event)))
+      const encoded = events.map(event =>
+        registry.encode(schemas.current(event.type).id, withoutType(event)),
+      )
       const messages = (await Promise.all(encoded)).map(value => ({ key: 'k', value }))
       await producer.send({ topic, messages })
       await producer.disconnect()
@@ -158,8 +164,8 @@ describe.skipIf(kafkaIsMissing !== undefined)('events with the fixed ids', () =>
 
   test('are those of an empty registry that is given the schemas in their order', async () => {
     const client = clientOf(registry.url)
-    const ids = await register(client, type => type)
-    expect([...ids]).toEqual(types.map(type => [type, fixedSchemas.current(type).id]))
+    const rows = await register(client, type => type)
+    expect(rows.map(({ id }) => id)).toEqual(schemaHistory.map(({ id }) => id))
     const codec = new EventCodec(fixedSchemas)
     for (const event of events) {
       expect({ ...(await client.decode(codec.encode(event))) }).toEqual(withoutType(event))

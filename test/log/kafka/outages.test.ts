@@ -169,7 +169,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('three brokers', () => {
     expect([...seen]).toEqual(expect.arrayContaining(others))
     expect(wasPending).toBe(true)
     expect(await readAll(log, places[hung])).toHaveLength(1)
-  }, 120_000)
+  })
 
   test('a log is closed while its brokers are away, and tells what that ended', async () => {
     await append(log, places[0], 'k=1')
@@ -183,5 +183,5 @@ describe.skipIf(kafkaIsMissing !== undefined)('three brokers', () => {
     } finally {
       await kafka.restart()
     }
-  }, 120_000)
+  })
 })

@@ -40,7 +40,9 @@ export const campaign: Campaign = {
       const topic = await place.topic()
       const transactionalId = 'kafka-epochs'
       const cluster = await place.cluster(proxy.bootstrap)
-      const firstId = await exhaust(cluster, transactionalId, TRANSACTIONS / 2)
+      // Of tens of thousands of requests some take longer than a second.
+      const patient = await place.cluster(kafka.bootstrap, 30_000)
+      const firstId = await exhaust(patient, transactionalId, TRANSACTIONS / 2)
       const producer = await place.producer(cluster, { transactionalId })
       const identities = [producer.identity]
       const written = Array.from({ length: TRANSACTIONS }, (_, i) => `${i}`)

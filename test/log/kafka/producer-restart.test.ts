@@ -38,7 +38,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('transactions on a failing broker'
   })
 
   const producerOn = async (options: Parameters<Workplace['producer']>[1] = {}) =>
-    place.producer(await place.cluster(proxy.bootstrap), { timeoutMs: 30_000, ...options })
+    place.producer(await place.cluster(proxy.bootstrap), { timeoutMs: 120_000, ...options })
 
   test('a broker killed while batches are under way gets them again, once', async () => {
     const producer = await producerOn()

@@ -143,16 +143,15 @@ describe.skipIf(missing)('a broker that demands credentials', () => {
       const untilMs = Date.now() + 3 * REAUTHENTICATION_MS
       let appended = 0
       let offset = 0
-      for (; Date.now() < untilMs; appended++) {
+      for (; Date.now() < untilMs || appended < 4; appended++) {
         await append(log, place, `k=${appended}`)
         const request = { ...place, offset, bytesMax: 10_000 }
         const [{ nextOffset }] = await log.fetch([request], { waitMsMax: 300 })
         offset = nextOffset
       }
-      expect(appended).toBeGreaterThan(3)
       expect(await readAll(log, place)).toHaveLength(appended)
     } finally {
       await log.close()
     }
-  }, 60_000)
+  })
 })

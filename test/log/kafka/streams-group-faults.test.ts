@@ -146,7 +146,7 @@ describeOnKafka('a streams group over a bad network', kafka => {
     const states = () => new Set(instances.map(({ member }) => member.status.state))
     await expect.poll(states, { timeout: 30_000 }).toEqual(new Set(['stable']))
     forgetConflicts()
-  }, 120_000)
+  })
 })
 
 describe.skipIf(kafkaIsMissing !== undefined)('the coordinator of a streams group', () => {

@@ -8,9 +8,11 @@ import { offsetsOfGroup, putOffsets, removeGroup } from '../../../log/kafka/grou
 import type { StreamsGroupOptions } from '../../../log/kafka/streams-group.ts'
 import { migrationName, prepareGroup } from '../../../log/kafka/streams-group-migration.ts'
 import type { GroupTopology } from '../../../log/membership.ts'
+import type { CommitRequest } from '../../../log/port.ts'
 import { describeOnKafka } from '../../support/kafka/shared.ts'
+import { KafkaProxy } from '../../support/kafka-proxy.ts'
 import { environment, openLog } from './environment.ts'
-import { GroupUnderTest, SESSION_MS, topologyOf } from './streams-groups.ts'
+import { GroupUnderTest, overriding, SESSION_MS, topologyOf } from './streams-groups.ts'
 
 const SPEED = 50
 /** Waiting for locks of the dead takes a fiftieth of the time. */
@@ -37,23 +39,25 @@ describeOnKafka('a changed topology', kafka => {
     for (const cluster of clusters.splice(0)) await cluster.close()
   })
 
+  const commitNow = async (commit: CommitRequest & { readonly group: string }) => {
+    const log = await openLog(kafka.bootstrap, { transactionalId: commit.group })
+    await log.begin().commit(commit)
+    await log.close()
+  }
   /** A group of the first topology with offsets and metadata, its only member gone. */
-  const begin = async (leave: 'give-up' | 'remain' = 'give-up') => {
+  const begin = async (leave: 'give-up' | 'remain' = 'give-up', commit = commitNow) => {
     under = new GroupUnderTest(kafka.bootstrap)
     await under.createTopics()
     const { group } = under
     const one = await under.join('one')
     await under.settle(8)
-    const log = await openLog(kafka.bootstrap, { transactionalId: group })
     const offsets = [0, 1, 2, 3].map(partition => ({
       topic: `${group}-orders`,
       partition,
       offset: 10 + partition,
       metadata: `time of ${partition}`,
     }))
-    const member = { id: 'one', epoch: one.member.epoch }
-    await log.begin().commit({ group, offsets, member })
-    await log.close()
+    await commit({ group, offsets, member: { id: 'one', epoch: one.member.epoch } })
     await under.leave(one, leave)
     return offsets
   }
@@ -151,14 +155,40 @@ describeOnKafka('a changed topology', kafka => {
     const offsets = await begin()
     const topology = topologyOf(under.group, 'changed')
     const starts = ['one', 'two', 'three'].map(async id => {
-      const { outcome } = await prepareGroup(optionsFor(await connect(), id))
+      const { outcome } = await prepareGroup(optionsFor(await connect(false), id))
       await under.join(id, { topology })
       return outcome
     })
     expect(await Promise.all(starts)).toContain('migrated')
     await expect
-      .poll(async () => (await under.describe()).members.length, { timeout: 30_000 })
+      .poll(async () => (await under.describe()).members.length, { timeout: 60_000 })
       .toBe(3)
+    expect(await committed()).toEqual(offsets)
+  })
+
+  test('waits for a first commit that is not through: who asks for all offsets is not told', async () => {
+    const proxy = await KafkaProxy.start(kafka.bootstrap)
+    let finish = async () => {}
+    const offsets = await begin('give-up', async commit => {
+      const log = await openLog(proxy.bootstrap, { transactionalId: commit.group })
+      const held = proxy.rule({ api: 'endTxn', on: 'request', fault: 'hold' })
+      const done = log.begin().commit(commit)
+      await held.hit()
+      finish = async () => {
+        held.release()
+        await done
+        await log.close()
+        await proxy.close()
+      }
+    })
+    let isOver = false
+    const prepared = prepareGroup(optionsFor(await connect(false), 'one')).finally(() => {
+      isOver = true
+    })
+    await sleep(500)
+    expect(isOver).toBe(false)
+    await finish()
+    expect((await prepared).outcome).toBe('migrated')
     expect(await committed()).toEqual(offsets)
   })
 
@@ -182,6 +212,23 @@ describeOnKafka('a changed topology', kafka => {
     await under.join('late', { topology })
     await under.settle(8)
     expect(await committed()).toEqual(offsets)
+  })
+
+  test('hides no offset from others that start, at any moment of it', async () => {
+    const offsets = await begin()
+    const { group } = under
+    const cluster = await connect()
+    const log = await openLog(kafka.bootstrap)
+    const seen: unknown[] = []
+    const call = async (...args: readonly unknown[]) => {
+      const found = await log.committed(group, offsets)
+      seen.push(found.map(one => one?.offset))
+      return Reflect.apply(cluster.call, cluster, args)
+    }
+    await prepareGroup(optionsFor(overriding(cluster, { call }), 'one'))
+    await log.close()
+    expect(seen.length).toBeGreaterThan(8)
+    for (const found of seen) expect(found).toEqual(offsets.map(({ offset }) => offset))
   })
 
   test('survives a kill at every request of it', async () => {
@@ -242,17 +289,6 @@ function stalling(cluster: Cluster, group: string) {
     release: () => released.resolve(),
     finish: () => finished.resolve(),
   }
-}
-
-function overriding(cluster: Cluster, methods: Readonly<Record<string, unknown>>): Cluster {
-  return new Proxy(cluster, {
-    get(target, name) {
-      const own = typeof name === 'string' ? methods[name] : undefined
-      if (own !== undefined) return own
-      const value = Reflect.get(target, name, target)
-      return typeof value === 'function' ? value.bind(target) : value
-    },
-  })
 }
 
 /** A process that is killed after so many requests: the last one arrives, its answer does not. */

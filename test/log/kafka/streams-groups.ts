@@ -93,10 +93,11 @@ export class GroupUnderTest {
     id: string,
     options: Partial<StreamsGroupOptions> & { bootstrap?: string } = {},
   ): Promise<Instance> {
-    const heartbeatTimeoutMs = 1_000
+    // Through a proxy, heartbeats are lost on purpose.
+    const patience = options.bootstrap === undefined ? {} : { heartbeatTimeoutMs: 1_000 }
     const bootstrap = (options.bootstrap ?? this.bootstrap).split(',')
     const cluster =
-      options.cluster ?? (await Cluster.connect({ bootstrap, environment, heartbeatTimeoutMs }))
+      options.cluster ?? (await Cluster.connect({ bootstrap, environment, ...patience }))
     const member = await joinStreamsGroup({
       cluster,
       group: this.group,
@@ -185,4 +186,16 @@ function rolesOf(owned: Assignment, role: string): string[] {
     .filter(name => name.startsWith(`${role}/`))
     .map(name => name.slice(role.length + 1))
     .sort()
+}
+
+/** The cluster, but for these. */
+export function overriding(cluster: Cluster, methods: Readonly<Record<string, unknown>>): Cluster {
+  return new Proxy(cluster, {
+    get(target, name) {
+      const own = typeof name === 'string' ? methods[name] : undefined
+      if (own !== undefined) return own
+      const value = Reflect.get(target, name, target)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
 }

@@ -35,7 +35,11 @@ describe.skipIf(kafkaIsMissing !== undefined)('an unclean election', () => {
     }
     await admin.createTopics({ waitForLeaders: false, topics: [topic] })
     await admin.disconnect()
-    log = await openLog(kafka.bootstrap, { requestTimeoutMs: 4000, connectTimeoutMs: 2000 })
+    log = await openLog(kafka.bootstrap, {
+      requestTimeoutMs: 4000,
+      connectTimeoutMs: 2000,
+      transactionTimeoutMs: 60_000,
+    })
     await expect.poll(() => log.describeTopic(place.topic)).toBeDefined()
     await append(log, place, 'k=both')
     await kafka.kill(2)
@@ -48,6 +52,6 @@ describe.skipIf(kafkaIsMissing !== undefined)('an unclean election', () => {
     await expect.poll(leader, { timeout: 60_000 }).toBe(2)
     const request = { ...place, offset, bytesMax: 1e6 }
     const read = async () => (await log.fetch([request], { waitMsMax: 1000 }))[0]
-    await expect.poll(read, { timeout: 30_000 }).toMatchObject({ error: 'offset-out-of-range' })
-  }, 240_000)
+    await expect.poll(read, { timeout: 60_000 }).toMatchObject({ error: 'offset-out-of-range' })
+  }, 400_000)
 })

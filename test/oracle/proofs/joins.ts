@@ -196,4 +196,46 @@ const statelessProof: NamedProof = {
   }),
 }
 
-export const joinProofs: readonly NamedProof[] = [...streamJoins, streamTableProof, statelessProof]
+/** The same with all rows in each task, found by what the record says. */
+const globalProof: NamedProof = {
+  name: 'a stream with a global table: each record once, with the row or without',
+  proof: prove<string[]>({
+    topology: () => {
+      const topology = new Topology('global')
+      const table = topology.globalTable('left', PARTS)
+      topology
+        .stream('right', PARTS)
+        .leftJoinGlobal(table, ({ n }, row) => `${n} ${row === null || row.n >= 0}`, {
+          name: 'named',
+          by: ({ order }) => order,
+        })
+        .to('out', LINES)
+      return topology
+    },
+    partitions: PARTITIONS,
+    inputs: random =>
+      disordered(random, {
+        topics: ['left', 'right'],
+        partitions: PARTITIONS,
+        count: 200,
+        stepMs: 6,
+        delayMs: 60,
+        record: (r, { i }) => ({ key: `o${r.below(9)}`, value: { order: `o${r.below(9)}`, n: i } }),
+        end: { timeMs: 2_000, value: { order: 'end', n: 0 } },
+      }),
+    results: outcome => written(outcome, 'out'),
+    oracle: records =>
+      records
+        .filter(({ topic }) => topic === 'right')
+        .map(({ key, value }) => `${key}=${(value as Part).n} true`)
+        .sort(),
+    reaches: lines => assert(lines.length > 60),
+  }),
+}
+
+export const joinProofs: readonly NamedProof[] = [
+  ...streamJoins,
+  streamTableProof,
+  statelessProof,
+  globalProof,
+]

@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from 'vitest'
 import type { BusinessEvent, EventOf } from '../../../contracts/events.ts'
-import { eventTimeOf, eventTopics } from '../../../contracts/topics.ts'
+import { eventKeyOf, eventTimeOf, eventTopics } from '../../../contracts/topics.ts'
 import { analyticsTopology } from '../../../processors/analytics/analytics.ts'
 import { text, textKey } from '../../../streams/index.ts'
 import { TopologyTestDriver } from '../../../streams/testing/index.ts'
@@ -59,9 +59,13 @@ function declined(orderId: string, declinedAt: number): BusinessEvent {
   return { type: 'PaymentDeclined', ...payment(orderId), reason: 'expired-card', declinedAt }
 }
 
+function fulfilled(orderId: string, fulfilledAt: number): BusinessEvent {
+  return { type: 'OrderFulfilled', orderId, carrier: 'post', fulfilledAt }
+}
+
 async function pipe(driver: TopologyTestDriver, ...events: BusinessEvent[]): Promise<void> {
   for (const event of events) {
-    const record = { key: event.orderId, value: event, timeMs: eventTimeOf(event) }
+    const record = { key: eventKeyOf(event), value: event, timeMs: eventTimeOf(event) }
     await driver.pipe(eventTopics[event.type], record)
   }
 }
@@ -99,10 +103,20 @@ test('the views have the names, keys and fields of their contract', async () => 
       'orders spendMinor firstOrderAt lastOrderAt favouriteCategory',
     ],
     ['customer-sessions', 'session', 'customerId currency', 'orders spendMinor'],
+    ['inventory-levels', 'table', 'sku', 'onHand reserved'],
+    ['order-funnel', 'window', '', 'created paid reserved fulfilled cancelled'],
+    [
+      'order-status',
+      'table',
+      'orderId',
+      'status version customerId region currency totalMinor authorizedMinor refundedMinor items ' +
+        'carrier tracking reason createdAt updatedAt events',
+    ],
     ['order-volume', 'window', 'region currency', 'orders items grossMinor'],
     ['payment-outcomes', 'window', 'method', 'authorized declined refunded authorizationRate'],
     ['revenue', 'window', 'region currency', 'paidOrders revenueMinor'],
     ['revenue-trend', 'window', 'region currency', 'paidOrders revenueMinor'],
+    ['stage-latency', 'window', 'stage', 'count p50 p95 p99'],
     ['top-products', 'window', 'currency rank', 'sku quantity grossMinor'],
     ['unpaid-orders', 'table', 'orderId', 'customerId totalMinor currency createdAt'],
   ])
@@ -180,6 +194,108 @@ test('revenue has the time of the payment, also of one that comes before its ord
   const trend = await driver.rows('revenue-trend')
   expect(trend.length).toBe(12)
   expect(trend.every(({ revenueMinor }) => revenueMinor === 740)).toBe(true)
+})
+
+test('each step of an order counts in the hour in which it happened', async () => {
+  const driver = await start()
+  await pipe(driver, order('o1', t0), order('o2', t0 + minute), authorized('o1', t0 + hour - 1))
+  const items = [{ sku: 'mug', quantity: 2 }]
+  const reservedAt = t0 + hour
+  await pipe(driver, { type: 'InventoryReserved', orderId: 'o1', items, reservedAt })
+  await pipe(driver, fulfilled('o1', t0 + 2 * hour), declined('o2', t0 + 2 * hour))
+  const cancelledAt = t0 + hour
+  await pipe(driver, { type: 'OrderCancelled', orderId: 'o2', reason: 'changed-mind', cancelledAt })
+  const none = { created: 0, paid: 0, reserved: 0, fulfilled: 0, cancelled: 0, final: false }
+  const at = (hours: number) => {
+    return { windowStart: t0 + hours * hour, windowEnd: t0 + (hours + 1) * hour }
+  }
+  expect(await driver.rows('order-funnel')).toEqual([
+    { ...none, ...at(0), created: 2, paid: 1 },
+    { ...none, ...at(1), reserved: 1, cancelled: 1 },
+    { ...none, ...at(2), fulfilled: 1 },
+  ])
+})
+
+test('a stage takes from one event to the next, in the hour of the next, in either order', async () => {
+  const driver = await start()
+  await pipe(driver, order('o1', t0), authorized('o1', t0 + 40_000))
+  await pipe(driver, fulfilled('o2', t0 + 8 * hour), authorized('o2', t0 + hour))
+  await pipe(driver, order('o2', t0 + hour - 20_000))
+  await pipe(driver, authorized('o3', t0), fulfilled('o3', t0 + 7 * day))
+  await pipe(driver, authorized('o4', t0), fulfilled('o4', t0 + 7 * day + 1))
+  const shown = (await driver.rows('stage-latency')).map(row => {
+    const { stage, windowStart, count, p50, p95, p99 } = row
+    expect([p95, p99]).toEqual([p50, p50])
+    return [stage, (Number(windowStart) - t0) / hour, count, p50]
+  })
+  expect(shown).toEqual([
+    ['created→paid', 0, 1, 40_000],
+    ['created→paid', 1, 1, 20_000],
+    ['paid→fulfilled', 8, 1, 7 * hour],
+    ['paid→fulfilled', 168, 1, 7 * day],
+  ])
+})
+
+const reserved = (orderId: string, ...quantities: number[]): BusinessEvent => {
+  const items = quantities.map((quantity, i) => ({ sku: `sku-${i}`, quantity }))
+  return { type: 'InventoryReserved', orderId, items, reservedAt: t0 }
+}
+
+test('what came in is on hand, reserved or shipped, in whatever order the events come', async () => {
+  const received = (quantity: number): BusinessEvent => {
+    return { type: 'StockReceived', sku: 'sku-0', quantity, receivedAt: t0 }
+  }
+  const items = [{ sku: 'sku-0', quantity: 1 }]
+  const released: BusinessEvent = {
+    type: 'InventoryReleased',
+    orderId: 'o2',
+    items,
+    releasedAt: t0,
+  }
+  const events = [
+    received(10),
+    reserved('o1', 2, 5),
+    fulfilled('o1', t0),
+    reserved('o2', 4),
+    released,
+    fulfilled('o3', t0),
+    received(1),
+  ]
+  for (const order of [events, events.toReversed()]) {
+    const driver = await start()
+    await pipe(driver, ...order)
+    expect(await driver.rows('inventory-levels')).toEqual([
+      { sku: 'sku-0', onHand: 6, reserved: 3 },
+      { sku: 'sku-1', onHand: -5, reserved: 0 },
+    ])
+  }
+})
+
+test('an order is shipped once, and what comes back of it is on hand again', async () => {
+  const driver = await start()
+  const items = [{ sku: 'sku-0', quantity: 1 }]
+  await pipe(driver, reserved('o1', 3), fulfilled('o1', t0), fulfilled('o1', t0 + 1))
+  expect(await driver.rows('inventory-levels')).toMatchObject([{ onHand: -3, reserved: 0 }])
+  await pipe(driver, { type: 'InventoryReleased', orderId: 'o1', items, releasedAt: t0 + 2 })
+  expect(await driver.rows('inventory-levels')).toMatchObject([{ onHand: -2, reserved: 0 }])
+})
+
+test('quantiles of a stage are within 1 % of the exact ones', async () => {
+  const driver = await start()
+  const took = Array.from({ length: 200 }, (_, i) => 1000 + 137 * i * i)
+  for (const [i, ms] of took.entries()) {
+    await pipe(driver, order(`o${i}`, t0 + 2 * hour - ms), authorized(`o${i}`, t0 + 2 * hour))
+  }
+  const [row] = await driver.rows('stage-latency')
+  expect(row!.count).toBe(200)
+  for (const [field, share] of [
+    ['p50', 0.5],
+    ['p95', 0.95],
+    ['p99', 0.99],
+  ] as const) {
+    const exact = took[Math.floor(share * 199)]!
+    expect(Math.abs(Number(row![field]) / exact - 1), field).toBeLessThanOrEqual(0.01)
+  }
 })
 
 test('the rate of a method that only refunded is 0', async () => {

@@ -1,42 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { analyticsTopology } from '../../../processors/analytics/analytics.ts'
-import type { GeneratedEvent } from '../../../processors/demo/order-story.ts'
-import { DemoWorld } from '../../../processors/demo/world.ts'
 import { text, textKey } from '../../../streams/index.ts'
 import { TopologyTestDriver } from '../../../streams/testing/index.ts'
 import { AnalyticsOracle, analyticsViews, comparedRows } from '../../support/analytics-oracle.ts'
+import { demoStory, feed } from '../../support/demo-story.ts'
 
 const hour = 3_600_000
 const startMs = Date.UTC(2026, 2, 3, 6)
 const endMs = startMs + 30 * hour
 const partitions = 3
 
-/** The demo's events, some of them much too late. */
-function story(seed: number): GeneratedEvent[] {
-  const world = new DemoWorld({ seed, startMs, ratePerSecond: 0.08 })
-  const events = world.advance(endMs)
-  const delayed: GeneratedEvent[] = []
-  const usual: GeneratedEvent[] = []
-  events.forEach((event, i) => {
-    if (i % 97 === 5) delayed.push({ ...event, emittedAtMs: event.emittedAtMs + (i % 40) * 60_000 })
-    else usual.push(event)
-  })
-  return [...usual, ...delayed].sort((a, b) => a.emittedAtMs - b.emittedAtMs)
-}
-
-const recordOf = ({ event, key, eventTimeMs, ceId }: GeneratedEvent) => ({
-  key,
-  value: event,
-  timeMs: eventTimeMs,
-  headers: { ce_id: ceId },
-})
-
-async function feed(driver: TopologyTestDriver, events: readonly GeneratedEvent[]): Promise<void> {
-  for (const topic of ['orders', 'payments']) {
-    await driver.append(topic, events.filter(event => event.topic === topic).map(recordOf))
-  }
-  await driver.process()
-}
+const story = (seed: number) => demoStory(seed, { startMs, endMs })
 
 const open = () =>
   TopologyTestDriver.open(analyticsTopology({ retentionMs: 60 * hour }), {
@@ -68,6 +42,13 @@ describe('the views show what the events say (seed 11)', () => {
       'payment-attempts',
       'revenue-deviation',
     ])
+  })
+
+  test('quantiles of what took long and of what did not, within 1 %', () => {
+    const rows = oracle.stageLatency()
+    expect(new Set(rows.map(({ stage }) => stage)).size).toBe(2)
+    expect(Math.max(...rows.map(({ p99 }) => Number(p99)))).toBeGreaterThan(3 * hour)
+    expect(rows.some(({ final }) => final)).toBe(true)
   })
 
   test('copies of events are put aside, each once', async () => {

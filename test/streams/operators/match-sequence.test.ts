@@ -165,7 +165,9 @@ test('nothing is kept of records and matches begun once their time is over', asy
 async function begunRows({ database }: TopologyTestDriver): Promise<number> {
   let rows = 0
   for await (const chunk of database.scan({ gte: Buffer.from('S'), lt: Buffer.from('T') })) {
-    rows += chunk.filter(({ key }) => key.includes('guessing-begun')).length
+    const keys = chunk.map(({ key }) => key.toString('latin1'))
+    // The task's event time names the store, too.
+    rows += keys.filter(key => key.includes('guessing-begun') && !key.includes('event-time')).length
   }
   return rows
 }

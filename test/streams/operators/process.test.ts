@@ -248,28 +248,88 @@ test('mistakes in the declaration are refused', () => {
   expect(() => stream.process({ ...base, name: 'b', stores: {}, holdsMs: -1 })).toThrow(/holdsMs/)
 })
 
-test('a view cannot be made of a processor, but of an aggregate below it', async () => {
-  const topology = sums()
-  const stream = topology.stream('more', { key: textKey(), value: json<number>() })
-  stream
-    .process({
-      name: 'pass',
-      key: textKey(),
-      keepsKeys: true,
-      stores: {},
-      create: context => ({ process: ({ key, value }) => context.forward(key, value) }),
-    })
-    .groupByKey({ name: 'by-key', key: textKey() })
-    .count({ name: 'passed' })
-    .view({
-      name: 'passed',
-      description: 'Passed',
-      value: { count: Type.Integer() },
-      row: count => ({ count }),
-    })
+test('a store of a processor is served as a view, and its changes are followed', async () => {
+  const topology = new Topology('served')
+  topology.stream('in', { key: textKey(), value: json<number>() }).process({
+    name: 'sum',
+    key: textKey(),
+    stores: { sums: { key: textKey('name'), codec: json<number>() } },
+    views: [
+      {
+        store: 'sums',
+        name: 'sums',
+        description: 'Sums',
+        value: { sum: Type.Integer() },
+        row: sum => (sum > 100 ? undefined : { sum }),
+      },
+    ],
+    create: context => ({
+      process({ key, value }) {
+        const sums = context.store('sums')
+        if (value === 0) sums.delete(key)
+        else sums.put(key, (sums.get(key) ?? 0) + value)
+      },
+    }),
+  })
   const driver = await start(topology)
-  await driver.pipe('more', at(1), at(2))
-  expect(await driver.rows('passed')).toEqual([{ key: 'a', count: 2 }])
+  await driver.pipe('in', at(1, 'a', 2), at(2, 'b', 5), at(3, 'c', 500))
+  const changes: unknown[] = []
+  driver.views.subscribe('sums', update => changes.push(...update.changes))
+  await driver.pipe('in', at(4, 'a', 1), at(5, 'b', 0))
+  expect(await driver.rows('sums')).toEqual([{ name: 'a', sum: 3 }])
+  expect(changes).toEqual([
+    { op: 'upsert', row: { name: 'a', sum: 3 } },
+    { op: 'delete', row: { name: 'b' } },
+  ])
+})
+
+test('a passive stream is read with another, whose event time does not wait for it', async () => {
+  const topology = new Topology('passive')
+  const read = (topic: string) => topology.stream(topic, { key: textKey(), value: json<number>() })
+  read('in')
+    .mergePassive(read('answers'))
+    .process({
+      name: 'timed',
+      key: textKey(),
+      stores: {},
+      results: LINES,
+      create: context => ({
+        process({ key, value, timeMs }) {
+          if (value === 1) context.schedule({ clock: 'event', atMs: timeMs + 10, key, name: 'due' })
+          else context.forward(key, `${value}`)
+        },
+        onTimer: ({ key, atMs }) => context.forward(key, `due ${atMs}`),
+      }),
+    })
+    .to('out', LINES)
+  const driver = await start(topology)
+  await driver.pipe('in', at(1, 'a', 1), at(11, 'b', 2))
+  expect(await lines(driver)).toBe('b=2@11 a=due 11@11')
+  // Neither is an answer late, nor does it move event time.
+  await driver.pipe('in', at(20, 'c', 1))
+  await driver.pipe('answers', at(5, 'a', 3), at(500, 'a', 4))
+  expect(await lines(driver)).toBe('a=3@5 a=4@500')
+})
+
+test('a sink gives records headers of their own beside those they come with', async () => {
+  const topology = new Topology('told')
+  topology.stream('in', { key: textKey(), value: text() }).to('out', {
+    ...LINES,
+    headers: (value, key) => (value === 'plain' ? undefined : { by: `${key}/${value}`, é: 'ü' }),
+  })
+  const driver = await start(topology)
+  const headers = { by: 'another', trace: '7' }
+  await driver.pipe(
+    'in',
+    { key: 'a', value: 'x', timeMs: 1, headers },
+    { key: 'a', value: 'plain', timeMs: 2, headers },
+    { key: 'a', value: 'bare', timeMs: 3 },
+  )
+  expect((await driver.output('out', LINES)).map(record => record.headers)).toEqual([
+    { trace: '7', by: 'a/x', é: 'ü' },
+    headers,
+    { by: 'a/bare', é: 'ü' },
+  ])
 })
 
 for (const { name, proof } of processProofs) proofSuite(name, proof)

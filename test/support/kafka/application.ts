@@ -12,7 +12,7 @@ import {
 } from '../../../log/kafka/index.ts'
 import { MemoryDatabase } from '../../../state/memory-database.ts'
 import { Engine } from '../../../streams/engine.ts'
-import type { EngineSettings } from '../../../streams/environment.ts'
+import type { EngineEnvironment, EngineSettings } from '../../../streams/environment.ts'
 import { groupTopology } from '../../../streams/group-topology.ts'
 import type { Topology } from '../../../streams/index.ts'
 
@@ -22,6 +22,8 @@ export interface ApplicationOptions {
   readonly settings?: Partial<EngineSettings>
   readonly connection?: Pick<KafkaLogOptions, 'tls' | 'sasl'>
   readonly member?: Partial<StreamsGroupOptions>
+  /** Default: that of a process. */
+  readonly environment?: EngineEnvironment
   /** Default: an empty one. */
   readonly database?: Database
 }
@@ -39,12 +41,12 @@ export interface Application {
 
 /** Opens it and begins to process. Rejects as `Engine.open` does. */
 export async function startApplication(options: ApplicationOptions): Promise<Application> {
-  const { bootstrap, topology, settings, connection, member } = options
+  const { bootstrap, topology, settings, connection, member, environment = effects } = options
   const database = options.database ?? new MemoryDatabase()
   const memberId = member?.memberId ?? `member-${randomBytes(4).toString('hex')}`
   const log = await openKafkaLog({
     bootstrap: bootstrap.split(','),
-    environment: effects,
+    environment,
     transactionalId: `${topology.application}-${memberId}`,
     database,
     ...connection,
@@ -55,7 +57,7 @@ export async function startApplication(options: ApplicationOptions): Promise<App
       topology,
       log,
       database,
-      environment: effects,
+      environment,
       settings: { epochMsMin: 20, ...settings },
       onError: error => errors.push(error as Error),
       async join(plan) {

@@ -30,6 +30,8 @@ export async function readCommitted(
   const records = new Map(topics.map(topic => [topic, [] as CommittedRecord[]]))
   const consumer = kafka.consumer({ groupId: `reader-${id}`, maxWaitTimeInMs: 100 })
   await consumer.connect()
+  // A consumer whose session ended reads again what it has read.
+  const offsets = new Map<string, number>()
   let timer: NodeJS.Timeout | undefined
   try {
     await consumer.subscribe({ topics: [...topics], fromBeginning: true })
@@ -40,13 +42,17 @@ export async function readCommitted(
       }, waitMsMax)
       const eachMessage = async ({ topic, partition, message }: EachMessage) => {
         const { key, value, headers = {} } = message
+        const place = `${topic}/${partition}`
+        const offset = Number(message.offset)
+        if (offset <= (offsets.get(place) ?? -1)) return
+        offsets.set(place, offset)
         if (String(key) === end) {
-          open.delete(`${topic}/${partition}`)
+          open.delete(place)
           if (open.size === 0) resolve()
         } else if (!String(key).startsWith(END)) {
           records.get(topic)!.push({
             partition,
-            offset: Number(message.offset),
+            offset,
             key,
             value,
             timestampMs: Number(message.timestamp),

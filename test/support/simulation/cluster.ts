@@ -10,11 +10,12 @@ import { RecordBatchBuilder } from '../../../log/record-batch-builder.ts'
 import { taskNames } from '../../../log/task-ids.ts'
 import { MemoryDatabase } from '../../../state/memory-database.ts'
 import { Engine } from '../../../streams/engine.ts'
-import type { EngineSettings } from '../../../streams/environment.ts'
+import type { CrashPoint, EngineSettings } from '../../../streams/environment.ts'
 import { groupTopology } from '../../../streams/group-topology.ts'
 import type { Topology } from '../../../streams/index.ts'
 import type { Plan } from '../../../streams/plan.ts'
 import { keyBytes } from '../../../streams/sinks.ts'
+import type { Tracing } from '../../../streams/spans.ts'
 import {
   changelogTopic,
   inputsOf,
@@ -40,6 +41,8 @@ export interface ClusterOptions {
   readonly partitions: number
   readonly settings?: Partial<EngineSettings>
   readonly standbys?: number
+  /** What an instance traces with. */
+  readonly tracing?: (id: string) => Tracing
 }
 
 export interface Instance {
@@ -55,6 +58,8 @@ export interface Instance {
   serving: Serving | undefined
   /** Crash points it may still pass; Infinity for all. */
   left: number
+  /** Where it was killed. */
+  diedAt: CrashPoint | undefined
   /** What its engine gave up with. */
   failure: unknown
 }
@@ -165,7 +170,7 @@ export class SimulatedCluster {
       database,
       delayMs: () => this.#delayMs(1_500),
       pendingShare: 0.02,
-      beforeState: () => this.#reached(instance),
+      beforeState: () => this.#reached(instance, 'log-committed'),
     })
     const instance: Instance = {
       id,
@@ -176,6 +181,7 @@ export class SimulatedCluster {
       timers: 0,
       serving: undefined,
       left,
+      diedAt: undefined,
       failure: undefined,
     }
     this.instances.push(instance)
@@ -183,8 +189,9 @@ export class SimulatedCluster {
     return instance
   }
 
-  #reached(instance: Instance): void {
+  #reached(instance: Instance, point: CrashPoint): void {
     if (--instance.left >= 0) return
+    instance.diedAt ??= point
     if (!instance.process.dead) this.counts.kills++
     instance.process.kill()
     throw new SimulatedFault('killed')
@@ -192,7 +199,7 @@ export class SimulatedCluster {
 
   async #run(instance: Instance): Promise<void> {
     const { id, process, log, database } = instance
-    const { partitions, settings } = this.#options
+    const { partitions, settings, tracing } = this.#options
     try {
       instance.engine = await Engine.open({
         topology: this.#topology(),
@@ -201,7 +208,8 @@ export class SimulatedCluster {
         environment: {
           ...this.#environmentOf(instance),
           yieldNow: () => Promise.resolve(),
-          reached: () => this.#reached(instance),
+          reached: point => this.#reached(instance, point),
+          ...(tracing && { tracing: tracing(id) }),
         },
         settings: {
           idleAfterMs: Number.POSITIVE_INFINITY,
@@ -427,14 +435,14 @@ export class SimulatedCluster {
     return [...instances, ...behind, ...errors].join('; ')
   }
 
-  /** Rows of a view, from whoever has its partitions. */
-  async rows(view: string): Promise<ViewRow[]> {
+  /** Rows of a view, from whoever has its partitions, as of a time where one is given. */
+  async rows(view: string, asOf?: number): Promise<ViewRow[]> {
     const rows: ViewRow[] = []
     for (const { serving } of this.instances) {
       if (serving === undefined) continue
       let cursor: string | undefined
       do {
-        const query = { key: {}, limit: 1000, ...(cursor === undefined ? {} : { cursor }) }
+        const query = { key: {}, limit: 1000, asOf, ...(cursor === undefined ? {} : { cursor }) }
         const page = await serving.views.localRows(view, query)
         rows.push(...page.rows)
         cursor = page.next ?? undefined

@@ -187,6 +187,10 @@ export class SimulatedLog implements EventLog {
     }
   }
 
+  async exclusive(): Promise<never> {
+    throw new Error('no engine writes so')
+  }
+
   async #commit(
     appends: readonly [TopicPartition, Buffer][],
     request: CommitRequest,

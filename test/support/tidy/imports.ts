@@ -86,7 +86,7 @@ const table: readonly (readonly [RegExp, FolderRule])[] = [
   [
     /^api\//,
     {
-      files: [/^streams\/(views|status|errors)\.ts$/, /^contracts\//],
+      files: [/^streams\/(views|status|errors|letters)\.ts$/, /^contracts\//],
       packages: [/^fastify$/, /^@fastify\//, /^ws$/, /^jose$/, /^typebox(\/|$)/],
       builtins: ['crypto', 'http', 'net', 'path', 'stream', 'stream/promises', 'url', 'zlib'],
     },

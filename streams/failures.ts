@@ -1,0 +1,76 @@
+/** What becomes of records that cannot be processed: tried again, or put aside. */
+import type { Assembly } from './assembly.ts'
+import { DeadLetters } from './dead-letters.ts'
+import type { EngineSettings } from './environment.ts'
+import { Retries } from './retries.ts'
+import type { Refusals } from './source-partition.ts'
+import type { DroppedRecord, FailedRecord } from './task.ts'
+import type { TopologyNode } from './topology.ts'
+
+/** What tasks and the partitions they read are given. */
+export interface FailureHandlers {
+  readonly retries: Retries
+  /** Gives the number of attempts. Throws RetryLater when the record is to be tried again. */
+  readonly onFailure: (record: FailedRecord) => number
+  /** `claimed`: a side output takes the record. */
+  readonly onDrop: (record: DroppedRecord, claimed: boolean) => void
+  readonly refusals: Refusals
+}
+
+export interface FailuresOptions {
+  readonly application: string
+  readonly clock: () => number
+  readonly settings: EngineSettings
+}
+
+export class Failures {
+  readonly retries: Retries
+  readonly deadLetters: DeadLetters
+  readonly #settings: EngineSettings
+
+  constructor({ application, clock, settings }: FailuresOptions) {
+    this.retries = new Retries(clock)
+    this.deadLetters = new DeadLetters({ application, clock, reasons: settings.deadLetters })
+    this.#settings = settings
+  }
+
+  handlers(assembly: () => Assembly): FailureHandlers {
+    const { retries, deadLetters } = this
+    return {
+      retries,
+      onFailure: record => this.#failed(record),
+      onDrop: (record, claimed) => deadLetters.drop(assembly(), record, claimed),
+      refusals: {
+        failed: ({ node }, failure) => retries.failed({ ...failure, ...this.#policyOf(node) }),
+        reject: (source, record) => deadLetters.reject(assembly(), source, record),
+        rejectBatch: (source, batch) => deadLetters.rejectBatch(assembly(), source, batch),
+      },
+    }
+  }
+
+  #policyOf(node: TopologyNode) {
+    return { step: node.name, policy: node.retry ?? this.#settings.retry }
+  }
+
+  #failed({ node, batch, index, error }: FailedRecord): number {
+    const origin = { source: batch.sources[index]!, offset: batch.offsets[index]! }
+    const timeMs = batch.times[index]!
+    return this.retries.failed({ ...this.#policyOf(node), ...origin, timeMs, error })
+  }
+
+  /** To be called once the epoch being sealed is committed. */
+  seal(): () => void {
+    const written = this.deadLetters.seal()
+    const settled = this.retries.seal()
+    return () => {
+      written()
+      settled()
+    }
+  }
+
+  /** The epochs under way are dropped. */
+  rewind(): void {
+    this.retries.rewind()
+    this.deadLetters.rewind()
+  }
+}

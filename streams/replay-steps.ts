@@ -1,0 +1,45 @@
+/**
+ * Which steps a replayed record has to pass: those between its source and the step that put it
+ * aside. All others had it before.
+ */
+import type { Topology, TopologyNode } from './topology.ts'
+
+/** The name that a step has in every branch. */
+export function stepName({ name }: Pick<TopologyNode, 'name'>): string {
+  return name.replace(/\.copy\d+$/, '')
+}
+
+/** Ids of the steps of that name and of all above them; empty when there is none. */
+function stepsTowards({ nodes }: Pick<Topology, 'nodes'>, step: string): Set<number> {
+  const towards = new Set(nodes.filter(node => stepName(node) === step).map(({ id }) => id))
+  for (const { id, parents } of nodes.toReversed()) {
+    if (towards.has(id)) for (const { node } of parents) towards.add(node)
+  }
+  return towards
+}
+
+export type StepsTowards = (step: string) => ReadonlySet<number>
+
+/** The same, kept for each step asked for. */
+export function stepsTowardsOf(topology: Pick<Topology, 'nodes'>): StepsTowards {
+  const known = new Map<string, Set<number>>()
+  return step => {
+    const found = known.get(step) ?? stepsTowards(topology, step)
+    known.set(step, found)
+    return found
+  }
+}
+
+/** Why a letter of that step cannot be replayed; undefined when it can. */
+export function replayRefusal(topology: Topology, step: string): string | undefined {
+  const towards = stepsTowards(topology, step)
+  if (towards.size === 0) return `the topology has no step ${step} any more`
+  for (const id of towards) {
+    const node = topology.nodes[id]!
+    if (stepName(node) === step || node.kind !== 'operator') continue
+    // A deduplication lets a replayed record pass; what others keep of it, they have already.
+    if (node.stores.length === 0 || node.type === 'deduplicate') continue
+    return `${step} gets the results of ${node.name}, which has counted the record already`
+  }
+  return undefined
+}
