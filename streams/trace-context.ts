@@ -7,7 +7,7 @@
 import { type Span, type SpanContext, TraceFlags, trace } from '@opentelemetry/api'
 import type { RecordColumns } from '../log/record-columns.ts'
 import { traceBytes } from '../state/port.ts'
-import { limitDigits, type TraceLimit } from './trace-limit.ts'
+import type { TraceLimit } from './trace-limit.ts'
 
 export const traceparentHeader = 'traceparent'
 
@@ -88,18 +88,8 @@ function contextAt(
   limit: TraceLimit | undefined,
 ): SpanContext | undefined {
   if (!isFlagged(bytes, start + FLAGS_AT + 1)) return undefined
-  if (limit?.admitsEnd(hexBefore(bytes, start + ID_END)) === false) return undefined
+  if (limit?.admitsAt(bytes, start + ID_END) === false) return undefined
   return sampledContext(bytes.latin1Slice(start, end))
-}
-
-/** What the last digits of a trace id make; any number where they are none. */
-function hexBefore(bytes: Buffer, end: number): number {
-  let value = 0
-  for (let p = end - limitDigits; p < end; p++) {
-    const digit = bytes[p]!
-    value = value * 16 + (digit >= 0x61 ? digit - 0x57 : digit - 0x30)
-  }
-  return value
 }
 
 /** Where the varint read last ended. */
@@ -123,7 +113,7 @@ function isFlagged(bytes: Buffer, position: number): boolean {
   return ((digit >= 0x61 ? digit + 1 : digit) & TraceFlags.SAMPLED) !== 0
 }
 
-/** Letter by letter, `t` and `p` first, which tell most apart: a loop takes twice as long. */
+/** Letter by letter, `t` and `p` first, which tell most apart: 13 ns a record, 21 in a loop. */
 function isName(bytes: Buffer, p: number): boolean {
   return (
     bytes[p] === 0x74 &&

@@ -16,7 +16,7 @@ const SHARE_MIN = 2 ** -20
 /** A second that begins with a great many says little of the next ones. */
 const PART_MIN = 1 / 16
 /** Of the trace id, hex digits that no sampler decides by: those look at the 56 bits' first. */
-export const limitDigits = 6
+const DIGITS = 6
 
 export class TraceLimit {
   readonly #options: TraceLimitOptions
@@ -35,11 +35,20 @@ export class TraceLimit {
 
   /** Whether spans are to be made of a trace. */
   admits(traceId: string): boolean {
-    return this.admitsEnd(Number.parseInt(traceId.slice(-limitDigits), 16))
+    return this.#admits(Number.parseInt(traceId.slice(-DIGITS), 16))
   }
 
-  /** The same, by the number that the id's last `limitDigits` hex digits make. */
-  admitsEnd(end: number): boolean {
+  /** The same of a trace id that ends there, of which nothing is made. */
+  admitsAt(bytes: Buffer, idEnd: number): boolean {
+    let number = 0
+    for (let p = idEnd - DIGITS; p < idEnd; p++) {
+      const digit = bytes[p]!
+      number = number * 16 + (digit >= 0x61 ? digit - 0x57 : digit - 0x30)
+    }
+    return this.#admits(number)
+  }
+
+  #admits(number: number): boolean {
     const { clock, spansPerSecondMax } = this.#options
     const nowMs = clock()
     if (nowMs - this.#sinceMs >= SECOND_MS) {
@@ -49,7 +58,7 @@ export class TraceLimit {
     }
     if (this.#spans >= spansPerSecondMax) return false
     if (this.#share === 1) return true
-    return end < this.#share * 16 ** limitDigits
+    return number < this.#share * 16 ** DIGITS
   }
 
   /** One was made. */

@@ -79,6 +79,7 @@ async function members(): Promise<string[]> {
   const [header, ...lines] = stdout.split('\n').filter(line => line.trim() !== '')
   const names = header!.trim().split(/\s{2,}|\s(?=[A-Z])/)
   expect(names).toContain('MEMBER')
+  expect([names[1], names[5]]).toEqual(['TARGET-ASSIGNMENT-EPOCH', 'MEMBER-EPOCH'])
   return lines.map(line => line.replace(/\s+/g, ' ').trim()).sort()
 }
 

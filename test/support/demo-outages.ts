@@ -2,9 +2,6 @@
  * The main job on Kafka with its demo and a client that posts, through outages of its broker: what
  * it says of its health meanwhile, and whether everything is there at the end, once.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Row } from './analytics-oracle.ts'
 import { arrivedEvents, demoDifferences, endOfInput, viewDifferences } from './demo-account.ts'
@@ -12,7 +9,7 @@ import { type HealthAnswer, HealthWatch } from './health-watch.ts'
 import { type KafkaUnderTest, startKafka } from './kafka/kafka.ts'
 import type { BrokerSettings } from './kafka/settings.ts'
 import { eventLines } from './order-lines.ts'
-import { ServiceProcess } from './service-process.ts'
+import { ServiceProcess, scratchFolder } from './service-process.ts'
 
 export type OutageKind = 'killed' | 'stopped' | 'hangs'
 
@@ -69,8 +66,8 @@ export interface PlayedOutage extends OutageResult {
 export async function playOutage(options: PlayOptions): Promise<PlayedOutage | undefined> {
   const { kind, awayMs, rate, events, beginMsMax, log } = options
   const kafka = await startKafka({ config: outageBroker, print: log })
-  const dataDir = await mkdtemp(join(tmpdir(), 'millrace-kafka-outage-'))
-  const outages = new DemoOutages({ kafka, dataDir, rate })
+  const scratch = await scratchFolder()
+  const outages = new DemoOutages({ kafka, dataDir: scratch.path, rate })
   try {
     await outages.begin(events, beginMsMax)
     const result = await outages.outage(kind, awayMs)
@@ -81,7 +78,7 @@ export async function playOutage(options: PlayOptions): Promise<PlayedOutage | u
   } finally {
     await outages.close()
     await kafka.destroy()
-    await rm(dataDir, { recursive: true, force: true })
+    await scratch.remove()
   }
 }
 
@@ -186,8 +183,8 @@ class DemoOutages {
       this.differences.push('nothing came in after the broker was back')
     }
     const meanwhile = this.#watch.answers.filter(({ atMs }) => atMs >= beganMs)
-    const dead = meanwhile.findIndex((_, i) => isDead(meanwhile.slice(i, i + MUTE_MAX + 1)))
-    if (dead >= 0) this.differences.push(`/livez said ${meanwhile[dead]!.livez}`)
+    const dead = firstOther(meanwhile, 'livez', 200)
+    if (dead !== undefined) this.differences.push(`/livez said ${dead.livez}`)
     return {
       noticedMs: (noticed?.atMs ?? Number.NaN) - awayAtMs,
       returnedMs: (ready?.atMs ?? Number.NaN) - upMs,
@@ -204,7 +201,7 @@ class DemoOutages {
     const after = this.#watch.answers.filter(
       ({ atMs }) => atMs >= noticed.atMs + SESSION_MS && atMs < backMs,
     )
-    const wrong = after.find(({ readyz }) => readyz === 200)
+    const wrong = firstOther(after, 'readyz', 503)
     if (wrong !== undefined) this.differences.push(`/readyz said ${wrong.readyz} with no broker`)
     const mute = this.#watch.answers.find(answer => isNotReady(answer) && answer.reason === '')
     if (mute !== undefined) this.differences.push('/readyz did not say why')
@@ -249,11 +246,17 @@ class DemoOutages {
   }
 }
 
-/** It said that it is, or more than a few times in a row nothing at all. */
-function isDead(answers: readonly HealthAnswer[]): boolean {
-  const { livez } = answers[0]!
-  if (livez !== 0) return livez !== 200
-  return answers.length > MUTE_MAX && answers.every(one => one.livez === 0)
+/** The first answer with another status; a few in a row that are missing are none. */
+function firstOther(
+  answers: readonly HealthAnswer[],
+  probe: 'livez' | 'readyz',
+  wanted: number,
+): HealthAnswer | undefined {
+  let mute = 0
+  return answers.find(answer => {
+    mute = answer[probe] === 0 ? mute + 1 : 0
+    return mute > MUTE_MAX || (mute === 0 && answer[probe] !== wanted)
+  })
 }
 
 const isNotReady = ({ readyz }: HealthAnswer) => readyz === 503
