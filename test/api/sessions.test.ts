@@ -192,7 +192,7 @@ test('a user has so many feeds and no more; others are not concerned', async () 
 })
 
 test('sockets that do not say who they are do not keep others out for long', async () => {
-  const { open, greet, address } = await setUp({ socketsUnknownMax: 2, initTimeoutMs: 2000 })
+  const { open, greet, address } = await setUp({ socketsUnknownMax: 2, initTimeoutMs: 10_000 })
   await open()
   await open()
   const third = new LiveSocket(address)

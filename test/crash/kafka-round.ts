@@ -244,7 +244,7 @@ export class ShopRound {
       ...stopped.map(one => this.#stop(one, true)),
     ])
     // The group takes another topology once it has no member left.
-    if (killed.length > 0) await sleep(SESSION_MS + 1_500)
+    if (killed.length > 0) await sleep(SESSION_MS + 6_000)
     // Of several at one moment only the last is deployed: what they add is one branch.
     let next: ShopPart[] | undefined
     while (this.#moments[0] !== undefined && this.#moments[0] < this.#event) {

@@ -7,7 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Campaign } from '../support/campaigns.ts'
-import { startKafka } from '../support/kafka/kafka.ts'
+import { startKafka, steady } from '../support/kafka/kafka.ts'
 import type { WrittenEvent } from '../support/saga-run.ts'
 import {
   assertSaidTheSame,
@@ -96,7 +96,7 @@ async function onKafka(
   run: (place: SagaPlace) => Promise<string>,
   log: (line: string) => void,
 ): Promise<string> {
-  const kafka = await startKafka({ print: log })
+  const kafka = await startKafka({ config: steady, print: log })
   try {
     return await inFolder(place => run({ ...place, bootstrap: kafka.bootstrap }))
   } finally {

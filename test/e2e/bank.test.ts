@@ -167,7 +167,7 @@ test('the total of all balances is 0 in every answer and after every frame', asy
     )
     const offsets = { transfers: ends.map(({ endOffset }) => endOffset) }
     const token = Buffer.from(JSON.stringify([incarnation, offsets])).toString('base64url')
-    expect(await views.waitFor(token, 30_000)).toBe(true)
+    expect(await views.waitFor(token, 120_000)).toBe(true)
     producing = false
     await polling
     const { rows } = await views.rows('balances', { key: {}, limit: 1000 })

@@ -52,7 +52,12 @@ describeOnKafka('a changed topology', kafka => {
             bootstrap: kafka.bootstrap,
             topology: shopTopology(this.prefix, parts),
             settings: { idleAfterMs: Number.POSITIVE_INFINITY },
-            member: { memberId: `member-${name}`, endpoint: { host: name, port: 1 } },
+            member: {
+              memberId: `member-${name}`,
+              endpoint: { host: name, port: 1 },
+              // None reads before all are there: what was read is counted where it was read.
+              settings: { initialRebalanceDelayMs: 3_000 },
+            },
             database: this.#disks[i]!,
           }),
         ),

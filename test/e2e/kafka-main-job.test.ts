@@ -1,7 +1,7 @@
 /** The main job on real Kafka, as `MILLRACE_BROKERS` starts it: one instance, two, three. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type KafkaUnderTest, startKafka, toolClasses } from '../support/kafka/kafka.ts'
+import { type KafkaUnderTest, startKafka, steady, toolClasses } from '../support/kafka/kafka.ts'
 import { kafkaIsMissing, START_MS_MAX } from '../support/kafka/shared.ts'
 import { eventLines } from '../support/order-lines.ts'
 import { keepablePort } from '../support/ports.ts'
@@ -131,7 +131,7 @@ describe.skipIf(isMissing)('the main job on Kafka', { timeout: TEST_MS }, () => 
   const expected = () => embeddedRows(eventLines(0, posted, startMs))
 
   beforeAll(async () => {
-    kafka = await startKafka()
+    kafka = await startKafka({ config: steady })
   }, START_MS_MAX)
 
   afterAll(async () => {
@@ -163,6 +163,7 @@ describe.skipIf(isMissing)('the main job on Kafka', { timeout: TEST_MS }, () => 
     const positions = await Promise.all(posts)
     const rows = await expected()
     await settledMembers(2)
+    await untilReady(...both)
     for (const service of both) {
       for (const position of positions) await service.reach(position, 60_000)
       expect(await allRows(service, positions[0]!)).toEqual(rows)

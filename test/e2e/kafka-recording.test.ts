@@ -12,7 +12,7 @@ import { Kafka, logLevel } from 'kafkajs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { cdnowLines, cdnowPath, cdnowPurchases } from '../support/cdnow.ts'
 import { type CdnowTruth, cdnowTruth } from '../support/cdnow-truth.ts'
-import { type KafkaUnderTest, quickCompaction, startKafka } from '../support/kafka/kafka.ts'
+import { type KafkaUnderTest, quickCompaction, startKafka, steady } from '../support/kafka/kafka.ts'
 import { kafkaIsMissing, START_MS_MAX } from '../support/kafka/shared.ts'
 import { orderLines } from '../support/order-lines.ts'
 import { millrace, ServiceProcess, scratchFolder } from '../support/service-process.ts'
@@ -22,6 +22,7 @@ const HOUR_MS = 3_600_000
 /** Unless a topic says otherwise, records older than an hour are refused, then deleted. */
 const impatient = {
   ...quickCompaction,
+  ...steady,
   'log.retention.ms': HOUR_MS,
   'log.message.timestamp.before.max.ms': HOUR_MS,
   'log.message.timestamp.after.max.ms': HOUR_MS,

@@ -12,7 +12,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { AvroRecord } from '../../contracts/avro-schema.ts'
 import { subjectOf } from '../../contracts/schema-registry.ts'
 import { eventSchemas, schemaHistory } from '../../contracts/schemas.ts'
-import { type KafkaUnderTest, startKafka } from '../support/kafka/kafka.ts'
+import { type KafkaUnderTest, startKafka, steady } from '../support/kafka/kafka.ts'
 import { type RegistryUnderTest, startRegistry } from '../support/kafka/registry.ts'
 import { kafkaIsMissing, START_MS_MAX } from '../support/kafka/shared.ts'
 import { ServiceProcess, scratchFolder } from '../support/service-process.ts'
@@ -146,7 +146,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('a service with a schema registry'
     const scratch = await scratchFolder()
     closing.push(scratch.remove)
     folder = scratch.path
-    kafka = await startKafka()
+    kafka = await startKafka({ config: steady })
     closing.push(() => kafka.destroy())
     registry = await startRegistry()
     closing.push(() => registry.stop())

@@ -56,7 +56,7 @@ test('the demo shows rows by itself, and two signals end it with 0', async () =>
   const service = await start(await scratch(), [])
   const readyMs = Date.now()
   let rows: Row[] = []
-  while (rows.length === 0 && Date.now() - readyMs < 15_000) {
+  while (rows.length === 0 && Date.now() - readyMs < 60_000) {
     const page = await service.get<{ rows: Row[] }>('/v1/views/order-volume/rows')
     rows = page.rows
     await new Promise(resolve => setTimeout(resolve, 20))

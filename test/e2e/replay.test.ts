@@ -13,7 +13,7 @@ import { openRecordingFile } from '../../cli/recording-file.ts'
 import { openRecording } from '../../recording/reader.ts'
 import { encodePosition } from '../../streams/position.ts'
 import { contents } from '../recording/worlds.ts'
-import { type KafkaUnderTest, startKafka } from '../support/kafka/kafka.ts'
+import { type KafkaUnderTest, startKafka, steady } from '../support/kafka/kafka.ts'
 import { kafkaIsMissing, START_MS_MAX } from '../support/kafka/shared.ts'
 import { childEnvironment, root } from '../support/processes.ts'
 import { millrace, ServiceProcess, scratchFolder } from '../support/service-process.ts'
@@ -213,7 +213,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('on Kafka', { timeout: TEST_MS }, 
   const fromKafka = () => join(folder, 'kafka.mrec')
 
   beforeAll(async () => {
-    kafka = await startKafka()
+    kafka = await startKafka({ config: steady })
   }, START_MS_MAX)
 
   afterAll(async () => {

@@ -4,7 +4,7 @@
  */
 import { describe, type TestContext, test } from 'vitest'
 import { assertSaidTheSame, killedSaga, type SagaPlace, undisturbed } from '../crash/saga-proof.ts'
-import { startKafka } from '../support/kafka/kafka.ts'
+import { startKafka, steady } from '../support/kafka/kafka.ts'
 import { kafkaIsMissing } from '../support/kafka/shared.ts'
 import { scratchFolder } from '../support/service-process.ts'
 
@@ -12,7 +12,7 @@ const TEST_MS = 600_000
 const KILLS = 2
 const story = { orders: 300, seed: 5, disorder: true }
 /** Longer than a killed process takes to come back; on Kafka with its tasks. */
-const PATIENCE_MS = 8_000
+const PATIENCE_MS = 15_000
 const PATIENCE_KAFKA_MS = 15_000
 
 async function prove(
@@ -38,7 +38,7 @@ describe.concurrent('the saga, killed, late, twice and poisoned, ends as undistu
     'on Kafka, in three processes that share the services',
     { timeout: TEST_MS },
     async context => {
-      const kafka = await startKafka()
+      const kafka = await startKafka({ config: steady })
       context.onTestFinished(() => kafka.destroy())
       await prove(context, { bootstrap: kafka.bootstrap, processes: 3 }, PATIENCE_KAFKA_MS)
     },

@@ -4,7 +4,12 @@
  */
 import { fakeServer, volumeRow } from './fake-server.ts'
 
-const limits = { publishIntervalMs: 5, clientBytesMax: 256 * 1024, socketsMax: 4096 }
+const limits = {
+  publishIntervalMs: 5,
+  clientBytesMax: 256 * 1024,
+  socketsMax: 4096,
+  initTimeoutMs: 60_000,
+}
 const { server, views } = await fakeServer({ limits })
 const address = await server.listen({ host: '127.0.0.1', port: 0 })
 const rowsChanged = 200

@@ -4,7 +4,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import type { KafkaLog } from '../../../log/kafka/index.ts'
 import type { TopicPartition } from '../../../log/port.ts'
 import { append, readAll, settled } from '../../conformance/log.ts'
-import { type KafkaUnderTest, quickCompaction, startKafka } from '../../support/kafka/kafka.ts'
+import {
+  type KafkaUnderTest,
+  quickCompaction,
+  startKafka,
+  steady,
+} from '../../support/kafka/kafka.ts'
 import { kafkaIsMissing, START_MS_MAX } from '../../support/kafka/shared.ts'
 import { makeBatch } from '../batches.ts'
 import { openLog } from './environment.ts'
@@ -17,7 +22,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('a broker that cleans all the time
   let log: KafkaLog
 
   beforeAll(async () => {
-    kafka = await startKafka({ config: quickCompaction })
+    kafka = await startKafka({ config: { ...quickCompaction, ...steady } })
   }, START_MS_MAX)
   afterAll(() => kafka?.destroy())
   beforeEach(async () => {

@@ -59,7 +59,7 @@ describeOnKafka('a cluster', kafka => {
   test('a broker that does not answer is given up after the request timeout', async () => {
     const proxy = await KafkaProxy.start(kafka.bootstrap)
     open.push(proxy)
-    const found = await cluster(proxy.bootstrap, { requestTimeoutMs: 2000 })
+    const found = await cluster(proxy.bootstrap, { requestTimeoutMs: 8000 })
     const lost = proxy.rule({ api: 'metadata', on: 'reply', fault: 'drop' })
     // Another try is made on a connection of its own.
     expect(await found.topic(ownName('absent'))).toBeUndefined()

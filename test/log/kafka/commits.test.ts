@@ -83,12 +83,11 @@ describeOnKafka('commits on Kafka', kafka => {
     const database = new MemoryDatabase()
     const { proxy, log } = await behindProxy({
       database,
-      requestTimeoutMs: 500,
       transactionTimeoutMs: 8000,
     })
     const place = await newPlace(log)
     await epoch(log, place, 'a=1')
-    proxy.rule({ api: 'endTxn', on: 'reply', fault: 'drop', times: 5 })
+    proxy.rule({ api: 'endTxn', on: 'reply', fault: 'cut', times: 5 })
     const [receipt] = await epoch(log, place, 'b=2')
     expect(await rowOf(database)).toBe(`b=2 at ${receipt.baseOffset}`)
     const third = await epoch(log, place, 'c=3')
@@ -101,12 +100,11 @@ describeOnKafka('commits on Kafka', kafka => {
     const database = new MemoryDatabase()
     const { proxy, log } = await behindProxy({
       database,
-      requestTimeoutMs: 500,
-      transactionTimeoutMs: 4000,
+      transactionTimeoutMs: 8000,
     })
     const place = await newPlace(log)
     await epoch(log, place, 'a=1')
-    const lost = proxy.rule({ api: 'endTxn', on: 'request', fault: 'drop', times: 8 })
+    const lost = proxy.rule({ api: 'endTxn', on: 'request', fault: 'cut', times: 20 })
     expect(await codeOf(() => epoch(log, place, 'b=2'))).toMatch(/^KAFKA_(TRANSACTION|PRODUCER)/)
     await lost.hit()
     proxy.clear()

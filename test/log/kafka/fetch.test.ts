@@ -27,7 +27,7 @@ describeOnKafka('fetch from Kafka', kafka => {
       transactionalId: ownName('other'),
       idempotent: true,
       maxInFlightRequests: 1,
-      retry: { initialRetryTime: 10 },
+      retry: { initialRetryTime: 10, maxRetryTime: 500, retries: 100 },
     })
     await other.connect()
   })
@@ -98,8 +98,9 @@ describeOnKafka('fetch from Kafka', kafka => {
     expect(range.endOffset).toBe(endOffset)
     expect(range.highWatermark).toBeGreaterThan(endOffset + 1)
     const request = { ...place, offset: endOffset, bytesMax: 1000 }
-    const [held] = await log.fetch([request], { waitMsMax: 50 })
-    expect(held).toMatchObject({ bytes: Buffer.alloc(0), nextOffset: endOffset, endOffset })
+    const held = async () => (await log.fetch([request], { waitMsMax: 50 }))[0]
+    const nothing = { bytes: Buffer.alloc(0), nextOffset: endOffset, endOffset }
+    await expect.poll(held).toMatchObject(nothing)
     const waiting = log.fetch([request], { waitMsMax: 30_000 })
     await transaction.commit()
     expect(pairs((await waiting)[0].bytes).map(valueIn)).toContain('open')

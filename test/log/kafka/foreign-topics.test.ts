@@ -69,6 +69,7 @@ describeOnKafka('topics that others made', kafka => {
   const create = (topic: string, numPartitions: number, settings: Record<string, string> = {}) =>
     admin.createTopics({
       waitForLeaders: false,
+      timeout: 30_000,
       topics: [
         {
           topic,

@@ -21,8 +21,8 @@ describeOnKafka('committed offsets on Kafka', kafka => {
     for (const one of open.splice(0)) await one.close()
   })
 
-  const logAt = async (bootstrap: string, haste = 1): Promise<KafkaLog> => {
-    const clock = () => performance.now() * haste
+  const logAt = async (bootstrap: string, haste = () => 1): Promise<KafkaLog> => {
+    const clock = () => performance.now() * haste()
     const log = await openLog(bootstrap, { environment: { ...environment, clock } })
     open.unshift(log)
     return log
@@ -80,10 +80,12 @@ describeOnKafka('committed offsets on Kafka', kafka => {
   test('offsets that are gone for good stop the reader with their place', async () => {
     const proxy = await KafkaProxy.start(kafka.bootstrap)
     open.push(proxy)
-    const log = await logAt(proxy.bootstrap, 20)
+    let haste = 1
+    const log = await logAt(proxy.bootstrap, () => haste)
     const place = await newPlace(log)
     const group = ownName('group')
     await commit(log, group, place, 7)
+    haste = 20
     proxy.rule({
       api: 'offsetFetch',
       on: 'reply',
@@ -152,8 +154,10 @@ describeOnKafka('committed offsets on Kafka', kafka => {
     const [first, second] = [ownName('a'), ownName('b')]
     await commit(log, second, place, 1)
     await commit(log, first, place, 1)
-    const listed = (await log.listGroups()).filter(name => [first, second].includes(name))
-    expect(listed).toEqual([first, second])
+    // Not before the markers of the commits are written.
+    const listed = async () =>
+      (await log.listGroups()).filter(name => [first, second].includes(name))
+    await expect.poll(listed).toEqual([first, second])
     await log.deleteTopic(place.topic)
     await expect.poll(async () => (await log.listGroups()).includes(first)).toBe(false)
   })

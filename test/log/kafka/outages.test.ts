@@ -15,6 +15,8 @@ const textIn = (line: string) => line.slice(line.indexOf(' ') + 1)
 class Writer {
   readonly acknowledged: string[] = []
   readonly failures: string[] = []
+  /** Nobody was told whether these were committed. */
+  readonly unknown: string[] = []
   readonly #done: Promise<void>
   #stopping = false
 
@@ -31,6 +33,7 @@ class Writer {
       } catch (error) {
         if (!(error instanceof MillraceError) || error.recovery === 'stop') throw error
         this.failures.push(error.code)
+        if (error.code === 'KAFKA_OUTCOME_UNKNOWN') this.unknown.push(text)
       }
     }
   }
@@ -91,7 +94,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('three brokers', () => {
   }, START_MS_MAX)
   afterAll(() => kafka?.destroy())
   beforeEach(async () => {
-    log = await openLog(kafka.bootstrap, { requestTimeoutMs: 4000, connectTimeoutMs: 2000 })
+    log = await openLog(kafka.bootstrap, { requestTimeoutMs: 8000, connectTimeoutMs: 2000 })
     const topic = `outage-${topics++}`
     await log.createTopic(topic, 3)
     places = [0, 1, 2].map(partition => ({ topic, partition }))
@@ -104,6 +107,12 @@ describe.skipIf(kafkaIsMissing !== undefined)('three brokers', () => {
     return lines.flat().map(textIn)
   }
 
+  /** All that was acknowledged, and what of the rest is there. */
+  const expected = async ({ acknowledged, unknown }: Writer) => {
+    const there = new Set(await everything())
+    return sorted([...acknowledged, ...unknown.filter(text => there.has(text))])
+  }
+
   test('a leader killed is left for the next, and nothing is lost or doubled', async () => {
     const writer = new Writer(log, places)
     const follower = new Follower(log, places)
@@ -114,12 +123,11 @@ describe.skipIf(kafkaIsMissing !== undefined)('three brokers', () => {
     await kafka.restart(victim)
     await writer.more(20)
     await writer.stop()
-    await expect
-      .poll(() => follower.texts.length, { timeout: 60_000 })
-      .toBe(writer.acknowledged.length)
+    const texts = await expected(writer)
+    await expect.poll(() => follower.texts.length).toBeGreaterThanOrEqual(texts.length)
     await follower.stop()
-    expect(sorted(follower.texts)).toEqual(sorted(writer.acknowledged))
-    expect(sorted(await everything())).toEqual(sorted(writer.acknowledged))
+    expect(sorted(follower.texts)).toEqual(texts)
+    expect(sorted(await everything())).toEqual(texts)
   }, 240_000)
 
   test('all brokers away and back: it goes on, nothing is lost or doubled', async () => {
@@ -138,11 +146,10 @@ describe.skipIf(kafkaIsMissing !== undefined)('three brokers', () => {
     await kafka.restart()
     await writer.more(40)
     await writer.stop()
-    await expect
-      .poll(() => follower.texts.length, { timeout: 60_000 })
-      .toBe(writer.acknowledged.length)
+    const texts = await expected(writer)
+    await expect.poll(() => follower.texts.length).toBeGreaterThanOrEqual(texts.length)
     await follower.stop()
-    expect(sorted(await everything())).toEqual(sorted(writer.acknowledged))
+    expect(sorted(await everything())).toEqual(texts)
   }, 240_000)
 
   test('a broker that hangs holds up its own partitions alone, and is gone on with', async () => {

@@ -224,7 +224,8 @@ describeOnKafka('transactions over a bad network', kafka => {
     const target = { topic, partition: 0 }
     await commit(10)
     expect(await place.committed(group, target)).toBe('10 m')
-    const rule = proxy.rule({ api: 'endTxn', on: 'request', fault: 'hold' })
+    // Those that are sent again after a second, too.
+    const rule = proxy.rule({ api: 'endTxn', on: 'request', fault: 'hold', times: 1000 })
     const pending = commit(20)
     await rule.hit()
     const UNSTABLE_OFFSET_COMMIT = 88
@@ -307,7 +308,7 @@ describeOnKafka('transactions over a bad network', kafka => {
   test('a zombie between its last batch and its commit cannot commit any more', async () => {
     const id = transactionalId()
     const zombie = await place.producer(cluster, { transactionalId: id })
-    const rule = proxy.rule({ api: 'endTxn', on: 'request', fault: 'hold' })
+    const rule = proxy.rule({ api: 'endTxn', on: 'request', fault: 'hold', times: 1000 })
     const late = codeOf(zombie.transact({ appends: [appendOf(topic, 0, 'zombie')] }))
     await rule.hit()
     const heir = await place.producer(await place.cluster(), { transactionalId: id })

@@ -74,7 +74,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('transactions on a failing broker'
   })
 
   test('fault 9: a broker down for longer than the timeout: aborted, then it goes on', async () => {
-    const producer = await producerOn({ timeoutMs: 2000 })
+    const producer = await producerOn({ timeoutMs: 8000 })
     await producer.transact({ appends: [appendOf(topic, 0, 'before')] })
     await kafka.kill()
     const lost = producer.transact({ appends: [appendOf(topic, 0, 'lost')] })
@@ -95,9 +95,9 @@ describe.skipIf(kafkaIsMissing !== undefined)('transactions on a failing broker'
       schedule: (task, delayMs) => environment.schedule(task, delayMs * 10),
     }
     const cluster = await place.cluster(proxy.bootstrap, 60_000)
-    const producer = await place.producer(cluster, { timeoutMs: 1000, environment: slow })
+    const producer = await place.producer(cluster, { timeoutMs: 6000, environment: slow })
     await producer.transact({ appends: [appendOf(topic, 0, 'before')] })
-    const rule = proxy.rule({ api: 'endTxn', on: 'request', fault: { delayMs: 3000 } })
+    const rule = proxy.rule({ api: 'endTxn', on: 'request', fault: { delayMs: 13_000 } })
     const late = producer.transact({ appends: [appendOf(topic, 0, 'late')] })
     await expect(late).rejects.toMatchObject({
       code: 'KAFKA_TRANSACTION_ABORTED',

@@ -152,7 +152,8 @@ describeOnKafka('transactions', kafka => {
 
   test('a batch damaged in memory is found by the broker and not committed', async () => {
     const topic = await place.topic()
-    const producer = await place.producer(await place.cluster(), { timeoutMs: 1500 })
+    const cluster = await place.cluster(place.bootstrap, 15_000)
+    const producer = await place.producer(cluster, { timeoutMs: 6000 })
     const damaged = appendOf(topic, 0, 'damaged')
     damaged.batch[damaged.batch.length - 3]! ^= 1
     await expect(producer.transact({ appends: [damaged] })).rejects.toThrow(/CORRUPT_MESSAGE/)

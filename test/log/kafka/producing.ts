@@ -1,7 +1,7 @@
 /** What tests of the transactional producer share: batches, topics, an independent reader. */
 import { randomBytes } from 'node:crypto'
 import { type EachMessagePayload, Kafka, logLevel } from 'kafkajs'
-import { Cluster } from '../../../log/kafka/cluster.ts'
+import { Cluster, isUnreachable } from '../../../log/kafka/cluster.ts'
 import { ErrorCode } from '../../../log/kafka/error-codes.ts'
 import { TransactionalProducer } from '../../../log/kafka/producer.ts'
 import { defineApi } from '../../../log/kafka/wire.ts'
@@ -10,6 +10,10 @@ import { RecordBatchBuilder } from '../../../log/record-batch-builder.ts'
 import { type KafkaUnderTest, startKafka } from '../../support/kafka/kafka.ts'
 import { KafkaProxy } from '../../support/kafka-proxy.ts'
 import { keepablePort } from '../../support/ports.ts'
+
+/** A busy machine may need several tries, or one long one. */
+const CONNECT_MS_MAX = 60_000
+const PATIENT_MS = 15_000
 
 export const environment: LogEnvironment = {
   clock: () => performance.now(),
@@ -135,13 +139,17 @@ export class Workplace {
 
   /** Lost answers are noticed after a second, so that tests of them are short. */
   async cluster(bootstrap = this.bootstrap, requestTimeoutMs = 1000): Promise<Cluster> {
-    const cluster = await Cluster.connect({
-      bootstrap: bootstrap.split(','),
-      environment,
-      requestTimeoutMs,
-    })
-    this.#open.unshift(cluster)
-    return cluster
+    const untilMs = performance.now() + CONNECT_MS_MAX
+    for (;;) {
+      try {
+        const options = { bootstrap: bootstrap.split(','), environment, requestTimeoutMs }
+        const cluster = await Cluster.connect(options)
+        this.#open.unshift(cluster)
+        return cluster
+      } catch (error) {
+        if (!isUnreachable(error) || performance.now() > untilMs) throw error
+      }
+    }
   }
 
   async producer(
@@ -167,7 +175,7 @@ export class Workplace {
     const configEntries = entries.map(([name, value]) => ({ name, value }))
     // kafkajs' own wait fails when the topic is not there at its first look.
     const topics = [{ topic, numPartitions: partitions, configEntries }]
-    await admin.createTopics({ waitForLeaders: false, topics })
+    await admin.createTopics({ waitForLeaders: false, topics, timeout: 30_000 })
     for (;;) {
       const found = await admin.fetchTopicMetadata({ topics: [topic] }).catch(() => undefined)
       if (found?.topics[0]?.partitions.length === partitions) break
@@ -189,7 +197,7 @@ export class Workplace {
 
   /** What the group has committed, as `offset metadata`, once no transaction holds it. */
   async committed(group: string, target: TopicPartition): Promise<string> {
-    const cluster = await this.cluster()
+    const cluster = await this.cluster(this.bootstrap, PATIENT_MS)
     for (;;) {
       const seen = await fetchStable(cluster, group, target)
       if (seen !== `error ${ErrorCode.UNSTABLE_OFFSET_COMMIT}`) return seen

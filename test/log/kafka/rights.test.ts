@@ -21,7 +21,7 @@ import { inputTopics, isInputTopic } from '../../../contracts/topics.ts'
 import type { MillraceError } from '../../../log/errors.ts'
 import { json, Topology, textKey } from '../../../streams/index.ts'
 import { type Application, startApplication } from '../../support/kafka/application.ts'
-import { type KafkaUnderTest, startKafka, toolClasses } from '../../support/kafka/kafka.ts'
+import { type KafkaUnderTest, startKafka, steady, toolClasses } from '../../support/kafka/kafka.ts'
 import { kafkaIsMissing, START_MS_MAX } from '../../support/kafka/shared.ts'
 import { eventLines } from '../../support/order-lines.ts'
 import { root } from '../../support/processes.ts'
@@ -79,6 +79,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('a broker with an authorizer', () 
     kafka = await startKafka({
       listeners: { SASL: 'SASL_PLAINTEXT' },
       config: {
+        ...steady,
         'authorizer.class.name': 'org.apache.kafka.metadata.authorizer.StandardAuthorizer',
         // Of the listener without credentials: the broker itself and this test.
         'super.users': 'User:ANONYMOUS',

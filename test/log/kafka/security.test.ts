@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { KafkaLogOptions } from '../../../log/kafka/index.ts'
 import { append, codeOf, readAll } from '../../conformance/log.ts'
-import { type KafkaUnderTest, startKafka } from '../../support/kafka/kafka.ts'
+import { type KafkaUnderTest, startKafka, steady } from '../../support/kafka/kafka.ts'
 import { kafkaIsMissing, START_MS_MAX } from '../../support/kafka/shared.ts'
 import { openLog } from './environment.ts'
 
@@ -54,6 +54,7 @@ describe.skipIf(missing)('a broker that demands credentials', () => {
         'SCRAM-SHA-512=[name=bob,password=builder]',
       ],
       config: {
+        ...steady,
         'ssl.keystore.type': 'PKCS12',
         'ssl.keystore.location': store,
         'ssl.keystore.password': password,

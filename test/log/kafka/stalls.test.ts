@@ -108,7 +108,7 @@ describeOnKafka('an application', kafka => {
     })
     await untilCounted(prepared, 6)
     expect(held).toBe(true)
-    expect(running.engine.state).toBe('running')
+    await expect.poll(() => running.engine.state).toBe('running')
   })
 
   test('fault 39: the system’s clock set forward and back by hours changes no result', async () => {

@@ -24,7 +24,8 @@ describeOnKafka('a streams group over a bad network', kafka => {
     await under.createTopics()
     return under
   }
-  const joinThroughProxy = (id: string) => under.join(id, { bootstrap: proxy.bootstrap })
+  const joinThroughProxy = (id: string, heartbeatTimeoutMs = 8_000) =>
+    under.join(id, { bootstrap: proxy.bootstrap, heartbeatTimeoutMs })
   afterEach(async () => {
     proxy.clear()
     proxy.thaw()
@@ -93,7 +94,7 @@ describeOnKafka('a streams group over a bad network', kafka => {
     const silent = { api: 'streamsGroupHeartbeat', on: 'request', fault: 'drop' } as const
     proxy.rule({ ...silent, times: 1_000 })
     await expect.poll(() => one.member.alive, { timeout: SESSION_MS * 3 }).toBe(false)
-    expect(one.member.status.state).toBe('unreachable')
+    await expect.poll(() => one.member.status.state).toBe('unreachable')
     const two = () => group.describe().then(({ members }) => members.map(each => each.memberId))
     await expect.poll(two, { timeout: SESSION_MS * 3 }).toEqual(['two'])
     proxy.clear()
@@ -108,7 +109,7 @@ describeOnKafka('a streams group over a bad network', kafka => {
     const cluster = await Cluster.connect({
       bootstrap: [proxy.bootstrap],
       environment,
-      requestTimeoutMs: 1_000,
+      requestTimeoutMs: 8_000,
       heartbeatTimeoutMs: 1_000,
     })
     const settings = { sessionTimeoutMs: 30_000, heartbeatIntervalMs: 500 }

@@ -12,7 +12,7 @@ import { environment, openLog } from './environment.ts'
 
 export const PARTITIONS = 4
 /** As short as leaves room for a busy machine. */
-export const SESSION_MS = 6_000
+export const SESSION_MS = 15_000
 
 const compacted = { 'cleanup.policy': 'compact' }
 
@@ -71,6 +71,12 @@ export interface Instance {
   readonly owned: Assignment
 }
 
+interface JoinOptions {
+  readonly bootstrap?: string
+  /** Through a proxy, where heartbeats are lost on purpose; default 1 s. */
+  readonly heartbeatTimeoutMs?: number
+}
+
 /** A group and its instances; each has connections of its own, as a process would. */
 export class GroupUnderTest {
   readonly group = ownName('group')
@@ -91,10 +97,10 @@ export class GroupUnderTest {
   /** An instance that takes tasks at once and gives them up after a moment. */
   async join(
     id: string,
-    options: Partial<StreamsGroupOptions> & { bootstrap?: string } = {},
+    options: Partial<StreamsGroupOptions> & JoinOptions = {},
   ): Promise<Instance> {
-    // Through a proxy, heartbeats are lost on purpose.
-    const patience = options.bootstrap === undefined ? {} : { heartbeatTimeoutMs: 1_000 }
+    const { heartbeatTimeoutMs = 1_000 } = options
+    const patience = options.bootstrap === undefined ? {} : { heartbeatTimeoutMs }
     const bootstrap = (options.bootstrap ?? this.bootstrap).split(',')
     const cluster =
       options.cluster ?? (await Cluster.connect({ bootstrap, environment, ...patience }))

@@ -20,7 +20,7 @@ describeOnKafka('topics on Kafka', kafka => {
   const behindProxy = async (): Promise<{ proxy: KafkaProxy; log: KafkaLog }> => {
     const proxy = await KafkaProxy.start(kafka.bootstrap)
     open.push(proxy)
-    return { proxy, log: await logAt(proxy.bootstrap, { requestTimeoutMs: 1500 }) }
+    return { proxy, log: await logAt(proxy.bootstrap) }
   }
 
   test('the settings are those that Kafka has for them', async () => {
@@ -73,7 +73,7 @@ describeOnKafka('topics on Kafka', kafka => {
   test.each(lost)('a creation whose %s %s is lost is found out about', async (api, on) => {
     const { proxy, log } = await behindProxy()
     const name = ownName('lost')
-    const rule = proxy.rule({ api, on, fault: 'drop' })
+    const rule = proxy.rule({ api, on, fault: 'cut' })
     expect(await log.createTopic(name, 2)).toMatchObject({ name, partitions: 2 })
     await rule.hit()
     expect(await codeOf(() => log.createTopic(name, 2))).toBe('TOPIC_EXISTS')
@@ -83,7 +83,7 @@ describeOnKafka('topics on Kafka', kafka => {
     const { proxy, log } = await behindProxy()
     const name = ownName('lost')
     await log.createTopic(name, 1)
-    const rule = proxy.rule({ api: 'deleteTopics', on: 'reply', fault: 'drop' })
+    const rule = proxy.rule({ api: 'deleteTopics', on: 'reply', fault: 'cut' })
     await log.deleteTopic(name)
     await rule.hit()
     expect(await log.describeTopic(name)).toBeUndefined()

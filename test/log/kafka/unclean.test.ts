@@ -33,7 +33,7 @@ describe.skipIf(kafkaIsMissing !== undefined)('an unclean election', () => {
         { name: 'min.insync.replicas', value: '1' },
       ],
     }
-    await admin.createTopics({ waitForLeaders: false, topics: [topic] })
+    await admin.createTopics({ waitForLeaders: false, topics: [topic], timeout: 30_000 })
     await admin.disconnect()
     log = await openLog(kafka.bootstrap, {
       requestTimeoutMs: 4000,

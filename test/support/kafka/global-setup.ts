@@ -21,8 +21,8 @@ interface Shared {
 
 const starters: Readonly<Record<string, () => Promise<Shared>>> = {
   async '/kafka'() {
-    const { startKafka } = await import('./kafka.ts')
-    const kafka = await startKafka()
+    const { startKafka, steady } = await import('./kafka.ts')
+    const kafka = await startKafka({ config: steady })
     return { address: kafka.bootstrap, end: () => kafka.destroy() }
   },
   async '/registry'() {

@@ -10,7 +10,7 @@ import { KafkaNode } from './node.ts'
 import type { BrokerSettings, NodeAddress } from './settings.ts'
 import { runKafkaTool, type ToolOptions, type ToolResult } from './tool.ts'
 
-export { quickCompaction } from './settings.ts'
+export { quickCompaction, steady } from './settings.ts'
 export { type ToolOptions, type ToolResult, toolClasses } from './tool.ts'
 
 export interface KafkaOptions {

@@ -20,6 +20,9 @@ export const quickCompaction: BrokerSettings = {
   'log.segment.delete.delay.ms': 500,
 }
 
+/** Of brokers that no test kills: one that stands still must not be shut out by itself. */
+export const steady: BrokerSettings = { 'broker.session.timeout.ms': 60_000 }
+
 /** Rebalances without their waits, few internal partitions, no topic by mistake. */
 function defaults(nodes: number): BrokerSettings {
   const inSync = Math.min(nodes, 2)
