@@ -20,15 +20,13 @@ import type { Environment } from './settings.ts'
 import type { ProcessTracing, TracingOptions } from './tracing.ts'
 import { packageVersion } from './version.ts'
 
-/** Each costs some 50 µs of a busy thread, which does other things before and after: 1 % of it. */
-export const SPANS_PER_SECOND_MAX = 200
 /** More than come in a few seconds. */
 const QUEUE_MAX = 8192
 /** A receiver that does not answer holds up no stop for longer. */
 const CLOSE_MS_MAX = 3000
 
 export async function openOtlp(options: TracingOptions): Promise<ProcessTracing> {
-  const { environment, share, logger, spansPerSecondMax = SPANS_PER_SECOND_MAX } = options
+  const { environment, share, logger, spansPerSecondMax } = options
   tellProblems(logger)
   const processor = new BatchSpanProcessor({
     exporter: exporterOf(options),

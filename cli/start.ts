@@ -60,6 +60,7 @@ const startSettings = [
   'jwtRolesClaim',
   'otlpEndpoint',
   'traceSample',
+  'traceSpans',
   'logLevel',
 ] as const
 type StartSettings = Pick<Settings, (typeof startSettings)[number]>
@@ -105,6 +106,7 @@ async function start({ flags, terminal }: Invocation): Promise<number> {
   const tracing = await openTracing({
     endpoint: settings.otlpEndpoint,
     share: settings.traceSample,
+    spansPerSecondMax: settings.traceSpans,
     environment: terminal.environment,
     logger,
   })

@@ -4,13 +4,15 @@ import type { Tracing } from '../streams/spans.ts'
 import type { FirstSpans } from './first-spans.ts'
 import type { Environment } from './settings.ts'
 
+/** Each costs some 50 µs of a busy thread, which does other things before and after. */
+export const SPANS_PER_SECOND_MAX = 100
+
 export interface TracingOptions {
   /** Base address of an OTLP receiver over HTTP. */
   readonly endpoint: string | undefined
   /** Of the requests and events that come without a trace, those that begin one. */
   readonly share: number
-  /** Default 200. */
-  readonly spansPerSecondMax?: number
+  readonly spansPerSecondMax: number
   readonly environment: Environment
   readonly logger: Logger
 }

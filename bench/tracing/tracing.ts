@@ -8,8 +8,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { pino } from 'pino'
-import { SPANS_PER_SECOND_MAX } from '../../cli/otlp.ts'
-import { openTracing, type ProcessTracing } from '../../cli/tracing.ts'
+import { openTracing, type ProcessTracing, SPANS_PER_SECOND_MAX } from '../../cli/tracing.ts'
 import type { Header } from '../../log/record-headers.ts'
 import { Engine } from '../../streams/engine.ts'
 import { type Bed, environment, withBed } from '../environment.ts'
@@ -173,11 +172,11 @@ function figuresOf(
   ]
 }
 
-async function tracingTo(url: string, limit: { spansPerSecondMax?: number }) {
+async function tracingTo(url: string, spansPerSecondMax: number) {
   const tracing = await openTracing({
     endpoint: url,
     share: 0,
-    ...limit,
+    spansPerSecondMax,
     // As many as are sent at once come in a second, and are sent in the turn that made the last.
     environment: {},
     logger: pino({ level: 'warn' }, pino.destination(2)),
@@ -188,9 +187,9 @@ async function tracingTo(url: string, limit: { spansPerSecondMax?: number }) {
 export async function tracingBench(): Promise<Figure[]> {
   const figures: Figure[] = []
   const receiver = await startReceiver()
-  const tracing = await tracingTo(receiver.url, {})
+  const tracing = await tracingTo(receiver.url, SPANS_PER_SECOND_MAX)
   // In turns, tracing has half of each second, and so much of what a second may have.
-  const halved = await tracingTo(receiver.url, { spansPerSecondMax: SPANS_PER_SECOND_MAX / 2 })
+  const halved = await tracingTo(receiver.url, SPANS_PER_SECOND_MAX / 2)
   for (const kind of inputKinds) {
     await withBed(async bed => {
       const topics = ['orders', 'payments'].map(topic => `${kind}-${topic}`)

@@ -23,10 +23,25 @@ async function start(environment: NodeJS.ProcessEnv) {
     OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url,
     OTEL_BSP_SCHEDULE_DELAY: '100',
     TRACE_SAMPLE: '0',
+    // No story of these tests is cut short, however much falls into one second.
+    TRACE_SPANS: '10000',
     ...environment,
   })
   closing.push(() => service.kill())
   return { receiver, service }
+}
+
+function stockLine(sku: string, quantity: number, headers = {}): string {
+  const timestamp = Date.now() - 1000
+  const value = { sku, quantity, receivedAt: timestamp }
+  return JSON.stringify({
+    topic: 'stock',
+    type: 'StockReceived',
+    key: sku,
+    timestamp,
+    value,
+    headers,
+  })
 }
 
 /** Asks until it is so, at most for a minute. */
@@ -60,10 +75,7 @@ function ancestry(span: ReceivedSpan, spans: readonly ReceivedSpan[]): ReceivedS
 test('an order that is placed with a traceparent is one trace, through all that comes of it', async () => {
   const { receiver, service } = await start({ SERVICES: 'on', PATIENCE: '500ms' })
   const client = new OrdersClient(service.url)
-  const stock = { sku: 'mug', quantity: 1000, receivedAt: Date.now() - 1000 }
-  const { receivedAt: timestamp } = stock
-  const line = { topic: 'stock', type: 'StockReceived', key: 'mug', timestamp, value: stock }
-  await service.post([JSON.stringify(line)])
+  await service.post([stockLine('mug', 1000)])
   // Not all are paid, reserved and shipped in the world of the services: one of some is.
   const orders = await Promise.all(
     Array.from({ length: 8 }, (_, n) =>
@@ -118,18 +130,7 @@ test('an order that is placed with a traceparent is one trace, through all that 
 test('of requests and events that come without a trace a share begins one, others by their client', async () => {
   const environment = { TRACE_SAMPLE: '1', OTEL_EXPORTER_OTLP_PROTOCOL: 'http/json' }
   const { receiver, service } = await start({ ...environment, OTEL_SERVICE_NAME: 'shop' })
-  const stock = (sku: string, headers = {}) => {
-    const value = { sku, quantity: 1, receivedAt: Date.now() - 1000 }
-    const { receivedAt: timestamp } = value
-    return JSON.stringify({
-      topic: 'stock',
-      type: 'StockReceived',
-      key: sku,
-      timestamp,
-      value,
-      headers,
-    })
-  }
+  const stock = (sku: string, headers = {}) => stockLine(sku, 1, headers)
   const post = (body: string, headers = {}) =>
     fetch(`${service.url}/v1/events`, {
       method: 'POST',
@@ -175,6 +176,18 @@ test('of requests and events that come without a trace a share begins one, other
   )
   expect(read.map(({ context }) => context.traceId === TRACE).sort()).toEqual([false, true, true])
   expect([...receiver.requests]).toEqual(['POST /v1/traces application/json'])
+})
+
+test('however much is sampled, a second has no more spans than TRACE_SPANS says', async () => {
+  const { receiver, service } = await start({ TRACE_SAMPLE: '1', TRACE_SPANS: '5' })
+  const beganMs = Date.now()
+  const events = Array.from({ length: 200 }, (_, n) => stockLine(`mug-${n}`, 1))
+  await service.rows('inventory-levels', await service.post(events))
+  await service.stop()
+  const seconds = Math.ceil((Date.now() - beganMs) / 1000) + 1
+  expect(receiver.spans.length).toBeGreaterThan(0)
+  // Without a limit they are 400 at least: one where an event was sent, one where it was read.
+  expect(receiver.spans.length).toBeLessThanOrEqual(5 * seconds)
 })
 
 test('a receiver that is not there keeps nothing up, and a protocol that is not spoken is refused', async () => {
