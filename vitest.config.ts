@@ -1,8 +1,14 @@
-import { defineConfig } from 'vitest/config'
+import { configDefaults, defineConfig } from 'vitest/config'
+
+const all = ['test/**/*.test.ts', 'examples/**/*.test.ts']
+const long = ['test/**/*.long.test.ts']
+/** Which tests: the short ones of `npm test`, the long ones, or by default, for filters, all. */
+const which = process.env.MILLRACE_TESTS
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts', 'examples/**/*.test.ts'],
+    include: which === 'long' ? long : all,
+    exclude: [...configDefaults.exclude, ...(which === 'short' ? long : [])],
     globalSetup: ['test/support/kafka/global-setup.ts'],
     // Processes, not threads: native bindings and signals belong to a process.
     pool: 'forks',

@@ -1,6 +1,8 @@
 /**
  * `npm test`: types, formatting and lint, the tests, and the package as npm would publish it.
- * `npm test -- FILTER…` passes its arguments to vitest and runs nothing else.
+ * `npm test -- FILTER…` passes its arguments to vitest and runs nothing else. `npm run test:long`
+ * runs the tests that it leaves out, `*.long.test.ts`: outages, kills and whole recordings, each
+ * of which takes half a minute or more.
  *
  * The last line is `N passed, N failed`, with `, N skipped` where tests were skipped: tests and
  * steps together. With `CI=true` a skipped test is a failure.
@@ -37,11 +39,15 @@ async function step(name: string, command: string, args: readonly string[]): Pro
   return passed
 }
 
-async function runTests(filters: readonly string[]): Promise<void> {
+async function runTests(
+  filters: readonly string[],
+  which: 'short' | 'long' | 'all' = 'all',
+): Promise<void> {
   const report = join(scratch, 'vitest.json')
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`]
   const result = await runProcess('vitest', ['run', ...reporters, ...filters], {
     timeoutMs: 2_700_000,
+    env: { MILLRACE_TESTS: which },
     show: true,
   })
   let text = ''
@@ -58,13 +64,15 @@ async function runTests(filters: readonly string[]): Promise<void> {
   add(counts)
 }
 
-async function main(filters: readonly string[]): Promise<void> {
-  if (filters.length > 0) return runTests(filters)
+async function main(args: readonly string[]): Promise<void> {
+  const isLong = args[0] === '--long'
+  if (args.length > 0 && !isLong) return runTests(args)
   await ensureDebianPackages(print)
   if (whatIsMissing() === undefined) await fetchAll(print)
+  if (isLong) return runTests([], 'long')
   await step('types', 'tsc', ['--noEmit'])
   await step('format and lint', 'biome', ['check', '--error-on-warnings', '.'])
-  await runTests([])
+  await runTests([], 'short')
   for (const { name, command, args } of packageSteps(scratch)) {
     if (!(await step(name, command, args))) break
   }

@@ -13,16 +13,11 @@ const KILLS = 2
 const story = { orders: 300, seed: 5, disorder: true }
 /** Longer than a killed process takes to come back; on Kafka with its tasks. */
 const PATIENCE_MS = 15_000
-const PATIENCE_KAFKA_MS = 15_000
 
-async function prove(
-  { expect, onTestFinished }: TestContext,
-  place: Omit<SagaPlace, 'folder'>,
-  patienceMs: number,
-) {
+async function prove({ expect, onTestFinished }: TestContext, place: Omit<SagaPlace, 'folder'>) {
   const { path: folder, remove } = await scratchFolder()
   onTestFinished(remove)
-  const kills = { kills: KILLS, apartMsMax: 300, patienceMs, feedMs: 200 }
+  const kills = { kills: KILLS, apartMsMax: 300, patienceMs: PATIENCE_MS, feedMs: 200 }
   const found = await killedSaga(story, { ...place, folder }, kills)
   assertSaidTheSame(found.events, await undisturbed(story))
   expect(found.unreadAtKills).toHaveLength(KILLS)
@@ -32,7 +27,7 @@ async function prove(
 }
 
 describe.concurrent('the saga, killed, late, twice and poisoned, ends as undisturbed', () => {
-  test('in one process', { timeout: TEST_MS }, context => prove(context, {}, PATIENCE_MS))
+  test('in one process', { timeout: TEST_MS }, context => prove(context, {}))
 
   test.skipIf(kafkaIsMissing !== undefined)(
     'on Kafka, in three processes that share the services',
@@ -40,7 +35,7 @@ describe.concurrent('the saga, killed, late, twice and poisoned, ends as undistu
     async context => {
       const kafka = await startKafka({ config: steady })
       context.onTestFinished(() => kafka.destroy())
-      await prove(context, { bootstrap: kafka.bootstrap, processes: 3 }, PATIENCE_KAFKA_MS)
+      await prove(context, { bootstrap: kafka.bootstrap, processes: 3 })
     },
   )
 })
