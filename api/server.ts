@@ -13,6 +13,7 @@ import {
   isPeer,
   mayAct,
   noAuth,
+  originAllowed,
   type Principal,
   type Role,
   secretOf,
@@ -41,6 +42,9 @@ declare module 'fastify' {
     principal: Principal | null
   }
 }
+
+/** What a page of another site must not have a browser send. */
+const changing = new Set(['POST', 'PUT', 'PATCH', 'DELETE'])
 
 export interface ServerOptions extends Operations {
   readonly views: ViewService
@@ -246,7 +250,12 @@ async function registerSecurity(app: FastifyInstance, context: ServerContext): P
       reply.header('connection', 'close')
       throw apiError('HEADERS_TOO_LARGE')
     }
-    if (!hostAllowed(request.headers.host, context.auth)) throw apiError('HOST_REFUSED')
+    const { host, origin } = request.headers
+    if (!hostAllowed(host, context.auth)) throw apiError('HOST_REFUSED')
+    // A page of any site can have a browser send a POST without a body, and needs no answer.
+    if (changing.has(request.method) && !originAllowed(origin, host, context.auth)) {
+      throw apiError('ORIGIN_REFUSED')
+    }
   })
   // After the rate limit, which so covers guesses at keys; before the body is read.
   app.addHook('preParsing', async request => {

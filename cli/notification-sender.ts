@@ -2,7 +2,8 @@
  * Sends what the notification service has asked for. The place in the topic is committed after
  * the sending, so that a kill tells some of it to the channels again, which know what they sent.
  */
-import { eventCodec } from '../contracts/event-codec.ts'
+import { SchemaPending } from '../contracts/errors.ts'
+import { type EventCodec, eventCodec } from '../contracts/event-codec.ts'
 import type { NotificationRequested } from '../contracts/events.ts'
 import type { EventLog, TopicPartition } from '../log/port.ts'
 import { decodeBatches } from '../log/record-columns.ts'
@@ -30,6 +31,8 @@ export interface SenderOptions {
   readonly orderOf?: OrderOf
   /** One instance sends: false while it is another's turn. */
   readonly maySend: () => boolean
+  /** Default: the process's. */
+  readonly codec?: EventCodec
   readonly onError: (error: unknown) => void
 }
 
@@ -121,7 +124,7 @@ export class NotificationSender {
     const byChannel = new Map<ChannelName, NotificationRequested[]>()
     for (const columns of decodeBatches(bytes, { fromOffset }).runs) {
       for (let i = 0; i < columns.length; i++) {
-        const notification = notificationAt(
+        const notification = this.#notificationAt(
           columns.bytes,
           columns.valueStart[i],
           columns.valueEnd[i],
@@ -133,6 +136,22 @@ export class NotificationSender {
     }
     for (const [name, notifications] of byChannel) {
       await this.#options.channels[name].send(await this.#whole(notifications))
+    }
+  }
+
+  /**
+   * Undefined for what is no notification. Throws SCHEMA_PENDING while its schema is being looked
+   * up: it is there again when it is told again.
+   */
+  #notificationAt(bytes: Buffer, start: number, end: number) {
+    if (start < 0) return undefined
+    const { codec = eventCodec } = this.#options
+    try {
+      const event = codec.decode(bytes, start, end)
+      return event.type === 'NotificationRequested' ? event : undefined
+    } catch (error) {
+      if (error instanceof SchemaPending) throw error
+      return undefined
     }
   }
 
@@ -168,16 +187,5 @@ export class NotificationSender {
       if (signal.aborted) end()
       else signal.addEventListener('abort', end, { once: true })
     })
-  }
-}
-
-/** Undefined for what is no notification: the services keep such records as dead letters. */
-function notificationAt(bytes: Buffer, start: number, end: number) {
-  if (start < 0) return undefined
-  try {
-    const event = eventCodec.decode(bytes, start, end)
-    return event.type === 'NotificationRequested' ? event : undefined
-  } catch {
-    return undefined
   }
 }

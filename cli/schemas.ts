@@ -37,7 +37,8 @@ export async function connectSchemas(
   const use = async (registry: SchemaRegistry, flush?: () => Promise<void>) => {
     const rows = await registerEvents(registry, compatibility && { compatibility })
     await flush?.()
-    eventCodec.use(new RegistryDirectory({ registry, rows, clock: effects.clock }))
+    const ending = signal && { signal }
+    eventCodec.use(new RegistryDirectory({ registry, rows, clock: effects.clock, ...ending }))
   }
   if (registryUrl !== undefined) {
     const call = httpCall(registryUrl)

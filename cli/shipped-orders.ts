@@ -20,6 +20,8 @@ export type OrderOf = (orderId: string, signal: AbortSignal) => Promise<ShippedO
 const TRIES_MAX = 20
 const PAUSE_MS = 500
 const NOT_FOUND = 404
+/** Refusals that say nothing of the order asked for: they pass, or are to be mended. */
+const passing = new Set([401, 403, 408, 425, 429])
 
 export interface ShippedOrdersOptions {
   readonly connection: Connection
@@ -32,7 +34,10 @@ export function shippedOrders({ connection, url, schedule }: ShippedOrdersOption
   return async (orderId, signal) => {
     for (let tries = 1; ; tries++) {
       const answer = await connection.get(`/v1/orders/${encodeURIComponent(orderId)}`)
-      const known = answer.status !== NOT_FOUND
+      const { status } = answer
+      const known = status !== NOT_FOUND
+      // An id that nobody can ask for must not hold up what comes after it.
+      if (known && status >= 400 && status < 500 && !passing.has(status)) return undefined
       const order = known ? (bodyOf(answer, url) as unknown as ShippedOrder) : undefined
       if (typeof order?.tracking === 'string') {
         const { tracking, carrier, currency, totalMinor, items } = order

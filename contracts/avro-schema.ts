@@ -1,6 +1,9 @@
 /** Avro schemas as values: the subset that events may use, and how a JSON document becomes one. */
 import { ContractError } from './errors.ts'
 
+/** Of an Avro `int`. */
+export const intMax = 2 ** 31 - 1
+
 export type AvroPrimitive = 'null' | 'boolean' | 'int' | 'long' | 'float' | 'double' | 'string'
 
 export interface AvroField {

@@ -5,6 +5,7 @@
 import {
   type AvroRecord,
   type AvroType,
+  intMax,
   isArray,
   isRecord,
   isUnion,
@@ -35,7 +36,7 @@ function schemaOf(name: string, type: AvroType): JsonSchema {
   if (isRecord(type)) return recordSchema(type)
   const avro = nameOf(type)
   if (avro === 'string') return { type: 'string', minLength: 1 }
-  const maximum = avro === 'int' ? 2 ** 31 - 1 : Number.MAX_SAFE_INTEGER
+  const maximum = avro === 'int' ? intMax : Number.MAX_SAFE_INTEGER
   const description = descriptionOf(name, type)
   return {
     type: 'integer',

@@ -7,6 +7,7 @@
 import {
   type AvroRecord,
   type AvroType,
+  intMax,
   isArray,
   isRecord,
   isUnion,
@@ -49,7 +50,7 @@ function checkOf(name: string, type: AvroType): Check {
   if (isRecord(type)) return recordCheck(type)
   const avro = nameOf(type)
   if (avro === 'string') return checkText
-  const max = avro === 'int' ? 2 ** 31 - 1 : Number.MAX_SAFE_INTEGER
+  const max = avro === 'int' ? intMax : Number.MAX_SAFE_INTEGER
   return integerCheck(name === 'quantity' ? 1 : 0, max)
 }
 

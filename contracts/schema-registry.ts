@@ -93,6 +93,8 @@ export interface DirectoryOptions {
   readonly rows: readonly EventSchema[]
   /** Epoch ms. */
   readonly clock: () => number
+  /** Ends the look-ups that are under way. */
+  readonly signal?: AbortSignal
 }
 
 /** The directory over a registry: an id is looked up once, at its first record, and kept. */
@@ -140,6 +142,8 @@ export class RegistryDirectory implements SchemaDirectory {
       this.#known.set(id, eventSchema(id, found))
       this.#refused.delete(id)
     } catch (error) {
+      // The look-up was ended, not answered: a record that waits goes on waiting.
+      if (this.#options.signal?.aborted) return
       const reason = error instanceof ContractError ? error.reason : `id ${id}: ${error}`
       if (this.#refused.size >= REFUSED_MAX) {
         this.#refused.delete(this.#refused.keys().next().value!)

@@ -42,6 +42,8 @@ export class Batch<K = unknown, V = unknown> {
   target: string | undefined
   /** The spans of the few records that are traced, by their place (`spans.ts`). */
   traces: Map<number, Span> | undefined
+  /** Its records, or those before them, had waited in a store: no partition stands at them. */
+  released = false
 
   constructor(columns?: RecordColumns, raw: RawColumns = NOTHING_RAW, complete?: Columns<K, V>) {
     this.keys = complete?.keys ?? []
@@ -78,7 +80,9 @@ export class Batch<K = unknown, V = unknown> {
     const rawValues = values === undefined && this.rawValues
     const own = { keys: keys ?? this.keys, values: values ?? this.values }
     const complete = { ...own, times, streamTimes, sources, offsets, rows, traces }
-    return new Batch<unknown, unknown>(columns, { rawKeys, rawValues, exchanged }, complete)
+    const batch = new Batch<unknown, unknown>(columns, { rawKeys, rawValues, exchanged }, complete)
+    batch.released = this.released
+    return batch
   }
 
   /** An empty batch for results derived from this one's records, with their headers. */
@@ -99,6 +103,7 @@ export class Batch<K = unknown, V = unknown> {
     this.offsets.push(input.offsets[i]!)
     if (this.columns !== undefined) this.rows.push(input.rows[i]!)
     if (input.traces !== undefined) this.trace(input.traces.get(i))
+    if (input.released) this.released = true
   }
 
   /** The record appended last follows from this span; from none where it is undefined. */

@@ -11,6 +11,7 @@
  */
 import type { EventLog } from '../log/port.ts'
 import type { RecordColumns } from '../log/record-columns.ts'
+import { streamsError } from './errors.ts'
 import { readRange } from './read-range.ts'
 
 export function deadLetterMarksTopic(application: string): string {
@@ -55,6 +56,7 @@ export function decodeMark(
 /** The marks of one application, as far as its topic was read. */
 export class LetterMarks {
   readonly #log: EventLog
+  readonly #application: string
   readonly #topic: string
   readonly #marks = new Map<number, LetterMark>()
   #position = 0
@@ -62,6 +64,7 @@ export class LetterMarks {
 
   constructor(log: EventLog, application: string) {
     this.#log = log
+    this.#application = application
     this.#topic = deadLetterMarksTopic(application)
   }
 
@@ -73,7 +76,10 @@ export class LetterMarks {
     return this.#marks.entries()
   }
 
-  /** Reads what there is now; `all`: also what is committed and cannot be read at once. */
+  /**
+   * Reads what there is now; `all`: also what is committed and cannot be read at once. Rejects with
+   * LETTERS_BUSY where that takes too long.
+   */
   refresh({ all = false } = {}): Promise<void> {
     const turn = this.#reading.then(() => this.#read(all))
     this.#reading = turn.catch(() => {})
@@ -95,5 +101,9 @@ export class LetterMarks {
       const mark = decodeMark(columns, row)
       if (mark !== undefined) this.#marks.set(...mark)
     })
+    // A letter that seems open may have been replayed: nothing is to be done by half of the marks.
+    if (all && this.#position < to) {
+      throw streamsError('LETTERS_BUSY', { application: this.#application })
+    }
   }
 }

@@ -1,5 +1,6 @@
 /** What becomes of records that cannot be processed: tried again, or put aside. */
 import type { Assembly } from './assembly.ts'
+import { NO_SOURCE } from './batch.ts'
 import { DeadLetters } from './dead-letters.ts'
 import type { EngineSettings } from './environment.ts'
 import { Retries } from './retries.ts'
@@ -53,7 +54,9 @@ export class Failures {
   }
 
   #failed({ node, batch, index, error }: FailedRecord): number {
-    const origin = { source: batch.sources[index]!, offset: batch.offsets[index]! }
+    // No partition stands at a record that has waited in a store.
+    const source = batch.released ? NO_SOURCE : batch.sources[index]!
+    const origin = { source, offset: batch.offsets[index]!, key: batch.keys[index] }
     const timeMs = batch.times[index]!
     return this.retries.failed({ ...this.#policyOf(node), ...origin, timeMs, error })
   }

@@ -1,11 +1,12 @@
 /**
  * What the steps of a foreign-key join tell each other, version 1; integers are big-endian.
  *
- *     message  = kind:uint8 version:float64 length:uint32 key [left]
- *     response = version:float64 [result]
+ *     message  = kind:uint8 has:uint8 version:float64 length:uint32 key [left]
+ *     response = has:uint8 version:float64 [result]
  *
- * A key of a message is where it goes; `key` inside is that of the left row. An absent `left` or
- * `result` is none.
+ * `has` is 1 where there is a `left` or `result`, which may have no bytes, and 0 where there is
+ * none.
+ * A key of a message is where it goes; `key` inside is that of the left row.
  */
 import type { Codec, RowKey } from '../state/port.ts'
 import type { KeySerde, ValueSerde } from './serde.ts'
@@ -40,25 +41,27 @@ export const routeKey: KeySerde<RowKey> = {
   toFields: row => ({ row }),
 }
 
-const HEAD_BYTES = 13
+const HEAD_BYTES = 14
+const RESPONSE_HEAD_BYTES = 9
 
 export function messageSerde(left: ValueSerde<unknown>): ValueSerde<Message> {
   return {
     encode({ kind, key, version, left: value }) {
       const head = Buffer.allocUnsafe(HEAD_BYTES + key.length)
       head[0] = KINDS.indexOf(kind)
-      head.writeDoubleBE(version, 1)
-      head.writeUInt32BE(key.length, 9)
+      head[1] = value === null ? 0 : 1
+      head.writeDoubleBE(version, 2)
+      head.writeUInt32BE(key.length, 10)
       head.latin1Write(key, HEAD_BYTES)
       return value === null ? head : Buffer.concat([head, left.encode(value)])
     },
     decode(bytes, start, end) {
-      const keyEnd = start + HEAD_BYTES + bytes.readUInt32BE(start + 9)
+      const keyEnd = start + HEAD_BYTES + bytes.readUInt32BE(start + 10)
       return {
         kind: KINDS[bytes[start]!]!,
-        version: bytes.readDoubleBE(start + 1),
+        version: bytes.readDoubleBE(start + 2),
         key: bytes.latin1Slice(start + HEAD_BYTES, keyEnd),
-        left: keyEnd === end ? null : left.decode(bytes, keyEnd, end),
+        left: bytes[start + 1] === 0 ? null : left.decode(bytes, keyEnd, end),
       }
     },
   }
@@ -67,15 +70,16 @@ export function messageSerde(left: ValueSerde<unknown>): ValueSerde<Message> {
 export function responseSerde(result: Codec<unknown>): ValueSerde<Response> {
   return {
     encode({ version, result: value }) {
-      const head = Buffer.allocUnsafe(8)
-      head.writeDoubleBE(version, 0)
+      const head = Buffer.allocUnsafe(RESPONSE_HEAD_BYTES)
+      head[0] = value === null ? 0 : 1
+      head.writeDoubleBE(version, 1)
       return value === null ? head : Buffer.concat([head, result.encode(value)])
     },
     decode(bytes, start, end) {
-      const version = bytes.readDoubleBE(start)
+      const own = bytes.subarray(start + RESPONSE_HEAD_BYTES, end)
       return {
-        version,
-        result: start + 8 === end ? null : result.decode(bytes.subarray(start + 8, end)),
+        version: bytes.readDoubleBE(start + 1),
+        result: bytes[start] === 0 ? null : result.decode(own),
       }
     },
   }

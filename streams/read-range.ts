@@ -38,7 +38,8 @@ export async function readRange(
     idle = nextOffset > offset ? 0 : idle + 1
     offset = Math.max(offset, nextOffset)
   }
-  return offset
+  // What lies behind `to` was fetched, but not visited.
+  return Math.max(from, Math.min(offset, to))
 }
 
 /** The records of the batches that are whole. */

@@ -50,9 +50,9 @@ export interface Failure extends RecordOrigin {
   readonly step: string
   readonly policy: RetryPolicy
   readonly error: unknown
+  /** Tells apart what a timer or a closing makes at one time. */
+  readonly key?: unknown
 }
-
-const SOURCELESS_MAX = 1000
 
 interface Waiting {
   readonly attempts: Map<string, number>
@@ -64,7 +64,7 @@ interface Waiting {
 export class Retries {
   readonly #clock: () => number
   readonly #waiting = new Map<string, Waiting>()
-  /** Of results of closing and of timers, the oldest first: no partition waits at them. */
+  /** Of results of closing and of timers: no partition waits at them. */
   readonly #sourceless = new Map<string, number>()
   #allUntilMs = Number.NEGATIVE_INFINITY
   readonly #counts = new Map<string, number>()
@@ -114,8 +114,6 @@ export class Retries {
   #holdAll(failure: Failure, attempts: number, untilMs: number): void {
     this.#allUntilMs = untilMs
     this.#sourceless.set(sourceless(failure), attempts)
-    const [oldest] = this.#sourceless.keys()
-    if (this.#sourceless.size > SOURCELESS_MAX) this.#sourceless.delete(oldest!)
   }
 
   /** How long a record is not to be taken yet, ms. */
@@ -138,8 +136,10 @@ export class Retries {
   /** To be called once the epoch being sealed is committed: what it took is over. */
   seal(): () => void {
     const taken = [...this.#waiting].filter(([, waiting]) => waiting.taken).map(([id]) => id)
+    const settled = [...this.#sourceless.keys()]
     return () => {
       for (const id of taken) this.#waiting.delete(id)
+      for (const id of settled) this.#sourceless.delete(id)
     }
   }
 
@@ -153,6 +153,7 @@ function idOf(source: number, offset: number): string {
   return `${source}/${offset}`
 }
 
-function sourceless({ step, timeMs }: Failure): string {
-  return `${step}@${timeMs}`
+function sourceless({ step, timeMs, offset, key }: Failure): string {
+  const text = (_: string, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value)
+  return `${step}@${timeMs}/${offset} ${JSON.stringify(key, text)}`
 }

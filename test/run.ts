@@ -1,8 +1,8 @@
 /**
  * `npm test`: types, formatting and lint, the tests, and the package as npm would publish it.
  * `npm test -- FILTER…` passes its arguments to vitest and runs nothing else. `npm run test:long`
- * runs the tests that it leaves out, `*.long.test.ts`: outages, kills and whole recordings, each
- * of which takes half a minute or more.
+ * runs the tests that it leaves out, `*.long.test.ts`, half a minute or more each: outages, kills,
+ * whole recordings, the brokers of the tests themselves.
  *
  * The last line is `N passed, N failed`, with `, N skipped` where tests were skipped: tests and
  * steps together. With `CI=true` a skipped test is a failure.

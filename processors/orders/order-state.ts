@@ -156,7 +156,12 @@ export function compareFacts(a: OrderFact, b: OrderFact): number {
   const byTime = eventTimeOf(a.event) - eventTimeOf(b.event)
   if (byTime !== 0) return byTime
   if (a.topic !== b.topic) return topicOrder(a.topic) - topicOrder(b.topic)
-  return a.partition - b.partition || a.offset - b.offset
+  return placeOf(a.partition) - placeOf(b.partition) || placeOf(a.offset) - placeOf(b.offset)
+}
+
+/** What is decided and not back from the log yet comes after all that is. */
+function placeOf(place: number): number {
+  return place === NO_PLACE ? Number.MAX_SAFE_INTEGER : place
 }
 
 function topicOrder(topic: string): number {

@@ -7,6 +7,7 @@
  * out    FraudSuspected, once for each rule and order
  * late   nothing is late
  */
+import { intMax } from '../../contracts/avro-schema.ts'
 import type { BusinessEvent } from '../../contracts/events.ts'
 import { Topology } from '../../streams/index.ts'
 import { addSafe } from '../safe-sum.ts'
@@ -43,5 +44,6 @@ function suspicion(event: BusinessEvent): Remark | undefined {
   }
   if (event.type !== 'OrderCreated') return undefined
   const pieces = event.items.reduce((sum, { quantity }) => addSafe(sum, quantity), 0)
-  return pieces > piecesMax ? { about: 'bulk-order', score: pieces - piecesMax } : undefined
+  if (pieces <= piecesMax) return undefined
+  return { about: 'bulk-order', score: Math.min(pieces - piecesMax, intMax) }
 }

@@ -73,6 +73,7 @@ export function inventoryTopology(settings: ServiceSettings): Topology {
     name: 'reservations',
     key: orderKey,
     stores,
+    wallClock: true,
     create: context => ({
       process: record => noted(context, record, settings),
       onTimer: timer => void timedRow(context.store('orders'), timer),

@@ -1,10 +1,15 @@
-/** The row that a service has of each order: it is forgotten `keepMs` after its first event. */
+/**
+ * The row that a service has of each order: it is forgotten `keepMs` after its first event, and
+ * after that was read. By event time alone a backlog of more than that would be forgotten while the
+ * other services' answers to it are still to come.
+ */
 import type { KeyedRows, ProcessorRecord, Timer } from '../../streams/index.ts'
 
 type OrderRows<R> = KeyedRows<string, R>
 
 interface Scheduler {
   schedule(timer: Timer<string>): void
+  readonly wallTimeMs: number
 }
 
 const forget = 'forget'
@@ -18,7 +23,8 @@ export function rowOf<R>(
 ): R | undefined {
   const row = rows.get(key)
   if (row === undefined) {
-    context.schedule({ clock: 'event', atMs: timeMs + keepMs, key, name: forget })
+    const atMs = Math.max(timeMs, context.wallTimeMs) + keepMs
+    context.schedule({ clock: 'wall', atMs, key, name: forget })
   }
   return row
 }

@@ -57,6 +57,7 @@ export function orderTopology(settings: ServiceSettings): Topology {
     name: 'locks',
     key: orderKey,
     stores,
+    wallClock: true,
     results: messages,
     keepsKeys: true,
     views: [{ store: 'orders', ...view }],

@@ -47,6 +47,7 @@ export function remarks(topology: Topology, options: RemarkOptions): Stream<stri
     name,
     key: orderKey,
     stores,
+    wallClock: true,
     results: messages,
     keepsKeys: true,
     create: context => ({

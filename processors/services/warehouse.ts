@@ -3,6 +3,7 @@
  * Stock is conserved: received = on hand + reserved + shipped, after every request.
  */
 import { Type } from 'typebox'
+import { intMax } from '../../contracts/avro-schema.ts'
 import type { BusinessEvent, StockItem } from '../../contracts/events.ts'
 import { json, type ProcessorContext, type Stream, textKey } from '../../streams/index.ts'
 import { orderKey } from '../analytics/event-streams.ts'
@@ -140,7 +141,10 @@ class Warehouse {
   #missing(orderId: string, items: readonly StockItem[]) {
     const damaged = damagedItem(this.#settings.seed, orderId, items.length)
     if (damaged !== undefined) return { sku: items[damaged]!.sku, reason: 'damaged' }
-    const short = items.find(({ sku, quantity }) => this.#level(sku).onHand < quantity)
+    const short = items.find(
+      // More than an event can say is not had either.
+      ({ sku, quantity }) => quantity > intMax || this.#level(sku).onHand < quantity,
+    )
     return short && { sku: short.sku, reason: 'out-of-stock' }
   }
 

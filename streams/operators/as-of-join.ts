@@ -72,7 +72,8 @@ const inForce = (versions: readonly OrderedRecord[], timeMs: number) =>
 function since(versions: readonly OrderedRecord[], horizonMs: number): readonly OrderedRecord[] {
   const first = inForce(versions, horizonMs)
   if (first < 0) return versions
-  return versions.slice(hasValue(versions[first]!) ? first : first + 1)
+  // A deletion, too: it overrules older versions that are still to come.
+  return versions.slice(first)
 }
 
 class AsOfJoin implements Operator {
@@ -202,6 +203,7 @@ class AsOfJoin implements Operator {
   close(_watermarkMs: number, out: Outputs): void {
     const released = this.#released
     if (released.length === 0) return
+    released.released = true
     this.#released = new Batch()
     this.#rows = released.keys.map(key => this.#spec.key.encode(key))
     const results = new Batch()

@@ -182,6 +182,20 @@ describe('browsers', () => {
     }
   })
 
+  test('a page of another site can have nothing changed, not even without a body', async () => {
+    const { server } = await setUp()
+    const changing = server.routes.filter(({ method }) => !/^(GET|HEAD|OPTIONS)$/.test(method))
+    expect(changing.length).toBeGreaterThan(3)
+    for (const { method, url } of changing) {
+      const asked = (headers: Record<string, string>) =>
+        server.inject({ method: method as 'POST', url: url.replace(/:\w+/g, '1'), headers })
+      const foreign = await asked({ origin: 'https://evil.example' })
+      expect([foreign.statusCode, foreign.json().code], url).toEqual([403, 'ORIGIN_REFUSED'])
+      const own = await asked({ host: 'localhost:8080', origin: 'http://localhost:8080' })
+      for (const { body } of [await asked({}), own]) expect(body).not.toContain('ORIGIN_REFUSED')
+    }
+  })
+
   test('the dashboard is served from its folder and from nowhere else', async () => {
     const root = mkdtempSync(join(tmpdir(), 'dashboard-'))
     mkdirSync(join(root, 'dist/assets'), { recursive: true })

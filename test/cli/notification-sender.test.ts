@@ -4,8 +4,12 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { remote } from '../../cli/connection.ts'
 import { effects } from '../../cli/effects.ts'
-import { NotificationSender, openOutbox } from '../../cli/notification-sender.ts'
+import { NotificationSender, notificationTopic, openOutbox } from '../../cli/notification-sender.ts'
 import { type OrderOf, shippedOrders } from '../../cli/shipped-orders.ts'
+import { EventCodec } from '../../contracts/event-codec.ts'
+import { RegistryDirectory, type SchemaRegistry } from '../../contracts/schema-registry.ts'
+import { eventSchemas, schemaHistory } from '../../contracts/schemas.ts'
+import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { mug, placed } from '../support/orders-client.ts'
 import { OrdersService } from '../support/orders-service.ts'
 import { scratchFolder } from '../support/service-process.ts'
@@ -47,13 +51,14 @@ interface Sent {
 }
 
 /** Sends all that was asked for, and gives what is in the file. */
-async function sender(orderOf: OrderOf) {
+async function sender(orderOf: OrderOf, codec?: EventCodec) {
   const folder = await scratchFolder()
   const errors: unknown[] = []
   const running = new NotificationSender({
     log: service.log,
     channels: await openOutbox(folder.path),
     orderOf,
+    ...(codec && { codec }),
     schedule: effects.schedule,
     maySend: () => true,
     onError: error => errors.push(error),
@@ -108,7 +113,7 @@ test('while the service cannot be asked nothing is sent, and nothing is lost', a
   const shippedAt = Date.now()
   await post('fulfilment', 'OrderShipped', { orderId, tracking: 'T2', shippedAt })
   await notification(orderId, 'order-shipped')
-  const { sent, errors } = await sender(orderOf)
+  const { sent, errors, stop } = await sender(orderOf)
   await expect.poll(() => errors.length, { timeout: 15_000 }).toBeGreaterThan(0)
   expect((await sent()).filter(({ notificationId }) => notificationId.startsWith(orderId))).toEqual(
     [],
@@ -117,6 +122,7 @@ test('while the service cannot be asked nothing is sent, and nothing is lost', a
   await expect
     .poll(async () => (await sent()).map(one => one.order), { timeout: 15_000 })
     .toContainEqual({ tracking: 'T2', carrier: null, currency: null, totalMinor: null, items: [] })
+  await stop()
 })
 
 test('a stop does not wait for a parcel that nobody knows of', async () => {
@@ -135,4 +141,51 @@ test('a stop does not wait for a parcel that nobody knows of', async () => {
   await stop()
   expect(asked).toBeLessThan(10)
   expect((await sent()).map(({ notificationId }) => notificationId)).not.toContain('nobody')
+})
+
+test('an order that nobody can ask for holds up no message', async () => {
+  const orderId = 'x'.repeat(17_000)
+  await notification(orderId, 'order-shipped')
+  await notification('after-it', 'order-received')
+  const { sent, stop } = await sender(asking(service.address))
+  await expect.poll(async () => (await sent()).at(-1)?.notificationId).toContain('after-it')
+  const long = (await sent()).find(({ notificationId }) => notificationId.startsWith(orderId))
+  expect(long).not.toHaveProperty('order')
+  await stop()
+})
+
+test('a message whose schema is still being looked up is waited for, and sent once', async () => {
+  const id = 4711
+  const registry: SchemaRegistry = {
+    schemaOf: async () => {
+      await new Promise(resolve => setTimeout(resolve, 200))
+      return { format: 'AVRO', text: JSON.stringify(eventSchemas.NotificationRequested) }
+    },
+    register: async () => id,
+    setCompatibility: async () => {},
+  }
+  const codec = new EventCodec(
+    new RegistryDirectory({ registry, rows: schemaHistory, clock: Date.now }),
+  )
+  const value = codec.encode({
+    type: 'NotificationRequested',
+    notificationId: 'of-a-later-version',
+    orderId: 'o',
+    customerId: 'ann',
+    channel: 'email',
+    template: 'order-received',
+    requestedAt: Date.now(),
+  })
+  value.writeUInt32BE(id, 1)
+  const builder = new RecordBatchBuilder()
+  const whole = (bytes: Buffer) => ({ bytes, start: 0, end: bytes.length })
+  builder.append(Date.now(), whole(Buffer.from('o')), whole(value), [])
+  const transaction = service.log.begin()
+  transaction.append({ topic: notificationTopic, partition: 0 }, builder.finish())
+  await transaction.commit()
+  const { sent, stop } = await sender(asking(service.address), codec)
+  const found = async () =>
+    (await sent()).filter(({ notificationId }) => notificationId === 'of-a-later-version')
+  await expect.poll(found).toHaveLength(1)
+  await stop()
 })

@@ -251,7 +251,10 @@ describe('a table of subjects', () => {
 
 describe('a directory over a registry', () => {
   /** Answers as told, and keeps what it was asked. */
-  function scripted(answer: (path: string, asked: number) => HttpAnswer | Error) {
+  function scripted(
+    answer: (path: string, asked: number) => HttpAnswer | Error,
+    signal?: AbortSignal,
+  ) {
     const asked: string[] = []
     const delays: number[] = []
     let nowMs = 0
@@ -268,10 +271,16 @@ describe('a directory over a registry', () => {
         return () => clearImmediate(timer)
       },
       onRetry: (_, delayMs) => delays.push(delayMs),
+      ...(signal && { signal }),
     })
     const clock = () => nowMs
     const rows = schemaHistory.map(({ id, type, schema }) => ({ id: id + 100, type, schema }))
-    const directory = new RegistryDirectory({ registry: client, rows, clock })
+    const directory = new RegistryDirectory({
+      registry: client,
+      rows,
+      clock,
+      ...(signal && { signal }),
+    })
     const pass = (ms: number) => {
       nowMs += ms
     }
@@ -305,6 +314,18 @@ describe('a directory over a registry', () => {
     pass(10 ** 9)
     expect(decode(codec, 7)()).toBe('OrderCreated')
     expect(asked).toEqual(['GET /schemas/ids/7'])
+  })
+
+  test('a stop while the registry is down refuses nothing: what waits is there at the next start', async () => {
+    const stopping = new AbortController()
+    const { asked, codec } = scripted(() => new Error('refused'), stopping.signal)
+    expect(decode(codec, 7)).toThrow(SchemaPending)
+    await expect.poll(() => asked.length).toBeGreaterThan(1)
+    stopping.abort()
+    for (let turn = 0; turn < 10; turn++) {
+      await new Promise(setImmediate)
+      expect(decode(codec, 7)).toThrow(SchemaPending)
+    }
   })
 
   test('while the registry is down it waits, longer each time, and refuses nothing', async () => {

@@ -10,7 +10,7 @@ import {
   type LetterFilter,
   type LetterOutcome,
 } from '../../streams/dead-letter-admin.ts'
-import { decodeMark, encodeMark } from '../../streams/dead-letter-marks.ts'
+import { deadLetterMarksTopic, decodeMark, encodeMark } from '../../streams/dead-letter-marks.ts'
 import { json, Topology, text, textKey, tumbling } from '../../streams/index.ts'
 import { replayRefusal } from '../../streams/replay-steps.ts'
 import { TopologyTestDriver } from '../../streams/testing/index.ts'
@@ -313,3 +313,36 @@ async function append(
   transaction.append({ topic, partition: 0 }, builder.finish())
   await transaction.commit()
 }
+
+test('a mark that comes while others are read is read the next time: nothing is replayed twice', async () => {
+  const topology = shop(buggy)
+  const { driver, admin: other } = await start(topology)
+  const lines = ['bad-1', 'bad-2'].map((value, i) => {
+    return { key: 'a', value, timeMs: 5 + i, headers: { ce_id: value }, partition: 0 }
+  })
+  await driver.pipe('in', ...lines)
+  await other.act(replay, 0)
+  let isRacing = true
+  const { log } = driver
+  const racing = new Proxy(log, {
+    get(target, name) {
+      if (name !== 'offsets') {
+        const member = Reflect.get(target, name)
+        return typeof member === 'function' ? member.bind(target) : member
+      }
+      return async (places: Parameters<typeof log.offsets>[0]) => {
+        const ranges = await target.offsets(places)
+        if (isRacing && places[0]!.topic === deadLetterMarksTopic('shop')) {
+          isRacing = false
+          await other.act(replay, 1)
+        }
+        return ranges
+      }
+    },
+  })
+  const refusal = (step: string) => replayRefusal(topology, step)
+  const mine = new DeadLetterAdmin({ application: 'shop', log: racing, clock: () => 777, refusal })
+  await mine.list({ filter: {}, limit: 10 }, ({ offset }) => offset)
+  expect(isRacing).toBe(false)
+  expect(await mine.act(replay, 1)).toMatchObject({ state: 'replayed', changed: false })
+})

@@ -2,7 +2,7 @@
 import { Type } from 'typebox'
 import { expect, test } from 'vitest'
 import { MemoryDatabase } from '../../state/memory-database.ts'
-import { json, RetriableError, Topology, text, textKey } from '../../streams/index.ts'
+import { json, RetriableError, Topology, text, textKey, tumbling } from '../../streams/index.ts'
 import { TopologyTestDriver } from '../../streams/testing/index.ts'
 import { proofSuite } from '../oracle/harness.ts'
 import { retryProof } from '../oracle/proofs/retries.ts'
@@ -236,5 +236,89 @@ test('bytes that cannot be read yet wait as long as it takes, and are no dead le
   await driver.advanceWallClock(10_000)
   expect(await out(driver)).toEqual(['new 1', 'new 2', 'old 2'])
   expect(await letters(driver)).toEqual([])
+  await driver.close()
+})
+
+/** What a closing makes of some keys at once is mapped by a step that may fail. */
+function closing(map: (key: string) => void, retry: Parameters<typeof enrich>[1]): Topology {
+  const topology = new Topology('enrich')
+  topology
+    .stream('in', LINES)
+    .groupByKey({ name: 'by-key', key: textKey() })
+    .windowedBy(tumbling(100_000, { graceMs: 0 }))
+    .count({ name: 'counts', retentionMs: 1_000_000, emit: 'close' })
+    .toStream()
+    .map((count, { key }) => {
+      map(key)
+      return [key, String(count)]
+    })
+    .retry(retry!)
+    .to('out', LINES)
+  return topology
+}
+
+const closed = (keys: readonly string[]) => [
+  ...keys.map((key, i) => record(key, 'v', 0, i + 1)),
+  record('end', 'v', 0, 200_000),
+]
+
+test('however many results of one closing fail, each has its attempts, and it ends', async () => {
+  const keys = Array.from({ length: 1010 }, (_, i) => `k${i}`)
+  const fail = (key: string) => {
+    throw new RetriableError(key)
+  }
+  const driver = await start(closing(fail, { attempts: 2, firstMs: 1, maxMs: 1 }))
+  await driver.pipe('in', ...closed(keys))
+  let found: string[] = []
+  for (let waits = 0; waits < 1100 && found.length === 0; waits++) {
+    await driver.advanceWallClock(1)
+    found = await letters(driver)
+  }
+  expect(found).toHaveLength(keys.length)
+  expect(found.filter(letter => !letter.includes(' 2x '))).toEqual([])
+  await driver.close()
+})
+
+test('results of one time are tried each by itself', async () => {
+  const tried = new Set<string>()
+  const failOnce = (key: string) => {
+    if (tried.has(key)) return
+    tried.add(key)
+    throw new RetriableError(key)
+  }
+  const driver = await start(closing(failOnce, { attempts: 3, firstMs: 100, maxMs: 100 }))
+  const keys = [...'abcdef']
+  await driver.append(
+    'in',
+    closed(keys).map(one => ({ ...one, timeMs: one.timeMs < 100 ? 5 : one.timeMs })),
+  )
+  for (let waits = 0; waits < 10; waits++) await driver.advanceWallClock(100)
+  expect((await out(driver)).length).toBe(keys.length)
+  expect(await letters(driver)).toEqual([])
+  await driver.close()
+})
+
+test('a record that has waited in a store is not tried again before its time', async () => {
+  const world = { down: new Set(['one']), calls: 0 }
+  const topology = new Topology('enrich')
+  const prices = topology.table('prices', { name: 'prices', ...LINES })
+  topology
+    .stream('in', LINES)
+    .leftJoinAsOf(prices, order => order, { name: 'priced', graceMs: 10 })
+    .mapValues(order => {
+      world.calls++
+      if (world.down.has(order)) throw new RetriableError('down')
+      return order
+    })
+    .retry({ attempts: 4, firstMs: 1000, maxMs: 3000 })
+    .to('out', LINES)
+  const driver = await TopologyTestDriver.open(topology, { partitions: 1, startMs: 50_000 })
+  await driver.pipe('in', record('mug', 'one', 0, 200))
+  await driver.pipe('prices', record('other', 'x', 0, 2000))
+  await driver.pipe('in', record('other', 'end', 0, 2000))
+  expect([world.calls, await letters(driver)]).toEqual([1, []])
+  world.down.clear()
+  await driver.advanceWallClock(1000)
+  expect(await out(driver)).toContain('one')
   await driver.close()
 })

@@ -254,3 +254,23 @@ test('after any story with kills, each aggregate is what a replay of the events 
   expect(kills).toBeGreaterThan(10)
   expect(decided).toBeGreaterThan(150)
 })
+
+test('additions of one time come to the sum of all, whether or not the former are back', async () => {
+  const driver = await start({ startMs: T0 })
+  // The clock of who placed it is ahead: all that is decided now is of that time.
+  const createdAt = T0 + 10_000
+  const created = { type: 'OrderCreated', orderId: 'o', customerId: 'ann', region: 'eu' } as const
+  const event = { ...created, currency: 'EUR', items, totalMinor: 1000, createdAt, channel: null }
+  const { topic, ...order } = heard('e1', event)
+  await driver.pipe(topic, order)
+  const command = (id: string, n: number) => {
+    const { topic: _, ...rest } = asked(id, add('o'), T0 + n)
+    return rest
+  }
+  await driver.pipe(orderCommandTopic, command('a', 0))
+  await driver.process()
+  await driver.pipe(orderCommandTopic, command('b', 1), command('c', 2))
+  const told = await driver.output('orders', { key: orderKey, value: eventSerde })
+  const totals = told.map(({ value }) => (value as { totalMinor: number }).totalMinor)
+  expect(totals).toEqual([1000, 2000, 3000, 4000])
+})

@@ -5,7 +5,14 @@ import type { TopologyTestDriver } from '../../../streams/testing/index.ts'
 import { KilledProcess } from '../../oracle/harness.ts'
 import { deadLetters } from '../../oracle/proof.ts'
 import { Random } from '../../support/random.ts'
-import { customersStory, delivered, minuteMs, type SagaRecord } from '../../support/saga.ts'
+import {
+  customersStory,
+  delivered,
+  minuteMs,
+  type SagaRecord,
+  sagaRecord,
+  storyStartMs,
+} from '../../support/saga.ts'
 import { type Books, checkBooks, checkDecisions } from '../../support/saga-check.ts'
 import {
   appendPoison,
@@ -275,3 +282,57 @@ async function runKilled(seed: number, records: SagaRecord[], wanted: Outcome): 
   await closeServices(drivers)
   return process.kills
 }
+
+test('a backlog of more than is kept is carried through: nothing is forgotten that is still to be answered', async () => {
+  const story = customersStory(new Random(1), { orders: 100, stock: 10_000 })
+  const dayMs = 24 * 60 * minuteMs
+  const lastMs = story.at(-1)!.timeMs
+  const later = Array.from({ length: 40 }, (_, i) => {
+    const order = { orderId: `late-${i}`, customerId: 'c', region: 'eu', currency: 'EUR' }
+    const items = [{ sku: 'sku-0', category: 'books', quantity: 1, unitPriceMinor: 100 }]
+    const createdAt = lastMs + 31 * dayMs + i * 1000
+    const event = { type: 'OrderCreated', ...order, items, totalMinor: 100, createdAt } as const
+    return sagaRecord({ ...event, channel: null }, `late-${i}`)
+  })
+  const drivers = await openServices(serviceTopologies(strict))
+  await feedStock(drivers, story)
+  drivers[0]!.tick(33 * dayMs)
+  await appendRecords(drivers[0]!.log, [
+    ...story.filter(({ topic }) => topic !== 'stock'),
+    ...later,
+  ])
+  await finish(drivers)
+  const { books } = await outcome(drivers)
+  expect(books.ended.size).toBe(140)
+  await closeServices(drivers)
+})
+
+test('an order of more pieces than an event can say is rejected, refunded and pointed at', async () => {
+  const max = 2 ** 31 - 1
+  const item = { sku: 'pin', category: 'books', quantity: max, unitPriceMinor: 1 }
+  const stock = [1, 2, 3].map(n => {
+    const event = { type: 'StockReceived', sku: 'pin', quantity: max } as const
+    return sagaRecord({ ...event, receivedAt: storyStartMs }, `stock-${n}`)
+  })
+  const order = { orderId: 'o-1', customerId: 'c', region: 'eu', currency: 'EUR', channel: null }
+  const event = {
+    type: 'OrderCreated',
+    ...order,
+    items: [item, item],
+    totalMinor: 2 * max,
+  } as const
+  const drivers = await openServices(serviceTopologies(strict))
+  await feedStock(drivers, stock)
+  await appendRecords(drivers[0]!.log, [
+    sagaRecord({ ...event, createdAt: storyStartMs + 1000 }, 'o-1.created'),
+  ])
+  await finish(drivers)
+  const { events } = await outcome(drivers)
+  const types = events.map(one => one.event.type)
+  expect(types).toEqual(
+    expect.arrayContaining(['InventoryRejected', 'PaymentRefunded', 'OrderCancelled']),
+  )
+  expect(types.filter(type => type === 'FraudSuspected')).toHaveLength(1)
+  for (const driver of drivers) expect(await deadLetters(driver), driver.application).toEqual([])
+  await closeServices(drivers)
+})

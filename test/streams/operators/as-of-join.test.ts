@@ -52,6 +52,22 @@ test('a record sees the row of its own time, whichever is read first', async () 
   }
 })
 
+test('a deletion overrules an older row that comes after it, however epochs are cut', async () => {
+  // Both come within the grace of what the partition has seen, and hold from there on.
+  const prices = [at(100, 'A'), at(1000, 'x', 'other'), at(200, null), at(150, 'B')]
+  for (const isCut of [false, true]) {
+    const driver = await start()
+    await driver.pipe('orders', at(1000, 'o', 'other'))
+    for (const batch of isCut ? prices.map(price => [price]) : [prices]) {
+      await driver.pipe('prices', ...batch)
+    }
+    await driver.pipe('orders', at(1005, 'one'))
+    await driver.pipe('prices', at(2000, 'x', 'other'))
+    await driver.pipe('orders', at(2000, 'end', 'other'))
+    expect(await out(driver)).toContain('one at null @1005')
+  }
+})
+
 test('a record waits until both have passed its time by more than the grace', async () => {
   const driver = await start()
   await driver.pipe('orders', at(100, 'one'), at(500, 'two'))

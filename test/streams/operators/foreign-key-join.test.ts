@@ -52,6 +52,24 @@ async function start(kind: 'inner' | 'left', partitions = 2) {
   return { driver, order, remove, customer, rows }
 }
 
+test('a left row whose value has no bytes is a row: it follows what it refers to', async () => {
+  const topology = new Topology('shop')
+  const left = topology.table('left', { name: 'left', ...LINES })
+  const right = topology.table('right', { name: 'right', ...LINES })
+  const options = { name: 'named', foreignKey: () => 'c', value: text() }
+  left
+    .joinForeign(right, (mine, theirs) => `${mine}+${theirs}`, options)
+    .toStream()
+    .to('changes', LINES)
+  const driver = await TopologyTestDriver.open(topology, { partitions: 2 })
+  open.push(driver)
+  await driver.pipe('right', { key: 'c', value: 'A', timeMs: 1 })
+  await driver.pipe('left', { key: 'o1', value: '', timeMs: 2 })
+  await driver.pipe('right', { key: 'c', value: 'B', timeMs: 3 })
+  const changes = (await driver.output('changes', LINES)).map(({ value: found }) => found)
+  expect(changes).toEqual(['+A', '+B'])
+})
+
 test('each row gets the row it refers to, and follows it', async () => {
   const { order, customer, rows } = await start('inner')
   await order('o1', 'c1')

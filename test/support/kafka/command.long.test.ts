@@ -84,7 +84,7 @@ describe('without Java', () => {
   function runWithoutJava(environment: NodeJS.ProcessEnv) {
     const path = join(root, 'node_modules/.bin')
     const vitest = join(root, 'node_modules/vitest/vitest.mjs')
-    const args = [vitest, 'run', 'command.test.ts', '-t', 'npm run kafka']
+    const args = [vitest, 'run', 'command.long.test.ts', '-t', 'npm run kafka']
     return runProcess(process.execPath, args, {
       timeoutMs: 60_000,
       env: { PATH: path, JAVA_HOME: '', NO_COLOR: '1', ...environment },
