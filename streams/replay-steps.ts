@@ -37,9 +37,26 @@ export function replayRefusal(topology: Topology, step: string): string | undefi
   for (const id of towards) {
     const node = topology.nodes[id]!
     if (stepName(node) === step || node.kind !== 'operator') continue
+    if (node.type === 'flat-map') {
+      return `${step} gets several results of a record from ${node.name}, and had the others`
+    }
     // A deduplication lets a replayed record pass; what others keep of it, they have already.
     if (node.stores.length === 0 || node.type === 'deduplicate') continue
     return `${step} gets the results of ${node.name}, which has counted the record already`
+  }
+  const last = lastKept(topology, step)
+  return last && `${last.name} may have a newer row by now, and would take the record’s instead`
+}
+
+/** A table that the record's own row would come to. */
+function lastKept({ nodes }: Pick<Topology, 'nodes'>, step: string): TopologyNode | undefined {
+  const reached = new Set<number>()
+  for (const node of nodes) {
+    const isTarget = stepName(node) === step
+    if (!isTarget && !node.parents.some(parent => reached.has(parent.node))) continue
+    if (node.kind === 'operator' && node.keepsLast === true) return node
+    // What a step with state tells is of its own order.
+    if (isTarget || node.kind !== 'operator' || node.stores.length === 0) reached.add(node.id)
   }
   return undefined
 }

@@ -62,6 +62,7 @@ export function tableOf<K, V>(
     identity: spec.key.name,
     emission: 'updates',
     timeDependent: false,
+    ...(order === 'offset' && { keepsLast: true }),
   })
   const versions = { edge: stream.edge, value: spec.value }
   const source = { store: options.name, key: spec.key, stored: 'table' as const, versions }

@@ -56,6 +56,8 @@ export interface OperatorNode extends NodeBase {
   readonly timeDependent: boolean
   /** Inputs that do not count in its watermark: the table of a stream-table join. */
   readonly passivePorts?: readonly number[]
+  /** A row is what was written last, whatever its time: an older record that comes back wins. */
+  readonly keepsLast?: boolean
   /** Names of the messages that pass, where it lets only some: for whoever describes the flow. */
   readonly messages?: readonly string[]
 }

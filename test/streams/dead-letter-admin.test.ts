@@ -267,6 +267,49 @@ describe('what cannot be replayed says why', () => {
     await driver.close()
   })
 
+  test('one of several results of a record: the others would be there twice', async () => {
+    const topology = new Topology('shop')
+    topology
+      .stream('in', LINES)
+      .flatMap((value, key) => value.split(',').map((part): [string, string] => [key, part]))
+      .filter(
+        value => {
+          if (value === 'bad') throw new TypeError(value)
+          return true
+        },
+        { name: 'checked' },
+      )
+      .to('checked', LINES)
+    const { driver, admin } = await start(topology)
+    await driver.pipe('in', event('a', 'good,bad', 'e1'))
+    await expect(admin.act(replay, 0)).rejects.toThrow(/checked gets several results of a record/)
+    await driver.close()
+  })
+
+  test('a row of a table: it would come after newer ones', async () => {
+    const value = {
+      encode: (line: string) => Buffer.from(line),
+      decode(bytes: Buffer, from: number, to: number) {
+        const line = bytes.utf8Slice(from, to)
+        if (line.startsWith('bad')) throw new TypeError(line)
+        return line
+      },
+    }
+    const topology = new Topology('shop')
+    const rows = { key: textKey(), value }
+    topology
+      .table('prices', { name: 'prices', ...rows })
+      .toStream()
+      .to('out', rows)
+    topology.stream('in', rows).to('copies', rows)
+    const { driver, admin } = await start(topology)
+    await driver.pipe('prices', event('k', 'bad old', 'e1'), event('k', 'new', 'e2'))
+    await driver.pipe('in', event('k', 'bad too', 'e3'))
+    await expect(admin.act(replay, 0)).rejects.toThrow(/prices may have a newer row by now/)
+    expect(await admin.act(replay, 1)).toMatchObject({ changed: true })
+    await driver.close()
+  })
+
   test('garbage among the letters and their marks', async () => {
     const { driver, admin } = await start(shop(buggy))
     await driver.pipe('in', event('a', 'bad 1', 'e1'))
