@@ -211,7 +211,8 @@ export class DeadLetterAdmin {
     for (let attempt = 0; attempt < TAKEOVERS_MAX; attempt++) {
       const writer = await log.exclusive(`${this.application}-dead-letters`)
       try {
-        await this.#marks.refresh({ all: true })
+        // A letter that seems open may have been replayed: nothing is done by half of the marks.
+        if (!(await this.#marks.refresh({ all: true }))) break
         return await this.#write(request, offsets, writer)
       } catch (error) {
         if (!(error instanceof MillraceError && error.code === 'WRITER_REPLACED')) throw error

@@ -11,7 +11,6 @@
  */
 import type { EventLog } from '../log/port.ts'
 import type { RecordColumns } from '../log/record-columns.ts'
-import { streamsError } from './errors.ts'
 import { readRange } from './read-range.ts'
 
 export function deadLetterMarksTopic(application: string): string {
@@ -56,7 +55,6 @@ export function decodeMark(
 /** The marks of one application, as far as its topic was read. */
 export class LetterMarks {
   readonly #log: EventLog
-  readonly #application: string
   readonly #topic: string
   readonly #marks = new Map<number, LetterMark>()
   #position = 0
@@ -64,7 +62,6 @@ export class LetterMarks {
 
   constructor(log: EventLog, application: string) {
     this.#log = log
-    this.#application = application
     this.#topic = deadLetterMarksTopic(application)
   }
 
@@ -77,17 +74,20 @@ export class LetterMarks {
   }
 
   /**
-   * Reads what there is now; `all`: also what is committed and cannot be read at once. Rejects with
-   * LETTERS_BUSY where that takes too long.
+   * Reads what there is now; `all`: also what is committed and cannot be read at once. False where
+   * that took too long, and some may be missing.
    */
-  refresh({ all = false } = {}): Promise<void> {
+  refresh({ all = false } = {}): Promise<boolean> {
     const turn = this.#reading.then(() => this.#read(all))
-    this.#reading = turn.catch(() => {})
+    this.#reading = turn.then(
+      () => {},
+      () => {},
+    )
     return turn
   }
 
-  async #read(all: boolean): Promise<void> {
-    if ((await this.#log.describeTopic(this.#topic)) === undefined) return
+  async #read(all: boolean): Promise<boolean> {
+    if ((await this.#log.describeTopic(this.#topic)) === undefined) return true
     const target = { topic: this.#topic, partition: 0 }
     const [range] = await this.#log.offsets([target])
     // It was made anew: the application has been reset.
@@ -101,9 +101,6 @@ export class LetterMarks {
       const mark = decodeMark(columns, row)
       if (mark !== undefined) this.#marks.set(...mark)
     })
-    // A letter that seems open may have been replayed: nothing is to be done by half of the marks.
-    if (all && this.#position < to) {
-      throw streamsError('LETTERS_BUSY', { application: this.#application })
-    }
+    return this.#position >= to
   }
 }

@@ -274,7 +274,7 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     rule: 'dead letters: whoever replays has read all marks before',
     file: 'streams/dead-letter-admin.ts',
-    find: '        await this.#marks.refresh({ all: true })\n        return await this.#write',
+    find: '        if (!(await this.#marks.refresh({ all: true }))) break\n        return await this.#write',
     replace: '        return await this.#write',
     tests: [letters],
   },

@@ -1,5 +1,6 @@
 /** Dead letters listed, replayed and discarded, over the real engine and the embedded log. */
 import { describe, expect, test } from 'vitest'
+import type { EventLog } from '../../log/port.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
 import type { Header } from '../../log/record-headers.ts'
@@ -63,7 +64,10 @@ async function start(topology: Topology, database = new MemoryDatabase()): Promi
   return { driver, admin: adminOf(driver, topology) }
 }
 
-function adminOf({ log, application }: TopologyTestDriver, topology: Topology): DeadLetterAdmin {
+function adminOf(
+  { log, application }: Pick<TopologyTestDriver, 'application'> & { readonly log: EventLog },
+  topology: Topology,
+): DeadLetterAdmin {
   const refusal = (step: string) => replayRefusal(topology, step)
   return new DeadLetterAdmin({ application, log, clock: () => 777, refusal })
 }
@@ -357,35 +361,59 @@ async function append(
   await transaction.commit()
 }
 
+/** The log with some calls answered otherwise. */
+function altered(log: EventLog, changes: Partial<EventLog>): EventLog {
+  return new Proxy(log, {
+    get(target, name) {
+      const member = Reflect.get(changes, name) ?? Reflect.get(target, name)
+      return typeof member === 'function' ? member.bind(target) : member
+    },
+  })
+}
+
+const badLine = (id: string, timeMs: number) => {
+  return { key: 'a', value: id, timeMs, headers: { ce_id: id }, partition: 0 }
+}
+
+test('by half of the marks nothing is replayed', async () => {
+  const topology = shop(buggy)
+  const { driver, admin: other } = await start(topology)
+  await driver.pipe('in', badLine('bad-1', 5))
+  await other.act(replay, 0)
+  const { log } = driver
+  const silent = altered(log, {
+    async fetch(requests, options) {
+      const answers = await log.fetch(requests, options)
+      const { topic, offset } = requests[0]!
+      if (topic !== deadLetterMarksTopic('shop')) return answers
+      return answers.map(one => ({ ...one, bytes: Buffer.alloc(0), nextOffset: offset }))
+    },
+  })
+  const mine = adminOf({ log: silent, application: 'shop' }, topology)
+  await expect(mine.act(replay, 0)).rejects.toMatchObject({ code: 'LETTERS_BUSY' })
+  await driver.close()
+})
+
 test('a mark that comes while others are read is read the next time: nothing is replayed twice', async () => {
   const topology = shop(buggy)
   const { driver, admin: other } = await start(topology)
-  const lines = ['bad-1', 'bad-2'].map((value, i) => {
-    return { key: 'a', value, timeMs: 5 + i, headers: { ce_id: value }, partition: 0 }
-  })
-  await driver.pipe('in', ...lines)
+  await driver.pipe('in', badLine('bad-1', 5), badLine('bad-2', 6))
   await other.act(replay, 0)
   let isRacing = true
   const { log } = driver
-  const racing = new Proxy(log, {
-    get(target, name) {
-      if (name !== 'offsets') {
-        const member = Reflect.get(target, name)
-        return typeof member === 'function' ? member.bind(target) : member
+  const racing = altered(log, {
+    async offsets(places) {
+      const ranges = await log.offsets(places)
+      if (isRacing && places[0]!.topic === deadLetterMarksTopic('shop')) {
+        isRacing = false
+        await other.act(replay, 1)
       }
-      return async (places: Parameters<typeof log.offsets>[0]) => {
-        const ranges = await target.offsets(places)
-        if (isRacing && places[0]!.topic === deadLetterMarksTopic('shop')) {
-          isRacing = false
-          await other.act(replay, 1)
-        }
-        return ranges
-      }
+      return ranges
     },
   })
-  const refusal = (step: string) => replayRefusal(topology, step)
-  const mine = new DeadLetterAdmin({ application: 'shop', log: racing, clock: () => 777, refusal })
+  const mine = adminOf({ log: racing, application: 'shop' }, topology)
   await mine.list({ filter: {}, limit: 10 }, ({ offset }) => offset)
   expect(isRacing).toBe(false)
   expect(await mine.act(replay, 1)).toMatchObject({ state: 'replayed', changed: false })
+  await driver.close()
 })
