@@ -38,7 +38,7 @@ export interface AssemblyOptions {
   readonly remote: boolean
   readonly watermarkIntervalMs: number
   readonly onFailure: (record: FailedRecord) => number
-  readonly onDrop: (record: DroppedRecord, claimed: boolean) => void
+  readonly onDrop: (record: DroppedRecord, claimed: boolean) => boolean
   readonly tracing?: Tracing | undefined
 }
 

@@ -10,6 +10,8 @@ export interface ChangedRow {
   readonly previous: unknown
   /** Time of the change, where the row itself may no longer say it. */
   timeMs: number
+  /** Place in the batch of the last record that changed it. */
+  record: number
   span: Span | undefined
 }
 
@@ -24,9 +26,10 @@ export class ChangedRows {
   note(row: RowKey, input: Batch, i: number, previous: unknown): ChangedRow {
     let change = this.#rows.get(row)
     if (change === undefined) {
-      change = { key: input.keys[i], previous, timeMs: input.times[i]!, span: undefined }
+      change = { key: input.keys[i], previous, timeMs: input.times[i]!, record: i, span: undefined }
       this.#rows.set(row, change)
     }
+    change.record = i
     change.span = joined(change.span, input.traces?.get(i))
     return change
   }

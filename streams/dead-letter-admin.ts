@@ -19,7 +19,7 @@ import { type DeadLetter, decodeLetter } from './dead-letter-record.ts'
 import { assert, streamsError } from './errors.ts'
 import { LetterCount } from './letter-count.ts'
 import { readRange } from './read-range.ts'
-import { withReplayHeader } from './replay-header.ts'
+import { type ReplayedLetter, withReplayHeader } from './replay-header.ts'
 
 export type LetterState = 'open' | LetterMark['state']
 
@@ -144,7 +144,9 @@ export class DeadLetterAdmin {
   /** What a replay would put back. Throws LETTER_NOT_REPLAYABLE. */
   original(stored: StoredLetter): Promise<OriginalRecord> {
     const { letter, offset } = stored
-    const reason = this.#options.refusal(letter.step ?? '')
+    const isPart = letter.taken === 'part'
+    const partly = `${letter.step} kept the record in part, and would have that part twice`
+    const reason = isPart ? partly : this.#options.refusal(letter.step ?? '')
     if (reason !== undefined) throw notReplayable(this.application, offset, reason)
     return originalOf(this.#options.log, letter, why => {
       return notReplayable(this.application, offset, why)
@@ -265,8 +267,10 @@ export class DeadLetterAdmin {
     }
     if (action === 'discard') return { state, isNew: true, letterAtMs }
     const original = await this.original(stored)
-    const step = stored.letter.step!
-    return { state, isNew: true, letterAtMs, original, replayed: { ...stored, step } }
+    const { step, taken, place } = stored.letter
+    const originalOffset = taken === null ? undefined : place!.offset
+    const replayed = { offset, step: step!, originalOffset }
+    return { state, isNew: true, letterAtMs, original, replayed }
   }
 
   async #read(offset: number): Promise<StoredLetter | undefined> {
@@ -349,13 +353,13 @@ class Chunk {
     return this.#bytes === 0 || this.#bytes + sizeOf(original) <= CHUNK_BYTES_MAX
   }
 
-  putBack(original: OriginalRecord, { offset, step }: { offset: number; step: string }): void {
+  putBack(original: OriginalRecord, letter: Omit<ReplayedLetter, 'application'>): void {
     const { topic, partition, timestampMs, key, value, headers } = original
     const id = `${topic}/${partition}`
     const open = this.#builders.get(id) ?? { target: original, builder: new RecordBatchBuilder() }
     this.#builders.set(id, open)
     const application = this.#application
-    const own = withReplayHeader(headers, { application, offset, step })
+    const own = withReplayHeader(headers, { application, ...letter })
     open.builder.append(timestampMs, whole(key), whole(value), own)
     this.#bytes += sizeOf(original)
   }

@@ -15,6 +15,8 @@
  *                        key and value are what the step got, not what its place has; `none`: no
  *                        record was at fault, but a timer or a result of several
  *       dl_topic   dl_partition   dl_offset    its place; none of them with `none`
+ *       dl_taken         what the step kept of the record all the same: `nothing`, or `part`, as a
+ *                        window that was open beside one that was closed; not in older letters
  *       dl_timestamp     its timestamp, where that is negative
  *       dl_key_size      dl_key_sha256         of a key that is not kept: bytes, hex
  *       dl_value_size    dl_value_sha256       of a value
@@ -37,6 +39,7 @@ export const LETTER_BYTES_MAX = 1024 * 1024
 const LETTER_TOTAL_MAX = 2 * 1024 * 1024 - 4096
 const DETAIL_CHARS_MAX = 4096
 
+const takens = ['nothing', 'part'] as const
 const contents = ['record', 'batch', 'derived', 'none'] as const
 export type LetterContent = (typeof contents)[number]
 
@@ -63,6 +66,8 @@ export interface DeadLetter {
   /** When it was put aside, epoch ms; null in version 0. */
   readonly atMs: number | null
   readonly content: LetterContent
+  /** What the step kept of the record: then it is no longer missing there. Null: not said. */
+  readonly taken: (typeof takens)[number] | null
   readonly place: RecordPlace | null
   readonly timestampMs: number
   readonly key: Buffer | Digest | null
@@ -165,6 +170,7 @@ function ourHeaders(letter: DeadLetter, headersBytes: number): Header[] {
   add('topic', place?.topic)
   add('partition', place?.partition)
   add('offset', place?.offset)
+  add('taken', letter.taken)
   if (timestampMs < 0) add('timestamp', timestampMs)
   if (isDigest(key)) {
     add('key_size', key.bytes)
@@ -220,6 +226,7 @@ export function decodeLetter(columns: RecordColumns, row: number): DeadLetter {
     atMs: number('at'),
     content: isOurs ? contentOf(text('content'), place) : contentBefore(ours, place),
     place,
+    taken: takens.find(each => each === text('taken')) ?? null,
     timestampMs: number('timestamp') ?? columns.timestamps[row]!,
     key: digest('key', key),
     value: digest('value', value),

@@ -9,6 +9,7 @@ import { type Assembly, deadLetterTopic } from './assembly.ts'
 import { type DeadLetter, errorCode, keyAndValue, stackDigest } from './dead-letter-record.ts'
 import type { BrokenBatch, RejectedRecord } from './input-partition.ts'
 import type { SideReason } from './operator.ts'
+import { stepName } from './replay-steps.ts'
 import type { SourcePartition } from './source-partition.ts'
 import type { DroppedRecord } from './task.ts'
 
@@ -35,10 +36,10 @@ export class DeadLetters {
     this.#options = options
   }
 
-  /** A record that a step dropped; `claimed` when a side output takes it. */
-  drop(assembly: Assembly, record: DroppedRecord, claimed: boolean): void {
-    const { batch, index, reason, detail, node } = record
-    if (claimed && !this.#options.reasons.includes(reason)) return
+  /** A record that a step dropped; `claimed` when a side output takes it. True: it is a letter. */
+  drop(assembly: Assembly, record: DroppedRecord, claimed: boolean): boolean {
+    const { batch, index, reason, detail, node, isPart } = record
+    if (claimed && !this.#options.reasons.includes(reason)) return false
     const origin = assembly.options.plan.origins[batch.sources[index]!]
     const columns = origin && batch.columns
     const isDerived = batch.exchanged || columns === undefined
@@ -48,21 +49,24 @@ export class DeadLetters {
       detail,
       content: origin === undefined ? 'none' : isDerived ? 'derived' : 'record',
       place: origin ? { ...placeOf(origin), offset: batch.offsets[index]! } : null,
+      taken: origin ? (isPart === true ? 'part' : 'nothing') : null,
       timestampMs: columns?.timestamps[batch.rows[index]!] ?? batch.times[index]!,
       ...bytesOf(columns, batch.rows[index]!),
     })
+    return true
   }
 
   /** A record of the input that cannot be used at all. */
   reject(assembly: Assembly, source: SourcePartition, rejected: RejectedRecord): void {
-    const { columns, row, detail, step = source.node.name } = rejected
+    const { columns, row, offset, detail, step = stepName(source.node) } = rejected
     count(this.#rejected, source.topic, 'poison')
     this.#write(assembly, {
       ...this.#about(step, 'poison'),
       ...errorParts(rejected),
       detail,
       content: 'record',
-      place: { ...placeOf(source), offset: columns.offsets[row]! },
+      place: { ...placeOf(source), offset },
+      taken: 'nothing',
       timestampMs: columns.timestamps[row]!,
       ...bytesOf(columns, row),
     })
@@ -73,11 +77,12 @@ export class DeadLetters {
     const { bytes, offset, detail, error } = broken
     count(this.#rejected, source.topic, 'corrupt-batch')
     this.#write(assembly, {
-      ...this.#about(source.node.name, 'poison'),
+      ...this.#about(stepName(source.node), 'poison'),
       ...errorParts({ error }),
       detail: `${detail} (${bytes.length} bytes)`,
       content: 'batch',
       place: { ...placeOf(source), offset },
+      taken: null,
       timestampMs: 0,
       key: null,
       value: bytes,

@@ -3,13 +3,13 @@
  * and operator watermarks are rows of a store of their own, committed with the epoch and
  * loaded before the task takes a record.
  *
- * Row key: kind letter, name, index. `s` source topic, `x` exchange input (upstream partition),
- * `o` stateful operator. The row `nodes` says that each stateful operator of the task has its row:
- * one without was not in it when its input was last read. Of an exchange that the task feeds, `e`,
- * idle says that it was taken out and input was read on. The row `c` of a store has the
- * incarnation of the log and the id of the changelog topic that the store's rows went to. Row
- * value, integers big-endian; of the flags 1 is idle, 2 says that the row ends with an unfinished
- * close (law 13) instead of with positions, 4 with a text:
+ * Row key: kind letter, name, index; `a` is of records put aside (`aside.ts`). `s` source topic,
+ * `x` exchange input (upstream partition), `o` stateful operator. The row `nodes` says that each
+ * stateful operator of the task has its row: one without was not in it when its input was last
+ * read. Of an exchange that the task feeds, `e`, idle says that it was taken out and input was read
+ * on. The row `c` of a store has the incarnation of the log and the id of the changelog topic that
+ * the store's rows went to. Row value, integers big-endian; of the flags 1 is idle, 2 says that the
+ * row ends with an unfinished close (law 13) instead of with positions, 4 with a text:
  *
  *     value = flags:uint8 time:float64
  *             ((source:uint32 offset:float64)* | closed:float64 row:byte* | text:utf8)
@@ -17,6 +17,7 @@
  * The positions (law 18) are those of inputs whose other end is on another instance.
  */
 import type { Codec, RowStore } from '../state/port.ts'
+import { ASIDE_END } from './aside.ts'
 import type { Closing } from './closing.ts'
 import type { NodeRuntime, Task } from './task.ts'
 import { type InputProgress, sameProgress } from './watermark.ts'
@@ -124,7 +125,7 @@ export class EventTime {
 
   /** Reads what was committed into the task's watermarks and operators. */
   async load(): Promise<void> {
-    for await (const chunk of this.#store.scan({})) {
+    for await (const chunk of this.#store.scan({ gte: ASIDE_END })) {
       for (const { key, value } of chunk) this.#stored.set(key, value)
     }
     const known = new Set(this.#operatorRows().keys())

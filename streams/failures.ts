@@ -13,8 +13,8 @@ export interface FailureHandlers {
   readonly retries: Retries
   /** Gives the number of attempts. Throws RetryLater when the record is to be tried again. */
   readonly onFailure: (record: FailedRecord) => number
-  /** `claimed`: a side output takes the record. */
-  readonly onDrop: (record: DroppedRecord, claimed: boolean) => void
+  /** `claimed`: a side output takes the record. Gives whether there is a letter of it. */
+  readonly onDrop: (record: DroppedRecord, claimed: boolean) => boolean
   readonly refusals: Refusals
 }
 

@@ -19,6 +19,8 @@ export const BATCH_RECORDS_MAX = 2000
 export interface RejectedRecord {
   readonly columns: RecordColumns
   readonly row: number
+  /** Of a replayed record that of the one that failed. */
+  readonly offset: number
   readonly detail: string
   readonly error?: unknown
   readonly attempts?: number

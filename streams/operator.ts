@@ -24,6 +24,8 @@ export interface FailureContext {
   readonly reason?: SideReason
   /** What was being done, before the error's message. */
   readonly during?: string
+  /** The step keeps some of the record, so that it cannot be replayed. */
+  readonly isPart?: boolean
 }
 
 /** The batches an operator fills; the task forwards them when the call returns. */
@@ -31,10 +33,12 @@ export interface Outputs {
   main: Batch | undefined
   /** Takes record `i` out of the flow, with the reason, counted and sent to the side output. */
   drop(input: Batch, i: number, reason: SideReason, detail?: string): void
+  /** The same of one that the step keeps some of, so that it cannot be replayed. */
+  dropPart(input: Batch, i: number, reason: SideReason, detail: string): void
   /**
    * The same for a record whose processing threw, by `overflow` for a RangeError and else by
-   * `poison`, unless it is to be tried again: then it throws, and the epoch with it. Nothing of the
-   * record is kept either way.
+   * `poison`, unless it is to be tried again: then it throws, and the epoch with it. Unless the
+   * context says that some of it is, nothing of the record is kept either way.
    */
   fail(input: Batch, i: number, error: unknown, about?: FailureContext): void
 }

@@ -66,8 +66,15 @@ export function orderedRecord(
   return { timeMs, source: input.sources[i]!, offset: input.offsets[i]!, note, value }
 }
 
+/** Where a record stands among others (law 16). */
+export type OrderKey = Pick<OrderedRecord, 'timeMs' | 'source' | 'offset'>
+
+export function compareOrder(a: OrderKey, b: OrderKey): number {
+  return a.timeMs - b.timeMs || a.source - b.source || a.offset - b.offset
+}
+
 function compare(a: OrderedRecord, b: OrderedRecord): number {
-  const order = a.timeMs - b.timeMs || a.source - b.source || a.offset - b.offset
+  const order = compareOrder(a, b)
   return order === 0 && a.source === NO_SOURCE ? a.value.compare(b.value) : order
 }
 

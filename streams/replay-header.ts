@@ -1,10 +1,12 @@
 /**
  * The header of a record that was put aside and goes back to its topic: the last one, `dl_replay`,
  *
- *     value = '1' ' ' application ' ' offset of the letter ' ' name of the step, 0xff
+ *     value = '2' ' ' application ' ' offset of the letter ' ' offset of the record ' ' step, 0xff
+ *           | '1' ' ' application ' ' offset of the letter ' ' step, 0xff
  *
  * It says which application and step the record is for: all others had it before. No text ends in
- * 0xff, so that one byte tells other records apart.
+ * 0xff, so that one byte tells other records apart. Version 1 is of letters that older releases
+ * wrote, which noted nothing of what they put aside (`aside.ts`).
  */
 
 import type { RecordColumns } from '../log/record-columns.ts'
@@ -16,6 +18,8 @@ const END = 0xff
 export interface ReplayTarget {
   readonly application: string
   readonly step: string
+  /** Where the record was that failed; undefined of old letters. */
+  readonly originalOffset: number | undefined
 }
 
 export interface ReplayedLetter extends ReplayTarget {
@@ -24,8 +28,10 @@ export interface ReplayedLetter extends ReplayTarget {
 
 /** The headers of a record that goes back to its topic. */
 export function withReplayHeader(headers: readonly Header[], letter: ReplayedLetter): Header[] {
-  const { application, offset, step } = letter
-  const text = Buffer.from(`1 ${application} ${offset} ${step}`)
+  const { application, offset, originalOffset, step } = letter
+  const place = originalOffset === undefined ? '' : ` ${originalOffset}`
+  const version = originalOffset === undefined ? 1 : 2
+  const text = Buffer.from(`${version} ${application} ${offset}${place} ${step}`)
   return [...withoutReplay(headers), [NAME, Buffer.concat([text, Buffer.from([END])])]]
 }
 
@@ -42,6 +48,10 @@ export function replayTargetOf(columns: RecordColumns, row: number): ReplayTarge
   if (!mayBeReplay(columns, row)) return undefined
   const [name, value] = readHeaders(columns, row).at(-1)!
   if (name !== NAME || value === null) return undefined
-  const match = /^1 (\S+) \d+ (.+)$/s.exec(value.toString('utf8', 0, value.length - 1))
-  return match === null ? undefined : { application: match[1]!, step: match[2]! }
+  const text = value.toString('utf8', 0, value.length - 1)
+  const match = /^(?:1 (\S+) \d+|2 (\S+) \d+ (\d{1,16})) (.+)$/s.exec(text)
+  if (match === null) return undefined
+  const [, old, application = old, offset, step] = match
+  const originalOffset = offset === undefined ? undefined : Number(offset)
+  return { application: application!, step: step!, originalOffset }
 }

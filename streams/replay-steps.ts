@@ -5,8 +5,10 @@
 import type { Topology, TopologyNode } from './topology.ts'
 
 /** The name that a step has in every branch. */
-export function stepName({ name }: Pick<TopologyNode, 'name'>): string {
-  return name.replace(/\.copy\d+$/, '')
+export function stepName(node: TopologyNode): string {
+  const { kind, name, branch = 0 } = node
+  if (kind === 'source' && branch > 0) return name.replace(/\.b\d+$/, '')
+  return node.copy === true ? name.replace(/\.copy\d+$/, '') : name
 }
 
 /** Ids of the steps of that name and of all above them; empty when there is none. */

@@ -4,6 +4,7 @@
  * negative or far-future timestamp.
  */
 import type { RecordColumns } from '../log/record-columns.ts'
+import type { Aside } from './aside.ts'
 import { Batch } from './batch.ts'
 import {
   type BrokenBatch,
@@ -40,6 +41,7 @@ export interface SourcePartitionOptions {
   readonly refusals: Refusals
   readonly retries: Retries
   readonly towards: StepsTowards
+  readonly aside: Aside
   /** Replayed records are for one application. */
   readonly application: string
   readonly spans?: Spans | undefined
@@ -54,9 +56,12 @@ export class SourcePartition extends InputPartition {
   atEndSinceMs: number | undefined
   readonly #refusals: Refusals
   readonly #application: string
+  readonly #aside: Aside
 
-  constructor({ index, node, refusals, application, ...options }: SourcePartitionOptions) {
+  constructor(options: SourcePartitionOptions) {
+    const { index, node, refusals, application, aside } = options
     super({ topic: node.topic, ...options })
+    this.#aside = aside
     this.index = index
     this.node = node
     this.#refusals = refusals
@@ -98,31 +103,36 @@ export class SourcePartition extends InputPartition {
     if (this.node.copy !== true) this.#refusals.rejectBatch(this, broken)
   }
 
-  protected override originOf({ offsets }: RecordColumns, row: number): RecordOrigin {
-    return { source: this.index, offset: offsets[row]! }
+  protected override originOf(columns: RecordColumns, row: number): RecordOrigin {
+    return { source: this.index, offset: originalOffset(columns, row) }
   }
 
   protected override decode(batch: Batch, row: number, { latestMs }: TakeOptions): boolean {
     const { columns } = batch as { columns: RecordColumns }
     let target: string | undefined
+    let offset = columns.offsets[row]!
     if (mayBeReplay(columns, row)) {
       const replay = replayTargetOf(columns, row)
       if (replay !== undefined && replay.application !== this.#application) return true
-      if (replay !== undefined && replay.step !== stepName(this.node)) target = replay.step
+      target = replay?.step
+      // It stands for the record that failed, at its place.
+      offset = replay?.originalOffset ?? offset
       if (target !== undefined && this.towards(target).size === 0) {
         const detail = 'the step that had put the record aside is not there any more'
-        this.#refusals.reject(this, { columns, row, detail, step: target })
+        this.#refusals.reject(this, { columns, row, offset, detail, step: target })
         return true
       }
     }
     if (batch.target !== target && !this.aim(batch, target)) return false
     const timeMs = columns.timestamps[row]!
     if (timeMs < 0) {
-      this.#reject(columns, row, `timestamp ${timeMs} is missing or negative`)
+      const detail = `timestamp ${timeMs} is missing or negative`
+      this.#reject({ columns, row, offset, detail })
       return true
     }
     if (timeMs > latestMs) {
-      this.#reject(columns, row, `timestamp ${timeMs} is more than a day ahead of the clock`)
+      const detail = `timestamp ${timeMs} is more than a day ahead of the clock`
+      this.#reject({ columns, row, offset, detail })
       return true
     }
     let key: unknown
@@ -147,29 +157,34 @@ export class SourcePartition extends InputPartition {
     batch.times.push(timeMs)
     batch.streamTimes.push(this.streamTimeMs)
     batch.sources.push(this.index)
-    batch.offsets.push(columns.offsets[row]!)
+    batch.offsets.push(offset)
     batch.rows.push(row)
     return true
   }
 
-  #reject(columns: RecordColumns, row: number, detail: string): void {
-    if (this.node.copy !== true) this.#refusals.reject(this, { columns, row, detail })
+  #reject(record: RejectedRecord): void {
+    this.#aside.put(stepName(this.node), this.index, record.offset)
+    if (this.node.copy !== true) this.#refusals.reject(this, record)
   }
 
   /** Nothing of the record has been processed: the partition waits, and its epoch goes on. */
   #fail(columns: RecordColumns, row: number, error: unknown): boolean {
+    const origin = this.originOf(columns, row)
     let attempts: number
     try {
       const timeMs = columns.timestamps[row]!
-      attempts = this.#refusals.failed(this, { ...this.originOf(columns, row), timeMs, error })
+      attempts = this.#refusals.failed(this, { ...origin, timeMs, error })
     } catch (later) {
       if (later instanceof RetryLater) return false
       throw later
     }
     const detail = error instanceof Error ? error.message : String(error)
-    if (this.node.copy !== true) {
-      this.#refusals.reject(this, { columns, row, detail, error, attempts })
-    }
+    this.#reject({ columns, row, offset: origin.offset, detail, error, attempts })
     return true
   }
+}
+
+function originalOffset(columns: RecordColumns, row: number): number {
+  const replay = mayBeReplay(columns, row) ? replayTargetOf(columns, row) : undefined
+  return replay?.originalOffset ?? columns.offsets[row]!
 }

@@ -9,6 +9,7 @@ import { openAppendStore } from '../state/append-store.ts'
 import { stateError } from '../state/errors.ts'
 import type { AppendStore, RestoreStep, RowStore, Store } from '../state/port.ts'
 import { openRowStore } from '../state/row-store.ts'
+import { Aside } from './aside.ts'
 import type { CrashPoint } from './environment.ts'
 import { assert, streamsError } from './errors.ts'
 import { EventTime, eventTimeStore, progressCodec } from './event-time.ts'
@@ -123,12 +124,10 @@ export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskPa
   const [starts] = await unlessAborted(Promise.all([offsets, checked]), signal)
   const stores = await openStores(options, id)
   await restoreStores(options, id, stores)
-  const task = buildTask(options, id, stores)
-  const eventTime = new EventTime(
-    task,
-    stores.get(eventTimeStore(subTopology.name)) as RowStore<InputProgress>,
-    changelogsOf(log, stores),
-  )
+  const progress = stores.get(eventTimeStore(subTopology.name)) as RowStore<InputProgress>
+  const aside = new Aside(progress, options.plan.origins)
+  const task = buildTask(options, id, { stores, aside })
+  const eventTime = new EventTime(task, progress, changelogsOf(log, stores))
   await eventTime.load()
   checkRecreated(options, stores, eventTime)
   await checkAdded(options, id, eventTime)
@@ -144,8 +143,8 @@ export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskPa
     const index = plan.origins.findIndex(
       origin => origin.topic === topic && origin.partition === partition,
     )
-    const shared = { node, partition, runtime, refusals, retries, towards, application, spans }
-    const source = new SourcePartition({ index, ...shared })
+    const shared = { node, partition, runtime, refusals, retries, towards, aside, spans }
+    const source = new SourcePartition({ index, application, ...shared })
     source.resumeEventTime()
     return source
   })
@@ -327,7 +326,7 @@ async function startOffsets(
 function buildTask(
   { plan, clock, closeRowsMax, surroundings, reached }: TaskOptions,
   { subTopology, partition }: TaskId,
-  stores: ReadonlyMap<string, Store>,
+  { stores, aside }: { readonly stores: ReadonlyMap<string, Store>; readonly aside: Aside },
 ): Task {
   const { topology, origins } = plan
   const operators = new Map<number, Operator>()
@@ -363,6 +362,7 @@ function buildTask(
     operators,
     exchangeInputs,
     surroundings,
+    aside,
     towards: stepsTowardsOf(topology),
   })
   return task

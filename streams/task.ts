@@ -3,13 +3,15 @@
  * operators in topological order, once a round: an operator gets every record of the round
  * before the watermark that the round reached, so a watermark never overtakes its records.
  */
+import type { Aside } from './aside.ts'
 import type { Batch } from './batch.ts'
 import type { Closing } from './closing.ts'
-import type { FailureContext, Operator, Outputs, SideReason } from './operator.ts'
+import type { FailureContext, Operator, SideReason } from './operator.ts'
 import type { SubTopology } from './plan.ts'
 import { type StepsTowards, stepName } from './replay-steps.ts'
 import type { Unwritten } from './sinks.ts'
 import { markDropped, type Spans, type StepSpans, type Traces } from './spans.ts'
+import { TaskOutputs } from './task-outputs.ts'
 import type { Edge, ExchangeNode, SinkNode, TopologyNode } from './topology.ts'
 import { type InputProgress, Watermark } from './watermark.ts'
 
@@ -23,8 +25,8 @@ export interface TaskSurroundings {
   sink(node: SinkNode, partition: number, batch: Batch): readonly Unwritten[]
   /** Gives the number of attempts. Throws, to end the epoch, when there is to be another. */
   failed(record: FailedRecord): number
-  /** A record taken out of the flow; `claimed` when a side output takes it. */
-  dropped(record: DroppedRecord, claimed: boolean): void
+  /** A record out of the flow; `claimed` when a side output takes it. True: it is a letter. */
+  dropped(record: DroppedRecord, claimed: boolean): boolean
   /** Absent: nothing is traced. */
   readonly spans?: Spans | undefined
 }
@@ -45,6 +47,8 @@ export interface DroppedRecord extends Partial<FailedRecord> {
   readonly detail: string
   /** How often it was tried; once unless given. */
   readonly attempts?: number
+  /** The step has kept some of it. */
+  readonly isPart?: boolean
 }
 
 interface Child {
@@ -90,6 +94,7 @@ export interface TaskOptions {
   /** Upstream task count of each exchange that arrives here. */
   readonly exchangeInputs: ReadonlyMap<number, number>
   readonly surroundings: TaskSurroundings
+  readonly aside: Aside
   /** Steps that a replayed record passes, by the step that it is for. */
   readonly towards: StepsTowards
 }
@@ -100,6 +105,7 @@ export class Task {
   readonly runtimes: readonly NodeRuntime[]
   readonly #byId = new Map<number, NodeRuntime>()
   readonly #surroundings: TaskSurroundings
+  readonly #aside: Aside
   readonly #towards: StepsTowards
   #punctuationMs: number | undefined
   #punctuatesAgain = false
@@ -108,6 +114,7 @@ export class Task {
     this.subTopology = options.subTopology
     this.partition = options.partition
     this.#surroundings = options.surroundings
+    this.#aside = options.aside
     this.#towards = options.towards
     this.runtimes = options.subTopology.nodes.map(id => {
       const node = options.nodes[id]!
@@ -203,7 +210,8 @@ export class Task {
   async #drain(runtime: NodeRuntime): Promise<void> {
     const { operator, inbox, ports } = runtime
     for (let i = 0; i < inbox.length; i++) {
-      const batch = inbox[i]!
+      let batch = inbox[i]!
+      if (batch.target === stepName(runtime.node)) batch = await this.#missing(runtime, batch)
       runtime.recordsIn += batch.length
       if (runtime.node.kind === 'sink') {
         for (const unwritten of this.#surroundings.sink(runtime.node, this.partition, batch)) {
@@ -232,6 +240,18 @@ export class Task {
     }
     inbox.length = 0
     ports.length = 0
+  }
+
+  /** Of records replayed for this step, those that it has not. */
+  async #missing({ node, dropped }: NodeRuntime, batch: Batch): Promise<Batch> {
+    const missing = await this.#aside.take(batch.target!, batch)
+    const had = batch.length - missing.length
+    if (had > 0 && node.copy !== true) {
+      dropped.set('duplicate', (dropped.get('duplicate') ?? 0) + had)
+    }
+    // Of a source all steps below are still to have it.
+    if (node.kind === 'source') missing.target = undefined
+    return missing
   }
 
   /** Spans of a step with state; others take too little time to be looked at. */
@@ -302,26 +322,33 @@ export class Task {
 
   /** Counts a dropped record and sends it on, to the side output or to the dead letters. */
   drop(runtime: NodeRuntime, record: Omit<DroppedRecord, 'node' | 'partition'>): void {
+    const { node } = runtime
+    const { batch, index, reason, detail, isPart } = record
+    const claimed = runtime.children.has(reason)
+    let isKept = !claimed
     // The step itself drops it, too, in its own branch.
-    if (runtime.node.copy === true) return
-    runtime.dropped.set(record.reason, (runtime.dropped.get(record.reason) ?? 0) + 1)
-    const { batch, index, reason, detail } = record
-    if (batch.traces !== undefined) markDropped(batch.traces.get(index), reason, detail)
-    const whole = { ...record, node: runtime.node, partition: this.partition }
-    this.#surroundings.dropped(whole, runtime.children.has(record.reason))
+    if (node.copy !== true) {
+      runtime.dropped.set(reason, (runtime.dropped.get(reason) ?? 0) + 1)
+      if (batch.traces !== undefined) markDropped(batch.traces.get(index), reason, detail)
+      const whole = { ...record, node, partition: this.partition }
+      isKept = this.#surroundings.dropped(whole, claimed)
+    }
+    // What a step has had is not missing there.
+    if (!isKept || isPart === true || reason === 'duplicate') return
+    this.#aside.put(stepName(node), batch.sources[index]!, batch.offsets[index]!)
   }
 
   /** Drops a record whose processing threw, unless it is to be tried again; gives the reason. */
   fail(
     runtime: NodeRuntime,
     record: Omit<FailedRecord, 'node'>,
-    { reason, during }: FailureContext = {},
+    { reason, during, isPart }: FailureContext = {},
   ): SideReason {
     const { error } = record
     const attempts = this.#surroundings.failed({ ...record, node: runtime.node })
     const why = reason ?? (error instanceof RangeError ? 'overflow' : 'poison')
     const detail = during === undefined ? String(error) : `${during}: ${error}`
-    this.drop(runtime, { ...record, reason: why, detail, attempts })
+    this.drop(runtime, { ...record, reason: why, detail, attempts, ...(isPart && { isPart }) })
     return why
   }
 }
@@ -330,44 +357,4 @@ export class Task {
 function passes(node: TopologyNode, { target }: Batch): boolean {
   if (target === undefined || node.kind !== 'operator') return false
   return node.type === 'deduplicate' && stepName(node) !== target
-}
-
-class TaskOutputs implements Outputs {
-  main: Batch | undefined
-  sides: Map<SideReason, Batch> | undefined
-  readonly #task: Task
-  readonly #runtime: NodeRuntime
-
-  constructor(task: Task, runtime: NodeRuntime) {
-    this.#task = task
-    this.#runtime = runtime
-  }
-
-  /** Marks results of a replayed record that is still on its way to its step. */
-  aim(target: string): void {
-    const left = stepName(this.#runtime.node) === target ? undefined : target
-    if (this.main !== undefined) this.main.target = left
-    for (const side of this.sides?.values() ?? []) side.target = left
-  }
-
-  drop(batch: Batch, index: number, reason: SideReason, detail = ''): void {
-    this.#task.drop(this.#runtime, { batch, index, reason, detail })
-    this.#side(batch, index, reason)
-  }
-
-  fail(batch: Batch, index: number, error: unknown, about?: FailureContext): void {
-    const reason = this.#task.fail(this.#runtime, { batch, index, error }, about)
-    this.#side(batch, index, reason)
-  }
-
-  #side(batch: Batch, index: number, reason: SideReason): void {
-    if (!this.#runtime.children.has(reason)) return
-    this.sides ??= new Map()
-    let side = this.sides.get(reason)
-    if (side === undefined) {
-      side = batch.successor({ keys: true, values: true })
-      this.sides.set(reason, side)
-    }
-    side.keep(batch, index)
-  }
 }

@@ -5,15 +5,23 @@
  *
  *     row  = format:uint8=1 length:uint32 key base records      (`ordered-records.ts`)
  *     base = 00                                                 all records are kept
- *          | 01 time:float64                                    the others came to nothing
- *          | 02 time:float64 length:uint32 state
+ *          | 03 last                                            the others came to nothing
+ *          | 04 last length:uint32 state
+ *     last = time:float64 source:int32 offset:float64
  *
- * `time` is that of the last record in the base: what was before it is no longer known. The note of
- * a record is 1 where it has no value.
+ * `last` is the last record in the base: what was before its time is no longer known. Of rows of
+ * older releases, 01 for 03 and 02 for 04, it has only the time. The note of a record is 1 where it
+ * has no value.
  */
 import type { Codec, RowKey } from '../state/port.ts'
 import { streamsError } from './errors.ts'
-import { type OrderedRecord, orderedRecordsCodec, withRecord } from './ordered-records.ts'
+import {
+  compareOrder,
+  type OrderedRecord,
+  type OrderKey,
+  orderedRecordsCodec,
+  withRecord,
+} from './ordered-records.ts'
 import type { KeySerde, Timed, ValueSerde } from './serde.ts'
 
 const FORMAT_VERSION = 1
@@ -35,8 +43,11 @@ export interface Replay {
   readonly lastOnly: boolean
 }
 
-interface Base {
-  readonly timeMs: number
+/** Behind all records of its time: what is not known to be later has no place behind it. */
+const LAST = Number.POSITIVE_INFINITY
+
+/** The order key of its last record, and what all came to. */
+interface Base extends OrderKey {
   readonly state: Buffer | undefined
 }
 
@@ -86,9 +97,9 @@ export class VersionedRow implements Timed<unknown> {
     return after === this.records.length ? this.value : this.#after(after)
   }
 
-  /** Whether a record of this time still has its place. */
-  takes(timeMs: number): boolean {
-    return this.#base === undefined || timeMs > this.#base.timeMs
+  /** Whether a record still has its place: behind those that are added up. */
+  takes(record: OrderKey): boolean {
+    return this.#base === undefined || compareOrder(record, this.#base) >= 0
   }
 
   /** The row with one more record. Throws what adding up throws. */
@@ -119,12 +130,11 @@ export class VersionedRow implements Timed<unknown> {
         folded = Math.max(folded, i + 1)
       }
     }
-    // Records of one time go together: as of it, all of them count.
-    while (folded > 0 && records[folded]?.timeMs === records[folded - 1]!.timeMs) folded++
     if (folded === 0) return this
     const value = this.#after(folded)
     const state = value === null ? undefined : this.#replay.state.encode(value)
-    const base = { timeMs: records[folded - 1]!.timeMs, state }
+    const { timeMs, source, offset } = records[folded - 1]!
+    const base = { timeMs, source, offset, state }
     const row = new VersionedRow(this.#replay, this.key, records.slice(folded), base)
     row.#value = this.#value
     return row
@@ -154,18 +164,27 @@ export class VersionedRow implements Timed<unknown> {
 }
 
 const HEAD_BYTES = 5
+/** Without its state. */
+const BASE_BYTES = 21
+const OLD_BASE_BYTES = 9
 
 export function versionedRowCodec(replay: Replay): Codec<VersionedRow> {
   return {
     encode({ key, base, records }) {
-      const head = Buffer.alloc(HEAD_BYTES + key.length + (base === undefined ? 1 : 9))
+      const isOld = base?.source === LAST
+      const baseBytes = base === undefined ? 1 : isOld ? OLD_BASE_BYTES : BASE_BYTES
+      const head = Buffer.alloc(HEAD_BYTES + key.length + baseBytes)
       head[0] = FORMAT_VERSION
       head.writeUInt32BE(key.length, 1)
       const p = HEAD_BYTES + head.latin1Write(key, HEAD_BYTES)
       const parts: Buffer[] = [head]
       if (base !== undefined) {
-        head[p] = base.state === undefined ? 1 : 2
+        head[p] = (isOld ? 1 : 3) + (base.state === undefined ? 0 : 1)
         head.writeDoubleBE(base.timeMs, p + 1)
+        if (!isOld) {
+          head.writeInt32BE(base.source, p + 9)
+          head.writeDoubleBE(base.offset, p + 13)
+        }
         if (base.state !== undefined) {
           const length = Buffer.allocUnsafe(4)
           length.writeUInt32BE(base.state.length)
@@ -184,10 +203,15 @@ export function versionedRowCodec(replay: Replay): Codec<VersionedRow> {
       let base: Base | undefined
       if (kind > 0) {
         const timeMs = bytes.readDoubleBE(p)
-        p += 8
+        const isOld = kind < 3
+        const order = isOld
+          ? { source: LAST, offset: LAST }
+          : { source: bytes.readInt32BE(p + 8), offset: bytes.readDoubleBE(p + 12) }
+        p += (isOld ? OLD_BASE_BYTES : BASE_BYTES) - 1
         const start = p + 4
-        const end = kind === 2 ? start + bytes.readUInt32BE(p) : p
-        base = { timeMs, state: kind === 2 ? bytes.subarray(start, end) : undefined }
+        const hasState = kind % 2 === 0
+        const end = hasState ? start + bytes.readUInt32BE(p) : p
+        base = { timeMs, ...order, state: hasState ? bytes.subarray(start, end) : undefined }
         p = end
       }
       if (p > bytes.length) throw new RangeError('a versioned row ends early')

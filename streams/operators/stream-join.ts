@@ -248,7 +248,8 @@ class StreamJoin implements Operator {
     try {
       this.#emit(now, row)
     } catch (error) {
-      out.fail(input, i, error, { reason: 'poison' })
+      // The record waits for its other partners.
+      out.fail(input, i, error, { reason: 'poison', isPart: true })
     }
   }
 

@@ -138,6 +138,8 @@ class TopK implements Operator {
   readonly #entryCodec: Codec<TopEntry<unknown>>
   #boards = new Map<RowKey, Board>()
   #drops: Drop[] = []
+  /** Records that one window has dropped and another has not. */
+  #kept: ReadonlySet<number> = new Set()
   readonly #ends: WindowEnds
   readonly #expiry: WindowExpiry
 
@@ -225,14 +227,18 @@ class TopK implements Operator {
 
   #plan(input: Batch, placements: readonly Placement[]): Promise<void> | undefined {
     for (const board of this.#boards.values()) board.before = this.#ranked(board)
+    const failed = new Set<Placement>()
     for (const placement of placements) {
       try {
         this.#add(input, placement)
       } catch (error) {
         const reason = error instanceof RangeError ? 'overflow' : 'poison'
         this.#drops.push({ record: placement.record, reason, detail: '', error })
+        failed.add(placement)
       }
     }
+    const kept = this.#drops.length > 0 ? placements.filter(each => !failed.has(each)) : []
+    this.#kept = new Set(kept.map(({ record }) => record))
     let unsure: Board[] | undefined
     for (const board of this.#boards.values()) {
       if (!this.#rank(board)) (unsure ??= []).push(board)
@@ -307,8 +313,10 @@ class TopK implements Operator {
 
   process(input: Batch, _port: number, out: Outputs): void {
     for (const { record, reason, detail, error } of this.#drops) {
-      if (error === undefined) out.drop(input, record, reason, detail)
-      else out.fail(input, record, error, { reason })
+      const isPart = this.#kept.has(record)
+      if (error !== undefined) out.fail(input, record, error, { reason, isPart })
+      else if (isPart) out.dropPart(input, record, reason, detail)
+      else out.drop(input, record, reason, detail)
     }
     const changes = this.#spec.emit === 'update' && this.#context.observed ? new Batch() : undefined
     for (const board of this.#boards.values()) {

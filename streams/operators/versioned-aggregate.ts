@@ -76,7 +76,7 @@ class VersionedAggregate implements Operator {
         changed.note(row, input, i, before?.value ?? undefined)
       }
     }
-    if (this.#context.observed) out.main = this.#changes(changed)
+    if (this.#context.observed) out.main = this.#changes(input, changed)
   }
 
   #take(input: Batch, i: number, before: VersionedRow): Refused | undefined {
@@ -90,7 +90,7 @@ class VersionedAggregate implements Operator {
     if (timeMs + historyMs < Math.max(input.streamTimes[i]!, watermarkMs)) {
       return { reason: 'late', detail: `${name} no longer takes records of its time` }
     }
-    if (!before.takes(timeMs)) {
+    if (!before.takes({ timeMs, source: input.sources[i]!, offset: input.offsets[i]! })) {
       const detail = `${name} keeps ${bytesMax} bytes of records a key, and this key's are later`
       return { reason: 'overflow', detail }
     }
@@ -105,13 +105,17 @@ class VersionedAggregate implements Operator {
     }
   }
 
-  #changes(changed: ChangedRows): Batch {
+  #changes(input: Batch, changed: ChangedRows): Batch {
     const batch = new Batch()
-    for (const [row, { key, previous, span }] of changed) {
+    for (const [row, { key, record, previous, span }] of changed) {
       const { value, timeMs, records } = this.#store.get(row)!
       if (value === (previous ?? null)) continue
       const { source, offset } = records.at(-1) ?? { source: -1, offset: 0 }
       batch.change({ key, value, timeMs, streamTimeMs: timeMs, source, offset }, previous)
+      // No partition stands at a record of an earlier batch.
+      if (source !== input.sources[record] || offset !== input.offsets[record]) {
+        batch.released = true
+      }
       batch.trace(span)
     }
     return batch

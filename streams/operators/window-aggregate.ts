@@ -121,20 +121,33 @@ class WindowAggregate implements Operator {
         out.drop(input, i, 'poison', 'a null value adds nothing to an aggregate')
       }
     }
-    for (const { record, start } of this.#late) {
-      const end = start + this.#spec.windows.sizeMs
-      out.drop(input, record, 'late', `window [${start}, ${end}) of ${this.#spec.name} is closed`)
-    }
     const changed: Slot[] = []
+    const failed = new Map<number, unknown>()
     for (let at = 0; at < this.#records.length; at++) {
       try {
         this.#add(input, at, changed)
       } catch (error) {
-        out.fail(input, this.#records[at]!, error)
+        failed.set(at, error)
       }
     }
+    if (this.#late.length + failed.size > 0) this.#tell(input, failed, out)
     for (const { row, value, timeMs } of changed) this.#store.put(row, { value, timeMs })
     if (this.#follows) out.main = this.#changes(changed)
+  }
+
+  /** A record that one window refuses may be kept by another. */
+  #tell(input: Batch, failed: ReadonlyMap<number, unknown>, out: Outputs): void {
+    const kept = new Set(this.#records.filter((_, at) => !failed.has(at)))
+    for (const { record, start } of this.#late) {
+      const end = start + this.#spec.windows.sizeMs
+      const detail = `window [${start}, ${end}) of ${this.#spec.name} is closed`
+      if (kept.has(record)) out.dropPart(input, record, 'late', detail)
+      else out.drop(input, record, 'late', detail)
+    }
+    for (const [at, error] of failed) {
+      const record = this.#records[at]!
+      out.fail(input, record, error, { isPart: kept.has(record) })
+    }
   }
 
   /** Somebody takes each change. */

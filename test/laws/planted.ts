@@ -22,6 +22,7 @@ const clusterChains = 'test/cluster/chains.test.ts'
 const replay = 'test/state/changelog-replay.test.ts'
 const closing = 'test/streams/closing.test.ts'
 const branches = 'test/streams/branches.test.ts'
+const replayed = 'test/streams/replayed-once.test.ts'
 const deployments = 'test/oracle/deployments.test.ts'
 const clusterDeployments = 'test/cluster/deployments.test.ts'
 
@@ -461,9 +462,23 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     rule: 'branches: a copy of a step does not report what the step reports',
     file: 'streams/task.ts',
-    find: '    if (runtime.node.copy === true) return\n',
-    replace: '',
+    find: '    if (node.copy !== true) {\n',
+    replace: '    {\n',
     tests: [branches, deployments],
+  },
+  {
+    rule: 'dead letters: a replayed record counts where it is missing alone',
+    file: 'streams/aside.ts',
+    find: 'if (isAside || isUnnoted(batch, i)) taken',
+    replace: 'taken',
+    tests: [replayed],
+  },
+  {
+    rule: 'dead letters: a copy of a step keeps what it has put aside',
+    file: 'streams/task.ts',
+    find: "if (!isKept || isPart === true || reason === 'duplicate') return",
+    replace: 'if (!isKept || isPart === true || node.copy === true) return',
+    tests: [replayed],
   },
   {
     rule: 'branches: a source that is read twice refuses a record once',

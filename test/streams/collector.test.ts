@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import type { EventLog } from '../../log/port.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
+import { Aside } from '../../streams/aside.ts'
 import type { Assembly } from '../../streams/assembly.ts'
 import { Collector } from '../../streams/collector.ts'
 import { defaultSettings } from '../../streams/environment.ts'
@@ -27,7 +28,9 @@ function roundsOf(partitions: readonly (readonly number[])[]): number[][][] {
     }
     const refusals = { failed: refuse, reject: refuse, rejectBatch: refuse }
     const retries = new Retries(() => 0)
-    const own = { application: 'test', towards: () => new Set<number>(), refusals, retries }
+    const aside = new Aside({} as never, [])
+    const towards = () => new Set<number>()
+    const own = { application: 'test', towards, refusals, retries, aside }
     const source = new SourcePartition({ index: partition, node, partition, runtime, ...own })
     const builder = new RecordBatchBuilder()
     for (const time of times) builder.append(time, null, bytesOf('x'))

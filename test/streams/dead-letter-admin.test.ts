@@ -147,7 +147,7 @@ test('what fails again is a new letter, and can be replayed again', async () => 
   const sent = await driver.output('in', LINES)
   const { dl_replay, ...own } = sent[2]!.headers
   expect({ ...sent[2], headers: own }).toEqual(sent[0])
-  expect(dl_replay).toMatch(/^1 shop 1 checked/)
+  expect(dl_replay).toMatch(/^2 shop 1 0 checked/)
   await driver.close()
 })
 

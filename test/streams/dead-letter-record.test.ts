@@ -38,6 +38,7 @@ const letter: DeadLetter = {
   atMs: 1_700_000_000_000,
   content: 'record',
   place: { topic: 'orders', partition: 2, offset: 77 },
+  taken: null,
   timestampMs: 1234,
   key: Buffer.from('k'),
   value: Buffer.from([0, 255]),
@@ -60,6 +61,14 @@ test('the bytes of version 1 are these', () => {
       '\x14dl_content\x0crecord\x10dl_topic\x0corders\x18dl_partition\x022\x12dl_offset\x0477',
   )
   expect(read(batch)).toEqual(letter)
+})
+
+test('what the step kept is said behind the place; a letter that does not say is an older one', () => {
+  for (const taken of ['nothing', 'part'] as const) {
+    const batch = batchOf({ ...letter, taken })
+    expect(batch.latin1Slice()).toMatch(new RegExp(`dl_offset.77.dl_taken.${taken}$`, 's'))
+    expect(read(batch)).toEqual({ ...letter, taken })
+  }
 })
 
 test('what is larger than 1 MiB is a size and a digest, and 1 MiB is kept', () => {

@@ -15,16 +15,23 @@ const own: Header[] = [
   ['ce_id', Buffer.from('e1')],
   ['empty', null],
 ]
-const letter = { application: 'shop', offset: 17, step: 'a step' }
+const letter = { application: 'shop', offset: 17, step: 'a step', originalOffset: 4 }
 
 test('its bytes are these, behind the others, and there is one', () => {
   const headers = withReplayHeader(own, letter)
   expect(headers.slice(0, 2)).toEqual(own)
-  expect(headers[2]).toEqual(['dl_replay', Buffer.from('1 shop 17 a step\xff', 'latin1')])
-  expect(targetOf(headers)).toEqual({ application: 'shop', step: 'a step' })
+  expect(headers[2]).toEqual(['dl_replay', Buffer.from('2 shop 17 4 a step\xff', 'latin1')])
+  expect(targetOf(headers)).toEqual({ application: 'shop', step: 'a step', originalOffset: 4 })
   const again = withReplayHeader(headers, { ...letter, offset: 18 })
   expect(again.map(([name]) => name)).toEqual(['ce_id', 'empty', 'dl_replay'])
   expect(withoutReplay(again)).toEqual(own)
+})
+
+test('that of a letter of an older release does not say where its record was', () => {
+  const headers = withReplayHeader(own, { ...letter, originalOffset: undefined })
+  expect(headers[2]).toEqual(['dl_replay', Buffer.from('1 shop 17 a step\xff', 'latin1')])
+  const target = { application: 'shop', step: 'a step', originalOffset: undefined }
+  expect(targetOf(headers)).toEqual(target)
 })
 
 test('other headers, places, versions and texts are none', () => {
@@ -34,5 +41,6 @@ test('other headers, places, versions and texts are none', () => {
   expect(targetOf([['other', value]])).toBe(undefined)
   expect(targetOf([['dl_replay', Buffer.from('1 shop 17 step')]])).toBe(undefined)
   expect(targetOf([['dl_replay', Buffer.from('2 shop 17 step\xff', 'latin1')]])).toBe(undefined)
+  expect(targetOf([['dl_replay', Buffer.from('3 shop 17 4 step\xff', 'latin1')]])).toBe(undefined)
   expect(targetOf([['dl_replay', Buffer.from('\xff', 'latin1')]])).toBe(undefined)
 })

@@ -298,6 +298,37 @@ test('results of one time are tried each by itself', async () => {
   await driver.close()
 })
 
+test('what a versioned aggregate tells for a record of before is not tried again before its time', async () => {
+  const world = { down: false, calls: 0 }
+  const topology = new Topology('enrich')
+  topology
+    .stream('in', LINES)
+    .groupByKey({ name: 'by-key', key: textKey() })
+    .aggregate({
+      name: 'journal',
+      initial: () => '',
+      add: (before: string, line) => before + line,
+      versioned: { historyMs: 1000 },
+    })
+    .toStream()
+    .mapValues(lines => {
+      world.calls++
+      if (world.down) throw new RetriableError('down')
+      return lines
+    })
+    .retry({ attempts: 4, firstMs: 1000, maxMs: 3000 })
+    .to('out', LINES)
+  const driver = await TopologyTestDriver.open(topology, { partitions: 1, startMs: 50_000 })
+  await driver.pipe('in', record('mug', 'last', 0, 200))
+  world.down = true
+  await driver.pipe('in', record('mug', 'first ', 0, 100))
+  expect([world.calls, await letters(driver)]).toEqual([2, []])
+  world.down = false
+  await driver.advanceWallClock(1000)
+  expect(await out(driver)).toEqual(['last', 'first last'])
+  await driver.close()
+})
+
 test('a record that has waited in a store is not tried again before its time', async () => {
   const world = { down: new Set(['one']), calls: 0 }
   const topology = new Topology('enrich')

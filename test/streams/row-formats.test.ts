@@ -54,7 +54,9 @@ test('a versioned row is its key, what the folded records came to, and the other
   const whole = new VersionedRow(replay, 'a').with(record(3, 'x')).with(record(5, 'y'))
   const folded = whole.trimmed(4, 1000)
   const bytes = codec.encode(folded)
-  const state = `02${'4008000000000000'}00000003${Buffer.from('"x"').toString('hex')}`
+  const order = `${'4008000000000000'}${'00000001'}${'4000000000000000'}`
+  const ofState = `00000003${Buffer.from('"x"').toString('hex')}`
+  const state = `04${order}${ofState}`
   expect(bytes.toString('hex')).toBe(`${head}${state}${last}79`)
   const back = codec.decode(bytes)
   expect([back.key, back.value, back.timeMs, back.asOf(3), back.asOf(4)]).toEqual([
@@ -66,10 +68,27 @@ test('a versioned row is its key, what the folded records came to, and the other
   ])
   expect(() => back.asOf(2)).toThrow('begins at 3')
   const gone = codec.encode(new VersionedRow(replay, 'a').with(record(3, null)).trimmed(4, 1000))
-  expect(gone.toString('hex')).toBe(`${head}01${'4008000000000000'}`)
+  expect(gone.toString('hex')).toBe(`${head}03${order}`)
   expect(codec.decode(gone).value).toBe(null)
   expect(codec.encode(whole).subarray(6, 7).toString('hex')).toBe('00')
   expect(() => codec.decode(bytes.subarray(0, 18))).toThrow(RangeError)
+  const at = (timeMs: number, offset: number) => ({ timeMs, source: 1, offset })
+  expect([back.takes(at(3, 1)), back.takes(at(3, 3)), back.takes(at(2, 9))]).toEqual([
+    false,
+    true,
+    false,
+  ])
+  const old = Buffer.from(`${head}02${'4008000000000000'}${ofState}${last}79`, 'hex')
+  const ofOld = codec.decode(old)
+  expect([ofOld.value, ofOld.asOf(3), ofOld.takes(at(3, 3)), ofOld.takes(at(4, 0))]).toEqual([
+    'xy',
+    'x',
+    false,
+    true,
+  ])
+  expect(codec.encode(ofOld)).toEqual(old)
+  const oldGone = Buffer.from(`${head}01${'4008000000000000'}`, 'hex')
+  expect(codec.encode(codec.decode(oldGone))).toEqual(oldGone)
   expect(() => codec.decode(Buffer.of(2, 0, 0, 0, 0, 0))).toThrow('has format 1, not 2')
 })
 

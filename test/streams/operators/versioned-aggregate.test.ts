@@ -107,6 +107,18 @@ test('a row of too many bytes adds up its older half: its value stays right, its
   expect(await textAt(driver)).toBe(all)
 })
 
+test('records of one time are taken when others of it have been added up for want of room', async () => {
+  const driver = await start(journal(Number.POSITIVE_INFINITY, 1_000))
+  const many = Array.from({ length: 60 }, (_, i) => entry(10, `${i};`))
+  await driver.pipe('events', ...many.slice(0, 45))
+  await driver.pipe('events', ...many.slice(45))
+  const all = many.map(({ value }) => value.note).join('')
+  expect([await textAt(driver), await textAt(driver, 10)]).toEqual([all, all])
+  await expect(textAt(driver, 9)).rejects.toMatchObject({ code: 'HISTORY_GONE' })
+  await driver.pipe('events', entry(9, 'too old'))
+  expect(await deadLetters(driver)).toEqual(['overflow events/0@60'])
+})
+
 test('pages as of a time go on where they were while the view changes', async () => {
   const driver = await start(journal(), 2)
   const names = Array.from({ length: 10 }, (_, i) => `a${i}`)
