@@ -90,7 +90,7 @@ export const apiCatalogue = {
     status: 409,
   },
   ORDER_FULL: {
-    message: 'The order {order} has as many events as an order can have.',
+    message: 'The order {order} has as many events or items as an order can have.',
     recovery: 'reject',
     status: 409,
   },

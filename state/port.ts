@@ -113,8 +113,13 @@ export interface RowStore<V> extends Store {
   prefetch(keys: Iterable<RowKey>): Promise<void> | undefined
   /** The row, uncommitted writes included. Asserts that the key is in memory (prefetched). */
   get(key: RowKey): V | undefined
-  /** Values are not to be changed after they were put. */
+  /**
+   * Values are not to be changed after they were put. Throws a RangeError for a row that is larger
+   * than `rowBytesMax`.
+   */
   put(key: RowKey, value: V): void
+  /** What its changelog takes, once that is known; until then rows are not measured. */
+  readonly rowBytesMax: number | undefined
   delete(key: RowKey): void
   /** Rows in key order, uncommitted writes included. Do not write while it runs. */
   scan(range: RowRange): AsyncIterable<readonly Row<V>[]>

@@ -43,6 +43,8 @@ export interface RowStoreOptions<V> {
   readonly clock?: () => number
   /** Heap for rows that are neither dirty nor sealed, bytes of their encoded form. */
   readonly cacheBytesMax: number
+  /** Bytes of a row's key and value that `put` takes; undefined: any, and none is measured. */
+  readonly rowBytesMax?: number | undefined
 }
 
 const CHANGELOG_BATCH_BYTES = 256 * 1024
@@ -66,6 +68,7 @@ class OverlaidRows<V> implements RowStore<V> {
   /** No row has a key below it. Expiry and closing ask below it again and again. */
   #floor: RowKey = ''
   topicId = ''
+  readonly rowBytesMax: number | undefined
   #reads = 0
   #keysRead = 0
 
@@ -73,6 +76,7 @@ class OverlaidRows<V> implements RowStore<V> {
     this.name = options.name
     this.partition = options.partition
     this.#options = options
+    this.rowBytesMax = options.rowBytesMax
     this.#prefix = rowsPrefix(options.name, options.partition)
     this.#absent = new AbsentKeys(options.database, this.#prefix)
   }
@@ -140,8 +144,16 @@ class OverlaidRows<V> implements RowStore<V> {
 
   put(key: RowKey, value: V): void {
     assert(value !== undefined, 'undefined is not a value')
+    if (this.rowBytesMax !== undefined) this.#measure(key, value, this.rowBytesMax)
     if (key < this.#floor) this.#floor = key
     this.#entries.write(key, value)
+  }
+
+  #measure(key: RowKey, value: V, bytesMax: number): void {
+    const size = key.length + this.#options.codec.encode(value).length
+    if (size <= bytesMax) return
+    const { name } = this
+    throw new RangeError(`a row of ${name} has ${size} bytes, and its changelog takes ${bytesMax}`)
   }
 
   delete(key: RowKey): void {

@@ -10,7 +10,7 @@
 import type { Membership } from '../log/membership.ts'
 import type { GroupMember } from '../log/port.ts'
 import { verifyFingerprint } from '../state/fingerprint.ts'
-import { type Assembly, deadLetterTopic } from './assembly.ts'
+import type { Assembly } from './assembly.ts'
 import { branchTopology } from './branches.ts'
 import { defaultSettings, type EngineOptions, type EngineSettings } from './environment.ts'
 import { describeCut } from './epoch.ts'
@@ -25,6 +25,7 @@ import { Publisher } from './publisher.ts'
 import { RetryLater } from './retries.ts'
 import { stateIdentity } from './state-identity.ts'
 import { TaskManager } from './task-manager.ts'
+import { topicKinds } from './topic-kinds.ts'
 import { TopicLimits } from './topic-limits.ts'
 import { prepareInternalTopics, prepareTopics } from './topics.ts'
 import type { Topology } from './topology.ts'
@@ -76,9 +77,7 @@ export class Engine {
     const { application } = options.topology
     const { clock } = options.environment
     this.failures = new Failures({ application, clock, settings: this.settings })
-    const outputs = options.topology.nodes.filter(node => node.kind === 'sink')
-    const written = new Set([deadLetterTopic(application), ...outputs.map(({ topic }) => topic)])
-    this.#limits = new TopicLimits(topic => written.has(topic))
+    this.#limits = new TopicLimits(topicKinds(plan))
   }
 
   /** Validates the topology, creates its topics and restores its state. Does not process yet. */

@@ -93,7 +93,13 @@ export interface OperatorContext {
 }
 
 export type StoreSpec =
-  | { readonly kind: 'rows'; readonly name: string; readonly codec: Codec<unknown> }
+  | {
+      readonly kind: 'rows'
+      readonly name: string
+      readonly codec: Codec<unknown>
+      /** The step puts a record aside whose row is larger than the changelog takes. */
+      readonly refusesLarge?: boolean
+    }
   | { readonly kind: 'blocks'; readonly name: string; readonly segmentMs: number }
 
 /** When results of a node leave it (law 8). */

@@ -23,6 +23,7 @@ import { stepsTowardsOf } from './replay-steps.ts'
 import type { Retries } from './retries.ts'
 import { type Refusals, SourcePartition } from './source-partition.ts'
 import { Task, type TaskSurroundings } from './task.ts'
+import type { TopicLimits } from './topic-limits.ts'
 import type { ExchangeNode, SourceNode } from './topology.ts'
 import type { Turns } from './turns.ts'
 import type { InputProgress } from './watermark.ts'
@@ -62,6 +63,7 @@ export interface StoreOptions {
   readonly log: EventLog
   readonly database: Database
   readonly storeCacheBytes: number
+  readonly limits: TopicLimits
   readonly clock: () => number
 }
 
@@ -97,7 +99,7 @@ function cacheShare(plan: Plan, storeCacheBytes: number): number {
 
 /** The stores of a task, not restored. */
 export async function openStores(
-  { plan, log, database, clock, storeCacheBytes }: StoreOptions,
+  { plan, log, database, clock, storeCacheBytes, limits }: StoreOptions,
   { subTopology, partition }: TaskId,
 ): Promise<Map<string, Store>> {
   const share = cacheShare(plan, storeCacheBytes)
@@ -106,11 +108,13 @@ export async function openStores(
     const topic = changelogTopic(application, spec.name)
     const name = storeInDatabase(application, spec.name)
     const shared = { name, partition, database, log, clock, changelog: { topic, partition } }
-    const store: Store =
-      spec.kind === 'rows'
-        ? await openRowStore({ ...shared, codec: spec.codec, cacheBytesMax: share })
-        : await openAppendStore({ ...shared, segmentMs: spec.segmentMs, memoryBytesMax: share })
-    return [spec.name, store]
+    if (spec.kind === 'blocks') {
+      const own = { segmentMs: spec.segmentMs, memoryBytesMax: share }
+      return [spec.name, await openAppendStore({ ...shared, ...own })]
+    }
+    const rowBytesMax = spec.refusesLarge ? limits.known(topic) : undefined
+    const own = { codec: spec.codec, cacheBytesMax: share, rowBytesMax }
+    return [spec.name, await openRowStore({ ...shared, ...own })]
   }
   return new Map(await Promise.all(storesOf(plan, subTopology).map(open)))
 }

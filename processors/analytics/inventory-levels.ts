@@ -85,17 +85,12 @@ function move(context: Context, orderId: string, event: Moving): void {
     return
   }
   const sign = event.type === 'InventoryReserved' ? 1 : -1
-  let held = items
+  const held = new Map(items.map(({ sku, quantity }) => [sku, quantity]))
   for (const { sku, quantity } of event.items) {
     const taken = sign * quantity
-    held = withItem(held, sku, taken)
+    held.set(sku, addSafe(held.get(sku) ?? 0, taken))
     context.forward(sku, { onHand: 0 - taken, reserved: isShipped ? 0 : taken })
   }
-  rows.put(orderId, { items: held, isShipped })
-}
-
-function withItem(items: readonly StockItem[], sku: string, quantity: number): StockItem[] {
-  const before = items.find(item => item.sku === sku)?.quantity ?? 0
-  const others = items.filter(item => item.sku !== sku)
-  return [...others, { sku, quantity: addSafe(before, quantity) }]
+  const left = [...held].map(([sku, quantity]) => ({ sku, quantity }))
+  rows.put(orderId, { items: left, isShipped })
 }

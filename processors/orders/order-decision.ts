@@ -1,6 +1,7 @@
 /** What becomes of a command: a pure decision on the order as it is. */
 import type { OrderCommand, Refusal } from '../../contracts/order-commands.ts'
 import { totalOf } from '../../contracts/order-commands.ts'
+import { mayAdd } from './order-items.ts'
 import { isFinal, isOpen, type OrderEvent, type OrderState, orderEventsMax } from './order-state.ts'
 
 export type Decision = { readonly event: OrderEvent } | { readonly refusal: Refusal }
@@ -23,6 +24,9 @@ export function decide(order: OrderState, command: OrderCommand, timeMs: number)
       const totalMinor = (order.totalMinor ?? 0) + totalOf(command.items)
       if (!Number.isSafeInteger(totalMinor)) return { refusal: 'ORDER_TOO_LARGE' }
       const { items } = command
+      const facts = order.events.map(({ event }) => event)
+      const added = facts.flatMap(fact => (fact.type === 'OrderItemsAdded' ? [fact.items] : []))
+      if (!mayAdd(items, added)) return { refusal: 'ORDER_FULL' }
       return { event: { type: 'OrderItemsAdded', orderId, items, totalMinor, addedAt: at } }
     }
     case 'CancelOrder': {

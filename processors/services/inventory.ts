@@ -9,7 +9,7 @@
  *        an order; changelogged; the view `warehouse-stock`
  * out    InventoryReserved or InventoryRejected; InventoryReleased once, on FulfilmentFailed;
  *        StockReceived for the opening stock of a product
- * late   nothing is late
+ * late   nothing is late; more items than an order may have are put aside by `overflow`
  */
 import type {
   BusinessEvent,
@@ -31,6 +31,7 @@ import {
   textKey,
 } from '../../streams/index.ts'
 import { orderKey } from '../analytics/event-streams.ts'
+import { itemsBytes } from '../orders/order-items.ts'
 import { addSafe } from '../safe-sum.ts'
 import { sagaInputs } from './commands.ts'
 import { type Cause, causeOf, publish, readEvents } from './messages.ts'
@@ -46,8 +47,11 @@ interface Version {
 }
 
 interface Order {
+  /** Until it is known what was asked for. */
   readonly created?: Version
   readonly added: readonly Version[]
+  /** Of the items that were added. */
+  readonly addedBytes?: number
   readonly paid?: Cause & { readonly amountMinor: number; readonly authorizedAt: number }
   readonly ended?: Cause & { readonly kind: 'ship' | 'release'; readonly atMs: number }
   /** What was asked for. */
@@ -96,9 +100,14 @@ function withEvent(order: Order, record: OrderRecord): Order {
   const { value: event } = record
   switch (event.type) {
     case 'OrderCreated':
-      return order.created === undefined ? { ...order, created: versionOf(event) } : order
-    case 'OrderItemsAdded':
-      return { ...order, added: [...order.added, versionOf(event)] }
+      if (order.created !== undefined || order.items !== undefined) return order
+      itemsBytes(event.orderId, event.items)
+      return { ...order, created: versionOf(event) }
+    case 'OrderItemsAdded': {
+      const addedBytes = itemsBytes(event.orderId, event.items, order.addedBytes)
+      if (order.items !== undefined) return { ...order, addedBytes }
+      return { ...order, added: [...order.added, versionOf(event)], addedBytes }
+    }
     case 'PaymentAuthorized':
       return order.paid === undefined ? { ...order, paid: payment(event, record) } : order
     case 'OrderFulfilled':
@@ -124,7 +133,9 @@ function asked(context: Context, orderId: string, order: Order): Order {
     context.forward(warehouseKey, { ...ended, orderId, items })
     over = true
   }
-  return { ...order, ...(items && { items }), ...(over && { over }) }
+  if (items === undefined) return order
+  const { created: _, ...rest } = order
+  return { ...rest, added: [], items, ...(over && { over }) }
 }
 
 /** All requests have one key, so that they meet in one task. */

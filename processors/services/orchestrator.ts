@@ -7,7 +7,7 @@
  * out    commands to `saga-commands`. A charge or a reservation that is never answered is given up
  *        and the order cancelled; an answer that comes after that is undone. Shipping and what
  *        undoes are told until they are answered
- * late   nothing is late
+ * late   nothing is late; more items than an order may have are put aside by `overflow`
  */
 import { Type } from 'typebox'
 import type { BusinessEvent } from '../../contracts/events.ts'
@@ -20,6 +20,7 @@ import {
   Topology,
 } from '../../streams/index.ts'
 import { orderKey } from '../analytics/event-streams.ts'
+import { itemsBytes } from '../orders/order-items.ts'
 import { type Command, commandSerde, commandTopic } from './commands.ts'
 import { cancelledReason } from './fulfilment.ts'
 import { type Cause, causedHeaders, causeOf, isFrom, readEvents } from './messages.ts'
@@ -233,6 +234,7 @@ function asked(saga: Saga, event: BusinessEvent): (readonly [Name, BusinessEvent
   const { givenUp } = saga
   switch (event.type) {
     case 'OrderCreated':
+      itemsBytes(event.orderId, event.items)
       return [['charge', event]]
     case 'PaymentAuthorized':
       return [givenUp === undefined ? ['reserve', event] : ['refund', givenUp]]

@@ -6,7 +6,8 @@
  * state  one row an order, kept for `keepMs`, changelogged; the view `order-payments`
  * out    PaymentAuthorized or up to three PaymentDeclined; PaymentRefunded once, for what was
  *        authorized, on InventoryRejected or FulfilmentFailed
- * late   what comes after its decision changes it no more
+ * late   what comes after its decision changes it no more; more items than an order may have are
+ *        put aside by `overflow`, here as everywhere (`orders/order-items.ts`)
  */
 import { Type } from 'typebox'
 import type {
@@ -25,6 +26,7 @@ import {
   Topology,
 } from '../../streams/index.ts'
 import { orderKey } from '../analytics/event-streams.ts'
+import { itemsBytes } from '../orders/order-items.ts'
 import { sagaInputs } from './commands.ts'
 import { Decisions, type Due } from './decisions.ts'
 import { type Cause, causeOf, follow, type Message, messages, publish, send } from './messages.ts'
@@ -44,6 +46,8 @@ interface Payment {
   readonly state: 'unknown' | 'pending' | 'declined' | 'authorized' | 'refunded' | 'void'
   readonly created?: Cause & { readonly currency: string }
   readonly totals: readonly Total[]
+  /** Of the items that were added. */
+  readonly addedBytes?: number
   readonly cancelledAt?: number
   readonly attempt: number
   readonly due?: Due
@@ -128,8 +132,10 @@ class PaymentService {
     switch (event.type) {
       case 'OrderCreated':
         return this.#created(row, event, causeOf(record))
-      case 'OrderItemsAdded':
-        return { ...row, totals: [...row.totals, totalOf(event, event.addedAt)] }
+      case 'OrderItemsAdded': {
+        const addedBytes = itemsBytes(event.orderId, event.items, row.addedBytes)
+        return { ...row, totals: [...row.totals, totalOf(event, event.addedAt)], addedBytes }
+      }
       case 'OrderCancelled': {
         const cancelledAt = Math.min(event.cancelledAt, row.cancelledAt ?? event.cancelledAt)
         return { ...row, cancelledAt }
@@ -144,7 +150,8 @@ class PaymentService {
 
   #created(row: Payment, event: OrderCreated, cause: Cause): Payment {
     if (row.created !== undefined) return row
-    const { orderId, currency, createdAt } = event
+    const { orderId, currency, createdAt, items } = event
+    itemsBytes(orderId, items)
     const due = this.#nextAttempt(orderId, 1, createdAt)
     const totals = [totalOf(event, createdAt), ...row.totals]
     return { ...row, state: 'pending', created: { ...cause, currency }, totals, due }

@@ -6,13 +6,14 @@
  * state  one row an order, one a term and order; kept for `keepMs`, changelogged; the views
  *        `order-search` and `order-search-terms`, which `GET /v1/search/orders` reads
  * out    nothing
- * late   nothing is late
+ * late   nothing is late; more items than an order may have are put aside by `overflow`
  */
 import { Type } from 'typebox'
 import type { BusinessEvent } from '../../contracts/events.ts'
 import { termsOf } from '../../contracts/search-terms.ts'
 import { fieldsKey, json, type ProcessorContext, Topology } from '../../streams/index.ts'
 import { orderKey } from '../analytics/event-streams.ts'
+import { itemsBytes } from '../orders/order-items.ts'
 import { readEvents } from './messages.ts'
 import type { ServiceSettings } from './settings.ts'
 
@@ -28,6 +29,8 @@ interface Found {
   readonly createdAt: number | null
   /** All of its terms but its status. */
   readonly terms: readonly string[]
+  /** Of the items that were added. */
+  readonly addedBytes?: number
 }
 
 const stores = {
@@ -92,7 +95,10 @@ const ordersView = {
     createdAt: nullable(Type.Integer({ description: 'Epoch ms' })),
   },
   units: { createdAt: 'ms' },
-  row: ({ terms: _, status, ...found }: Found) => ({ ...found, status: statuses[status] }),
+  row: ({ terms: _, addedBytes: __, status, ...found }: Found) => ({
+    ...found,
+    status: statuses[status],
+  }),
 }
 const termsView = {
   name: 'order-search-terms',
@@ -142,11 +148,14 @@ function withEvent(found: Found, event: BusinessEvent): Found {
   }
   switch (event.type) {
     case 'OrderCreated': {
-      const { customerId, region, createdAt } = event
+      const { orderId, customerId, region, createdAt } = event
+      itemsBytes(orderId, event.items)
       return { ...found, customerId, region, createdAt, skus: withSkus(found, event.items) }
     }
-    case 'OrderItemsAdded':
-      return { ...found, skus: withSkus(found, event.items) }
+    case 'OrderItemsAdded': {
+      const addedBytes = itemsBytes(event.orderId, event.items, found.addedBytes)
+      return { ...found, skus: withSkus(found, event.items), addedBytes }
+    }
     case 'OrderShipped':
       return { ...found, tracking: event.tracking }
     case 'PaymentDeclined':

@@ -36,7 +36,8 @@ const markCodec: Codec<unknown> = { encode: () => MARK, decode: () => MARK }
 const expiryStore = (spec: AggregateSpec) => `${spec.name}-expiry`
 
 export function aggregateStores(spec: AggregateSpec): StoreSpec[] {
-  const rows: StoreSpec = { kind: 'rows', name: spec.name, codec: timedCodec(spec.codec) }
+  const codec = timedCodec(spec.codec)
+  const rows: StoreSpec = { kind: 'rows', name: spec.name, codec, refusesLarge: true }
   if (spec.ttlMs === undefined) return [rows]
   return [rows, { kind: 'rows', name: expiryStore(spec), codec: markCodec }]
 }
@@ -106,15 +107,16 @@ class Aggregate implements Operator {
     const { observed } = this.#context
     const keeps = stored !== undefined && observed && !changed.has(row)
     const previous = keeps ? detach(codec, stored.value) : undefined
-    const value = fold(before?.value, input.values[i], key)
+    // A row that turns out too large must not have changed in place.
+    const isMeasured = this.#store.rowBytesMax !== undefined
+    const current = isMeasured && before ? detach(codec, before.value) : before?.value
+    const value = fold(current, input.values[i], key)
     const latestMs = Math.max(before?.timeMs ?? 0, timeMs)
+    const isGone = value === null || value === undefined
+    if (!isGone) this.#store.put(row, { value, timeMs: latestMs })
+    else if (stored !== undefined) this.#store.delete(row)
     if (observed) changed.note(row, input, i, previous).timeMs = latestMs
-    if (value === null || value === undefined) {
-      if (stored !== undefined) this.#store.delete(row)
-      return
-    }
-    this.#store.put(row, { value, timeMs: latestMs })
-    if (before === undefined) this.#mark(row, latestMs)
+    if (!isGone && before === undefined) this.#mark(row, latestMs)
   }
 
   #mark(row: RowKey, timeMs: number): void {

@@ -47,7 +47,7 @@ const timerStore = (spec: ProcessSpec) => storeName(spec, 'timers')
 export function processStores(spec: ProcessSpec): StoreSpec[] {
   const stores = Object.entries(spec.stores).map(([store, { codec }]): StoreSpec => {
     const ofValues = (codec ?? json<unknown>()) as Codec<unknown>
-    return { kind: 'rows', name: storeName(spec, store), codec: ofValues }
+    return { kind: 'rows', name: storeName(spec, store), codec: ofValues, refusesLarge: true }
   })
   return [...stores, { kind: 'rows', name: timerStore(spec), codec: timerCodec }]
 }

@@ -31,7 +31,8 @@ export interface TableRow {
 }
 
 export function tableStores(spec: TableSpec): StoreSpec[] {
-  return [{ kind: 'rows', name: spec.name, codec: tableRowCodec(spec.value) as Codec<unknown> }]
+  const codec = tableRowCodec(spec.value) as Codec<unknown>
+  return [{ kind: 'rows', name: spec.name, codec, refusesLarge: true }]
 }
 
 /** `deleted:uint8 time:float64 offset:float64 source:int32 value`, big-endian. */
@@ -91,8 +92,12 @@ export function table(spec: TableSpec, context: OperatorContext): Operator {
           offset: input.offsets[i]!,
         }
         if (before !== undefined && spec.order === 'time' && isBefore(next, before)) continue
-        changed.note(row, input, i, before?.value ?? undefined)
-        store.put(row, next)
+        try {
+          store.put(row, next)
+          changed.note(row, input, i, before?.value ?? undefined)
+        } catch (error) {
+          out.fail(input, i, error)
+        }
       }
       const changes = new Batch()
       for (const [row, { key, previous, span }] of changed) {

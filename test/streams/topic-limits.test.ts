@@ -1,8 +1,9 @@
 /** Results that are larger than what their topic takes. */
 import { createHash } from 'node:crypto'
+import { Type } from 'typebox'
 import { afterEach, expect, test } from 'vitest'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
-import { json, Topology, text, textKey } from '../../streams/index.ts'
+import { json, Topology, text, textKey, tumbling } from '../../streams/index.ts'
 import { TopologyTestDriver } from '../../streams/testing/index.ts'
 
 const open: TopologyTestDriver[] = []
@@ -62,15 +63,116 @@ test('one of them is a dead letter, the task goes on with the next', async () =>
   expect(letters[0]!.headers.dl_detail).toMatch(/^30000\d\d bytes, and texts takes 2\d{6}$/)
 })
 
-test('state that is too large stops the engine, with what to change, not again and again', async () => {
+const written = (size: number) => 'y'.repeat(size)
+const value = { length: Type.Integer() }
+const row = (text: string) => ({ length: text.length })
+
+/** Each makes a row of a key as long as its records say. */
+const stateful: [string, (topology: Topology) => void][] = [
+  [
+    'an aggregate',
+    topology =>
+      topology
+        .stream('sizes', sized)
+        .groupByKey({ name: 'by-key', key: textKey() })
+        .aggregate({
+          name: 'texts',
+          initial: () => '',
+          add: (before: string, size) => before + written(size),
+        })
+        .view({ name: 'texts', description: 'Texts', value, row }),
+  ],
+  [
+    'an aggregate that changes in place',
+    topology =>
+      topology
+        .stream('sizes', sized)
+        .groupByKey({ name: 'by-key', key: textKey() })
+        .aggregate({
+          name: 'texts',
+          initial: () => ({ text: '' }),
+          codec: { ...json<{ text: string }>(), mutable: true },
+          add: (all: { text: string }, size) => {
+            all.text += written(size)
+            return all
+          },
+        })
+        .view({ name: 'texts', description: 'Texts', value, row: ({ text }) => row(text) }),
+  ],
+  [
+    'a processor',
+    topology => {
+      const stores = { texts: { key: textKey(), codec: json<string>() } } as const
+      topology.stream('sizes', sized).process<typeof stores, string, string>({
+        name: 'texts',
+        key: textKey(),
+        stores,
+        views: [{ store: 'texts', name: 'texts', description: 'Texts', value, row }],
+        create: context => ({
+          process: record => {
+            const texts = context.store('texts')
+            texts.put(record.key, (texts.get(record.key) ?? '') + written(record.value))
+          },
+        }),
+      })
+    },
+  ],
+]
+
+test.each(stateful)(
+  'of %s, a record whose row is too large is put aside, others go on',
+  async (_, build) => {
+    const driver = await start(build)
+    const at = (key: string, value: number, timeMs: number) => ({ key, value, timeMs })
+    await driver.append('sizes', [at('a', 10, 1), at('b', 20, 2), at('a', 3_000_000, 3)])
+    await run(driver)
+    await driver.append('sizes', [at('b', 5_000_000, 4), at('c', 30, 5)])
+    await run(driver)
+    expect(await driver.rows('texts')).toMatchObject([
+      { length: 10 },
+      { length: 20 },
+      { length: 30 },
+    ])
+    const letters = await driver.output('large-dead-letters', serdes)
+    expect(letters.map(({ key, headers }) => `${key} ${headers.dl_reason}`)).toEqual([
+      'a overflow',
+      'b overflow',
+    ])
+    const detail =
+      /^RangeError: a row of large\.texts\S* has 30000\d\d bytes, and its changelog takes 2\d{6}$/
+    expect(letters[0]!.headers.dl_detail).toMatch(detail)
+  },
+)
+
+test('of a table, a record that leaves no room for what a row has besides is put aside', async () => {
+  const driver = await start(topology => {
+    topology.table('texts', { name: 'texts', ...serdes }).view({
+      name: 'texts',
+      description: 'Texts',
+      value,
+      row,
+    })
+  })
+  const at = (key: string, value: string, timeMs: number) => ({ key, value, timeMs })
+  await driver.append('texts', [at('a', 'ten', 1), at('b', 'x'.repeat(2_097_060), 2)])
+  await driver.append('texts', [at('c', 'more', 3)])
+  await run(driver)
+  expect(await driver.rows('texts')).toMatchObject([{ length: 3 }, { length: 4 }])
+  const [letter] = await driver.output('large-dead-letters', serdes)
+  expect(letter).toMatchObject({ key: 'b', headers: { dl_reason: 'overflow', dl_step: 'texts' } })
+})
+
+test('other state that is too large stops the engine, with what to change, not again and again', async () => {
   const driver = await start(topology => {
     topology
       .stream('sizes', sized)
       .groupByKey({ name: 'by-key', key: textKey() })
+      .windowedBy(tumbling(1000, { graceMs: 0 }))
       .aggregate({
         name: 'texts',
         initial: () => '',
-        add: (before: string, size) => before + 'y'.repeat(size),
+        add: (before: string, size) => before + written(size),
+        retentionMs: 1000,
       })
   })
   await driver.append('sizes', [{ key: 'big', value: 3_000_000, timeMs: 1 }])

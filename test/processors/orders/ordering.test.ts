@@ -168,6 +168,19 @@ test('a full order, one that is too large and one that is unknown refuse', async
   expect(await outcome(driver, 'c4')).toBe(`ORDER_FULL ${orderEventsMax} declined`)
 })
 
+test('items beyond what the services take are not added', async () => {
+  const driver = await start()
+  const item = { ...items[0]!, sku: 'x'.repeat(1000) }
+  const many = Array.from({ length: 40 }, () => item)
+  const command: OrderCommand = { type: 'AddItems', orderId: 'o', ifMatch: null, items: many }
+  await driver.pipe(orderCommandTopic, asked('c1', place('o'), T0))
+  await driver.pipe(orderCommandTopic, asked('c2', command, T0 + 1), asked('c3', command, T0 + 2))
+  await driver.pipe(orderCommandTopic, asked('c4', add('o'), T0 + 3))
+  expect(await outcome(driver, 'c2')).toBe('OrderItemsAdded 2 pending')
+  expect(await outcome(driver, 'c3')).toBe('ORDER_FULL 2 pending')
+  expect(await outcome(driver, 'c4')).toBe('OrderItemsAdded 3 pending')
+})
+
 test('what is no command is a dead letter, with the reason', async () => {
   const driver = await start()
   const other = { ...asked('c1', place('o'), T0), key: 'other' }

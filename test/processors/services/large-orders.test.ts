@@ -1,0 +1,93 @@
+/** Fault 68: an order of more items than a row can hold: others go on, and all judge alike. */
+import { afterEach, expect, test } from 'vitest'
+import type { BusinessEvent, OrderItem } from '../../../contracts/events.ts'
+import { orderKey } from '../../../processors/analytics/event-streams.ts'
+import { itemsBytesMax } from '../../../processors/orders/order-items.ts'
+import { serviceTopologies } from '../../../processors/services/services.ts'
+import { text } from '../../../streams/index.ts'
+import type { TopologyTestDriver } from '../../../streams/testing/index.ts'
+import { sagaRecord, storyStartMs as T } from '../../support/saga.ts'
+import {
+  appendRecords,
+  closeServices,
+  finish,
+  openServices,
+  saidByServices,
+  writtenEvents,
+} from '../../support/saga-run.ts'
+
+const opened: TopologyTestDriver[] = []
+afterEach(() => closeServices(opened.splice(0)))
+
+/** Items that come to about so many bytes as JSON. */
+function itemsOf(bytes: number): OrderItem[] {
+  const item = (i: number) => ({
+    ...{ sku: `sku-${i}`, category: 'books', quantity: 1, unitPriceMinor: 1 },
+  })
+  const count = Math.floor(bytes / JSON.stringify(item(10_000)).length)
+  return Array.from({ length: count }, (_, i) => item(i))
+}
+
+const created = (orderId: string, items: OrderItem[]): BusinessEvent => ({
+  type: 'OrderCreated',
+  ...{ orderId, customerId: 'c-1', region: 'uk', currency: 'GBP', items },
+  ...{ totalMinor: 1000, createdAt: T, channel: null },
+})
+const added = (orderId: string, nth: number, items: OrderItem[]): BusinessEvent => ({
+  type: 'OrderItemsAdded',
+  ...{ orderId, items, totalMinor: 1000 * (nth + 1), addedAt: T + nth },
+})
+
+test.each(['choreographed', 'orchestrated'] as const)(
+  '%s: what is too much is put aside by every service alike, and other orders go on',
+  async saga => {
+    const topologies = serviceTopologies({ seed: 7, settleMs: 0, saga, openingStock: 1_000_000 })
+    const drivers = await openServices(topologies, { partitions: 1 })
+    opened.push(...drivers)
+    const third = itemsOf(itemsBytesMax * 0.4)
+    const events = [
+      created('large', itemsOf(900_000)),
+      created('small', itemsOf(100)),
+      created('grown', itemsOf(100)),
+      ...[1, 2, 3].map(nth => added('grown', nth, third)),
+      added('small', 1, itemsOf(100)),
+    ]
+    const records = events.map((event, i) => sagaRecord(event, `e${i}`))
+    await appendRecords(drivers[0]!.log, records)
+    await finish(drivers)
+    const said = saidByServices(await writtenEvents(drivers[0]!.log)).map(({ event }) => event)
+    const of = (id: string) => said.filter(event => 'orderId' in event && event.orderId === id)
+    // Those that hold no items hear of it, too; nobody carries it through.
+    const heard = ['FraudSuspected', 'NotificationRequested']
+    expect(of('large').map(({ type }) => type)).toEqual(heard)
+    for (const [id, amountMinor] of [
+      ['small', 2000],
+      ['grown', 3000],
+    ] as const) {
+      const paid = of(id).filter(({ type }) => type === 'PaymentAuthorized')
+      expect(paid).toMatchObject([{ amountMinor }])
+      const ends = of(id)
+        .map(({ type }) => type)
+        .filter(type => type === 'OrderFulfilled' || type === 'PaymentRefunded')
+      expect(ends).toHaveLength(1)
+    }
+    const aside: Record<string, string[]> = {}
+    for (const driver of drivers) {
+      const found = await driver.output(`${driver.application}-dead-letters`, {
+        key: orderKey,
+        value: text(),
+      })
+      aside[driver.application] = found.map(({ key, headers }) => `${headers.dl_reason} ${key}`)
+    }
+    const wanted = ['overflow large', 'overflow grown']
+    expect(aside).toMatchObject({
+      payment: saga === 'choreographed' ? wanted : ['overflow grown'],
+      inventory: wanted,
+      search: wanted,
+      fulfilment: [],
+      notification: [],
+      order: [],
+    })
+    if (saga === 'orchestrated') expect(aside.orchestrator).toEqual(['overflow large'])
+  },
+)
