@@ -6,6 +6,7 @@ import { DeadLetterAdmin } from '../streams/dead-letter-admin.ts'
 import { Engine } from '../streams/engine.ts'
 
 import { defaultSettings, type NewState } from '../streams/environment.ts'
+import type { DeadLetter } from '../streams/letters.ts'
 import type { SideReason } from '../streams/operator.ts'
 import { replayRefusal } from '../streams/replay-steps.ts'
 import type { Topology } from '../streams/topology.ts'
@@ -67,7 +68,7 @@ export async function openApplication(options: ApplicationOptions): Promise<Appl
 /** The dead letters of an application, in the log that it shares with the others. */
 export function deadLettersOf({ name, engine }: Application, log: EventLog): DeadLetterAdmin {
   const { topology } = engine
-  const refusal = (step: string) => replayRefusal(topology, step)
+  const refusal = (letter: DeadLetter) => replayRefusal(topology, letter)
   return new DeadLetterAdmin({ application: name, log, clock: effects.clock, refusal })
 }
 

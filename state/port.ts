@@ -118,6 +118,8 @@ export interface RowStore<V> extends Store {
    * than `rowBytesMax`.
    */
   put(key: RowKey, value: V): void
+  /** The same for a value that was there before: it is not measured. */
+  putBack(key: RowKey, value: V): void
   /** What its changelog takes, once that is known; until then rows are not measured. */
   readonly rowBytesMax: number | undefined
   delete(key: RowKey): void

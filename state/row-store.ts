@@ -145,6 +145,10 @@ class OverlaidRows<V> implements RowStore<V> {
   put(key: RowKey, value: V): void {
     assert(value !== undefined, 'undefined is not a value')
     if (this.rowBytesMax !== undefined) this.#measure(key, value, this.rowBytesMax)
+    this.putBack(key, value)
+  }
+
+  putBack(key: RowKey, value: V): void {
     if (key < this.#floor) this.#floor = key
     this.#entries.write(key, value)
   }
@@ -257,11 +261,12 @@ class OverlaidRows<V> implements RowStore<V> {
     if (target === undefined || keys.length === 0) return []
     const appends: ChangelogAppend[] = []
     const start = this.#prefix.length
+    const bytesMax = Math.min(CHANGELOG_BATCH_BYTES, this.rowBytesMax ?? CHANGELOG_BATCH_BYTES)
     for (let i = 0; i < keys.length; i++) {
       const key = keys[i]!
       const bytes = values[i]!
       const size = key.length + (bytes?.length ?? 0)
-      if (builder.count > 0 && builder.sizeBytes + size > CHANGELOG_BATCH_BYTES) {
+      if (builder.count > 0 && builder.sizeBytes + size > bytesMax) {
         appends.push({ target, batch: builder.finish() })
       }
       const value = bytes && { bytes, start: 0, end: bytes.length }

@@ -1,35 +1,47 @@
 /**
  * What a task has put aside, so that a replayed record counts where it is missing and nowhere else.
- * The letter alone does not tell: a run that begins again at the beginning, with the step mended,
- * reads the record that failed and counts it, and then the one that was replayed.
+ * In the run whose letter it is, it is missing. Of others the letter does not tell: one that begins
+ * again at the beginning (a reset, a branch for an added view) reads the record that failed and
+ * counts it, or puts it aside, too; and then comes the one that was replayed.
  *
- * One row a step and record in the task's event-time store, until the record comes back:
+ * One row a step and record in the task's event-time store, idle once the record has come back, so
+ * that it comes back once, however many letters are of it:
  *
  *     row = 'a' step 00 topic '/' partition '@' offset
  *
- * Rows stay as long as letters do, and are deleted with the rest of the state by a reset.
+ * Rows stay as letters do, and are deleted with the rest of the state by a reset.
  */
 import { encodeText } from '../state/keys.ts'
 import type { RowKey, RowStore } from '../state/port.ts'
 import type { Batch } from './batch.ts'
 import type { RecordOrigin } from './operator.ts'
-import { replayTargetOf } from './replay-header.ts'
+import { replayTargetOf, runOf } from './replay-header.ts'
 import type { InputProgress } from './watermark.ts'
 
 /** Rows of event time come behind those of records put aside. */
 export const ASIDE_END: RowKey = 'b'
 
-/** The row's being there is all it says. */
 const PUT_ASIDE: InputProgress = { timeMs: 0, idle: false }
+const TAKEN: InputProgress = { timeMs: 0, idle: true }
+
+export interface AsideOptions {
+  /** The task's event-time store. */
+  readonly store: RowStore<InputProgress>
+  readonly origins: readonly RecordOrigin[]
+  readonly lettersTopicId: string
+  readonly branch: number
+}
 
 export class Aside {
   readonly #store: RowStore<InputProgress>
   /** By their place in the `sources` column of batches. */
   readonly #origins: readonly RecordOrigin[]
+  readonly #run: string
 
-  constructor(store: RowStore<InputProgress>, origins: readonly RecordOrigin[]) {
+  constructor({ store, origins, lettersTopicId, branch }: AsideOptions) {
     this.#store = store
     this.#origins = origins
+    this.#run = runOf(lettersTopicId, branch)
   }
 
   /** A step has taken nothing of the record. Of what no single record made, nothing is noted. */
@@ -38,28 +50,29 @@ export class Aside {
     if (row !== undefined) this.#store.put(row, PUT_ASIDE)
   }
 
-  /** Of records replayed for a step, those that it had put aside: from now on it has them. */
+  /** Of records replayed for a step, those that are missing there: from now on it has them. */
   async take(step: string, batch: Batch): Promise<Batch> {
     const rows = batch.offsets.map((offset, i) => this.#row(step, batch.sources[i]!, offset))
     await this.#store.prefetch(rows.filter(row => row !== undefined))
     const taken = batch.successor({ keys: true, values: true })
     taken.target = batch.target
     rows.forEach((row, i) => {
-      const isAside = row !== undefined && this.#store.get(row) !== undefined
-      if (isAside) this.#store.delete(row)
-      if (isAside || isUnnoted(batch, i)) taken.keep(batch, i)
+      const noted = row && this.#store.get(row)
+      if (noted ? noted.idle : !this.#isOfThisRun(batch, i)) return
+      if (row !== undefined) this.#store.put(row, TAKEN)
+      taken.keep(batch, i)
     })
     return taken
+  }
+
+  /** Its own letter, an old one, or of a record that was gone before this run began to read. */
+  #isOfThisRun({ columns, rows, offsets }: Batch, i: number): boolean {
+    const original = columns && replayTargetOf(columns, rows[i]!)?.original
+    return original === undefined || original.run === this.#run || original.offset !== offsets[i]
   }
 
   #row(step: string, source: number, offset: number): RowKey | undefined {
     const origin = this.#origins[source]
     return origin && `a${encodeText(`${step}\0${origin.topic}/${origin.partition}@${offset}`)}`
   }
-}
-
-/** Its letter is older than these rows. */
-function isUnnoted({ columns, rows }: Batch, i: number): boolean {
-  const replay = columns && replayTargetOf(columns, rows[i]!)
-  return replay !== undefined && replay.originalOffset === undefined
 }

@@ -8,6 +8,7 @@ import { Feeds } from './coverage.ts'
 import { assert } from './errors.ts'
 import { ExchangeRouter } from './exchange-router.ts'
 import type { InputPartition } from './input-partition.ts'
+import type { SideReason } from './operator.ts'
 import type { Plan } from './plan.ts'
 import { type Offsets, UNHEARD } from './position.ts'
 import { Sinks } from './sinks.ts'
@@ -38,7 +39,8 @@ export interface AssemblyOptions {
   readonly remote: boolean
   readonly watermarkIntervalMs: number
   readonly onFailure: (record: FailedRecord) => number
-  readonly onDrop: (record: DroppedRecord, claimed: boolean) => boolean
+  readonly onDrop: (record: DroppedRecord, claimed: boolean) => void
+  readonly keeps: (reason: SideReason, claimed: boolean) => boolean
   readonly tracing?: Tracing | undefined
 }
 
@@ -74,6 +76,7 @@ export class Assembly {
       sink: (node, _partition, batch) => this.sinks.write(node, batch),
       failed: options.onFailure,
       dropped: options.onDrop,
+      keeps: options.keeps,
       spans: this.spans,
     }
   }

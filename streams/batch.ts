@@ -42,8 +42,8 @@ export class Batch<K = unknown, V = unknown> {
   target: string | undefined
   /** The spans of the few records that are traced, by their place (`spans.ts`). */
   traces: Map<number, Span> | undefined
-  /** Its records, or those before them, had waited in a store: no partition stands at them. */
-  released = false
+  /** Places of records that come of what had waited in a store: no partition stands at them. */
+  released: Set<number> | undefined
 
   constructor(columns?: RecordColumns, raw: RawColumns = NOTHING_RAW, complete?: Columns<K, V>) {
     this.keys = complete?.keys ?? []
@@ -103,7 +103,17 @@ export class Batch<K = unknown, V = unknown> {
     this.offsets.push(input.offsets[i]!)
     if (this.columns !== undefined) this.rows.push(input.rows[i]!)
     if (input.traces !== undefined) this.trace(input.traces.get(i))
-    if (input.released) this.released = true
+    if (input.isReleased(i)) this.release(this.length - 1)
+  }
+
+  /** No partition stands at that record. */
+  release(i: number): void {
+    this.released ??= new Set()
+    this.released.add(i)
+  }
+
+  isReleased(i: number): boolean {
+    return this.released?.has(i) === true
   }
 
   /** The record appended last follows from this span; from none where it is undefined. */

@@ -19,7 +19,7 @@ import { type DeadLetter, decodeLetter } from './dead-letter-record.ts'
 import { assert, streamsError } from './errors.ts'
 import { LetterCount } from './letter-count.ts'
 import { readRange } from './read-range.ts'
-import { type ReplayedLetter, withReplayHeader } from './replay-header.ts'
+import { type ReplayedLetter, runOf, withReplayHeader } from './replay-header.ts'
 
 export type LetterState = 'open' | LetterMark['state']
 
@@ -84,14 +84,15 @@ export interface DeadLetterAdminOptions {
   readonly application: string
   readonly log: EventLog
   readonly clock: () => number
-  /** Why a letter of that step cannot be replayed; undefined when it can. */
-  readonly refusal: (step: string) => string | undefined
+  /** Why a letter cannot be replayed; undefined when it can. */
+  readonly refusal: (letter: DeadLetter) => string | undefined
 }
 
 export class DeadLetterAdmin {
   readonly application: string
   readonly #options: DeadLetterAdminOptions
   readonly #topic: string
+  #topicId: string | undefined
   readonly #marks: LetterMarks
   readonly #count: LetterCount
   #turn: Promise<unknown> = Promise.resolve()
@@ -144,9 +145,7 @@ export class DeadLetterAdmin {
   /** What a replay would put back. Throws LETTER_NOT_REPLAYABLE. */
   original(stored: StoredLetter): Promise<OriginalRecord> {
     const { letter, offset } = stored
-    const isPart = letter.taken === 'part'
-    const partly = `${letter.step} kept the record in part, and would have that part twice`
-    const reason = isPart ? partly : this.#options.refusal(letter.step ?? '')
+    const reason = this.#options.refusal(letter)
     if (reason !== undefined) throw notReplayable(this.application, offset, reason)
     return originalOf(this.#options.log, letter, why => {
       return notReplayable(this.application, offset, why)
@@ -267,10 +266,16 @@ export class DeadLetterAdmin {
     }
     if (action === 'discard') return { state, isNew: true, letterAtMs }
     const original = await this.original(stored)
-    const { step, taken, place } = stored.letter
-    const originalOffset = taken === null ? undefined : place!.offset
-    const replayed = { offset, step: step!, originalOffset }
+    const replayed = await this.#replayed(stored)
     return { state, isNew: true, letterAtMs, original, replayed }
+  }
+
+  /** What the headers say of it. */
+  async #replayed({ letter: { step, branch, place }, offset }: StoredLetter) {
+    this.#topicId ??= (await this.#options.log.describeTopic(this.#topic))!.id
+    const run = runOf(this.#topicId, branch ?? 0)
+    const original = branch === null ? undefined : { offset: place!.offset, run }
+    return { offset, step: step!, original }
   }
 
   async #read(offset: number): Promise<StoredLetter | undefined> {

@@ -6,6 +6,7 @@
  *     headers     the record's own, unchanged, then
  *       dl_version       `1`; the last header of this name begins ours
  *       dl_application   dl_step   dl_reason   who put it aside, and why
+ *       dl_branch        branch of the application that the step is in; not in older letters
  *       dl_code          code or name of the error, if there was one
  *       dl_detail        its message, 4096 characters at most
  *       dl_stack         16 hex digits: the same for errors from the same place in the code
@@ -58,6 +59,8 @@ export interface Digest {
 export interface DeadLetter {
   readonly application: string | null
   readonly step: string | null
+  /** Null: not said. */
+  readonly branch: number | null
   readonly reason: string | null
   readonly code: string | null
   readonly detail: string
@@ -160,6 +163,7 @@ function ourHeaders(letter: DeadLetter, headersBytes: number): Header[] {
   add('version', 1)
   add('application', letter.application)
   add('step', letter.step)
+  add('branch', letter.branch)
   add('reason', letter.reason)
   add('code', letter.code)
   add('detail', letter.detail.slice(0, DETAIL_CHARS_MAX))
@@ -218,6 +222,7 @@ export function decodeLetter(columns: RecordColumns, row: number): DeadLetter {
   return {
     application: text('application'),
     step: text('step'),
+    branch: number('branch'),
     reason: text('reason'),
     code: text('code'),
     detail: ours.get('dl_detail') ?? '',

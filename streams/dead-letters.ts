@@ -12,6 +12,7 @@ import type { SideReason } from './operator.ts'
 import { stepName } from './replay-steps.ts'
 import type { SourcePartition } from './source-partition.ts'
 import type { DroppedRecord } from './task.ts'
+import type { TopologyNode } from './topology.ts'
 
 export interface DeadLettersOptions {
   readonly application: string
@@ -36,15 +37,20 @@ export class DeadLetters {
     this.#options = options
   }
 
-  /** A record that a step dropped; `claimed` when a side output takes it. True: it is a letter. */
-  drop(assembly: Assembly, record: DroppedRecord, claimed: boolean): boolean {
+  /** Whether a record is a letter; `claimed` when a side output takes it. */
+  keeps(reason: SideReason, claimed: boolean): boolean {
+    return !claimed || this.#options.reasons.includes(reason)
+  }
+
+  /** A record that a step dropped. */
+  drop(assembly: Assembly, record: DroppedRecord, claimed: boolean): void {
     const { batch, index, reason, detail, node, isPart } = record
-    if (claimed && !this.#options.reasons.includes(reason)) return false
+    if (!this.keeps(reason, claimed)) return
     const origin = assembly.options.plan.origins[batch.sources[index]!]
     const columns = origin && batch.columns
     const isDerived = batch.exchanged || columns === undefined
     this.#write(assembly, {
-      ...this.#about(node.name, reason),
+      ...this.#about(node, reason),
       ...errorParts(record),
       detail,
       content: origin === undefined ? 'none' : isDerived ? 'derived' : 'record',
@@ -53,15 +59,15 @@ export class DeadLetters {
       timestampMs: columns?.timestamps[batch.rows[index]!] ?? batch.times[index]!,
       ...bytesOf(columns, batch.rows[index]!),
     })
-    return true
   }
 
   /** A record of the input that cannot be used at all. */
   reject(assembly: Assembly, source: SourcePartition, rejected: RejectedRecord): void {
-    const { columns, row, offset, detail, step = stepName(source.node) } = rejected
+    const { columns, row, offset, detail, step } = rejected
     count(this.#rejected, source.topic, 'poison')
     this.#write(assembly, {
-      ...this.#about(step, 'poison'),
+      ...this.#about(source.node, 'poison'),
+      ...(step !== undefined && { step }),
       ...errorParts(rejected),
       detail,
       content: 'record',
@@ -77,7 +83,7 @@ export class DeadLetters {
     const { bytes, offset, detail, error } = broken
     count(this.#rejected, source.topic, 'corrupt-batch')
     this.#write(assembly, {
-      ...this.#about(stepName(source.node), 'poison'),
+      ...this.#about(source.node, 'poison'),
       ...errorParts({ error }),
       detail: `${detail} (${bytes.length} bytes)`,
       content: 'batch',
@@ -90,9 +96,10 @@ export class DeadLetters {
     })
   }
 
-  #about(step: string, reason: SideReason) {
+  #about(node: TopologyNode, reason: SideReason) {
     const { application, clock } = this.#options
-    return { application, step, reason, atMs: clock() }
+    const { branch = 0 } = node
+    return { application, step: stepName(node), branch, reason, atMs: clock() }
   }
 
   #write(assembly: Assembly, letter: DeadLetter): void {

@@ -4,6 +4,7 @@
  * loaded before the task takes a record.
  *
  * Row key: kind letter, name, index; `a` is of records put aside (`aside.ts`). `s` source topic,
+ * `b` the offset at which the branch began to read it,
  * `x` exchange input (upstream partition), `o` stateful operator. The row `nodes` says that each
  * stateful operator of the task has its row: one without was not in it when its input was last
  * read. Of an exchange that the task feeds, `e`, idle says that it was taken out and input was read
@@ -93,6 +94,7 @@ const NODES = 'nodes'
 const fedRow = (exchange: string) => `e${exchange}/0`
 const changelogRow = (store: string) => `c${store}/0`
 
+const beganRow = ({ node }: NodeRuntime) => `b${node.name}/0`
 const rowOf = (runtime: NodeRuntime, index: number) =>
   `${letter(runtime)}${runtime.node.name}/${index}`
 
@@ -152,6 +154,7 @@ export class EventTime {
         const input = this.#stored.get(rowOf(runtime, i))
         if (input !== undefined) runtime.watermark.set(i, input)
       }
+      if (kind === 's') runtime.beganAt = this.#stored.get(beganRow(runtime))?.timeMs
     }
   }
 
@@ -205,6 +208,8 @@ export class EventTime {
         this.#put(rowOf(runtime, 0), { timeMs, idle: false, closing })
         continue
       }
+      const { beganAt } = runtime
+      if (beganAt !== undefined) this.#put(beganRow(runtime), { timeMs: beganAt, idle: false })
       for (let i = 0; i < runtime.watermark.inputs; i++) {
         this.#put(rowOf(runtime, i), runtime.watermark.input(i))
       }

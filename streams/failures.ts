@@ -3,6 +3,7 @@ import type { Assembly } from './assembly.ts'
 import { NO_SOURCE } from './batch.ts'
 import { DeadLetters } from './dead-letters.ts'
 import type { EngineSettings } from './environment.ts'
+import type { SideReason } from './operator.ts'
 import { Retries } from './retries.ts'
 import type { Refusals } from './source-partition.ts'
 import type { DroppedRecord, FailedRecord } from './task.ts'
@@ -13,8 +14,10 @@ export interface FailureHandlers {
   readonly retries: Retries
   /** Gives the number of attempts. Throws RetryLater when the record is to be tried again. */
   readonly onFailure: (record: FailedRecord) => number
-  /** `claimed`: a side output takes the record. Gives whether there is a letter of it. */
-  readonly onDrop: (record: DroppedRecord, claimed: boolean) => boolean
+  /** `claimed`: a side output takes the record. */
+  readonly onDrop: (record: DroppedRecord, claimed: boolean) => void
+  /** Whether a record that leaves by the reason is a dead letter. */
+  readonly keeps: (reason: SideReason, claimed: boolean) => boolean
   readonly refusals: Refusals
 }
 
@@ -41,6 +44,7 @@ export class Failures {
       retries,
       onFailure: record => this.#failed(record),
       onDrop: (record, claimed) => deadLetters.drop(assembly(), record, claimed),
+      keeps: (reason, claimed) => deadLetters.keeps(reason, claimed),
       refusals: {
         failed: ({ node }, failure) => retries.failed({ ...failure, ...this.#policyOf(node) }),
         reject: (source, record) => deadLetters.reject(assembly(), source, record),
@@ -55,7 +59,7 @@ export class Failures {
 
   #failed({ node, batch, index, error }: FailedRecord): number {
     // No partition stands at a record that has waited in a store.
-    const source = batch.released ? NO_SOURCE : batch.sources[index]!
+    const source = batch.isReleased(index) ? NO_SOURCE : batch.sources[index]!
     const origin = { source, offset: batch.offsets[index]!, key: batch.keys[index] }
     const timeMs = batch.times[index]!
     return this.retries.failed({ ...this.#policyOf(node), ...origin, timeMs, error })

@@ -32,10 +32,29 @@ export function stepsTowardsOf(topology: Pick<Topology, 'nodes'>): StepsTowards 
   }
 }
 
-/** Why a letter of that step cannot be replayed; undefined when it can. */
-export function replayRefusal(topology: Topology, step: string): string | undefined {
+/** What of a letter decides whether it can be replayed. */
+export interface Replayable {
+  readonly step: string | null
+  readonly taken: 'nothing' | 'part' | null
+  readonly place: { readonly topic: string } | null
+}
+
+/** Why a letter cannot be replayed; undefined when it can. */
+export function replayRefusal(topology: Topology, letter: Replayable): string | undefined {
+  const { taken, place } = letter
+  const step = letter.step ?? ''
   const towards = stepsTowards(topology, step)
   if (towards.size === 0) return `the topology has no step ${step} any more`
+  if (taken === 'part') {
+    return `${step} has kept the record in part, or another letter of it, and would have that twice`
+  }
+  const targets = topology.nodes.filter(node => stepName(node) === step)
+  if (targets.filter(({ kind }) => kind !== 'operator').length > 1) {
+    return `${step} is read and written, or written by several steps, which may have had it`
+  }
+  if (place !== null && targets.some(target => waysTo(topology, place.topic, target) > 1)) {
+    return `${step} gets the records of ${place.topic} in more than one way, and may have had it`
+  }
   for (const id of towards) {
     const node = topology.nodes[id]!
     if (stepName(node) === step || node.kind !== 'operator') continue
@@ -48,6 +67,18 @@ export function replayRefusal(topology: Topology, step: string): string | undefi
   }
   const last = lastKept(topology, step)
   return last && `${last.name} may have a newer row by now, and would take the record’s instead`
+}
+
+/** In how many ways records of a topic come to a step. */
+function waysTo({ nodes }: Topology, topic: string, step: TopologyNode): number {
+  const ways: number[] = []
+  for (const node of nodes) {
+    ways[node.id] =
+      node.kind === 'source'
+        ? Number(node.topic === topic)
+        : node.parents.reduce((sum, parent) => sum + ways[parent.node]!, 0)
+  }
+  return ways[step.id]!
 }
 
 /** A table that the record's own row would come to. */

@@ -12,7 +12,7 @@ import {
   type RejectedRecord,
   type TakeOptions,
 } from './input-partition.ts'
-import { mayBeReplay, replayTargetOf } from './replay-header.ts'
+import { mayBeReplay, type ReplayTarget, replayTargetOf } from './replay-header.ts'
 import { type StepsTowards, stepName } from './replay-steps.ts'
 import { type RecordOrigin, type Retries, RetryLater } from './retries.ts'
 import type { Spans } from './spans.ts'
@@ -87,6 +87,7 @@ export class SourcePartition extends InputPartition {
     const isFresh = this.committedOffset === undefined && this.recordsRead === 0
     if (!isFresh || this.hasRecords || startOffset <= this.position) return false
     this.seek(startOffset)
+    this.runtime.beganAt = startOffset
     return true
   }
 
@@ -104,7 +105,14 @@ export class SourcePartition extends InputPartition {
   }
 
   protected override originOf(columns: RecordColumns, row: number): RecordOrigin {
-    return { source: this.index, offset: originalOffset(columns, row) }
+    const replay = mayBeReplay(columns, row) ? replayTargetOf(columns, row) : undefined
+    return { source: this.index, offset: this.#standsAt(columns.offsets[row]!, replay) }
+  }
+
+  /** Where the record is that it stands for: that which failed, if this branch has read that. */
+  #standsAt(offset: number, replay: ReplayTarget | undefined): number {
+    const { offset: original } = replay?.original ?? { offset }
+    return original < (this.runtime.beganAt ?? 0) ? offset : original
   }
 
   protected override decode(batch: Batch, row: number, { latestMs }: TakeOptions): boolean {
@@ -115,11 +123,10 @@ export class SourcePartition extends InputPartition {
       const replay = replayTargetOf(columns, row)
       if (replay !== undefined && replay.application !== this.#application) return true
       target = replay?.step
-      // It stands for the record that failed, at its place.
-      offset = replay?.originalOffset ?? offset
+      offset = this.#standsAt(offset, replay)
       if (target !== undefined && this.towards(target).size === 0) {
         const detail = 'the step that had put the record aside is not there any more'
-        this.#refusals.reject(this, { columns, row, offset, detail, step: target })
+        this.#reject({ columns, row, offset, detail, step: target })
         return true
       }
     }
@@ -163,7 +170,7 @@ export class SourcePartition extends InputPartition {
   }
 
   #reject(record: RejectedRecord): void {
-    this.#aside.put(stepName(this.node), this.index, record.offset)
+    this.#aside.put(record.step ?? stepName(this.node), this.index, record.offset)
     if (this.node.copy !== true) this.#refusals.reject(this, record)
   }
 
@@ -182,9 +189,4 @@ export class SourcePartition extends InputPartition {
     this.#reject({ columns, row, offset: origin.offset, detail, error, attempts })
     return true
   }
-}
-
-function originalOffset(columns: RecordColumns, row: number): number {
-  const replay = mayBeReplay(columns, row) ? replayTargetOf(columns, row) : undefined
-  return replay?.originalOffset ?? columns.offsets[row]!
 }

@@ -10,6 +10,7 @@ import { stateError } from '../state/errors.ts'
 import type { AppendStore, RestoreStep, RowStore, Store } from '../state/port.ts'
 import { openRowStore } from '../state/row-store.ts'
 import { Aside } from './aside.ts'
+import { deadLetterTopic } from './assembly.ts'
 import type { CrashPoint } from './environment.ts'
 import { assert, streamsError } from './errors.ts'
 import { EventTime, eventTimeStore, progressCodec } from './event-time.ts'
@@ -128,8 +129,12 @@ export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskPa
   const [starts] = await unlessAborted(Promise.all([offsets, checked]), signal)
   const stores = await openStores(options, id)
   await restoreStores(options, id, stores)
+  const letters = await log.describeTopic(deadLetterTopic(plan.topology.application))
   const progress = stores.get(eventTimeStore(subTopology.name)) as RowStore<InputProgress>
-  const aside = new Aside(progress, options.plan.origins)
+  const lettersTopicId = letters?.id ?? ''
+  const { branch } = subTopology
+  const { origins } = options.plan
+  const aside = new Aside({ store: progress, origins, lettersTopicId, branch })
   const task = buildTask(options, id, { stores, aside })
   const eventTime = new EventTime(task, progress, changelogsOf(log, stores))
   await eventTime.load()
@@ -307,6 +312,7 @@ function begin(input: InputPartition, start: Start, group: string): void {
     throw streamsError('OFFSET_LOST', { topic, partition, offset, ...start })
   }
   input.seek(offset)
+  if (start.committed === undefined) runtime.beganAt ??= offset
   input.committedOffset = start.committed
   input.coveredOffset = offset
   input.endOffset = start.endOffset

@@ -25,8 +25,10 @@ export interface TaskSurroundings {
   sink(node: SinkNode, partition: number, batch: Batch): readonly Unwritten[]
   /** Gives the number of attempts. Throws, to end the epoch, when there is to be another. */
   failed(record: FailedRecord): number
-  /** A record out of the flow; `claimed` when a side output takes it. True: it is a letter. */
-  dropped(record: DroppedRecord, claimed: boolean): boolean
+  /** A record out of the flow; `claimed` when a side output takes it. */
+  dropped(record: DroppedRecord, claimed: boolean): void
+  /** Whether it is a dead letter. */
+  keeps(reason: SideReason, claimed: boolean): boolean
   /** Absent: nothing is traced. */
   readonly spans?: Spans | undefined
 }
@@ -72,6 +74,8 @@ export class NodeRuntime {
   closedMs = Number.NEGATIVE_INFINITY
   /** How far closing has come where that watermark asks for more than one step (law 13). */
   closing: Closing | undefined
+  /** Of a source: the offset at which its branch began to read it, if that is known. */
+  beganAt: number | undefined
 
   constructor(node: TopologyNode, operator: Operator | undefined, inputs: number) {
     this.node = node
@@ -325,16 +329,16 @@ export class Task {
     const { node } = runtime
     const { batch, index, reason, detail, isPart } = record
     const claimed = runtime.children.has(reason)
-    let isKept = !claimed
     // The step itself drops it, too, in its own branch.
     if (node.copy !== true) {
       runtime.dropped.set(reason, (runtime.dropped.get(reason) ?? 0) + 1)
       if (batch.traces !== undefined) markDropped(batch.traces.get(index), reason, detail)
       const whole = { ...record, node, partition: this.partition }
-      isKept = this.#surroundings.dropped(whole, claimed)
+      this.#surroundings.dropped(whole, claimed)
     }
     // What a step has had is not missing there.
-    if (!isKept || isPart === true || reason === 'duplicate') return
+    if (isPart === true || reason === 'duplicate') return
+    if (!this.#surroundings.keeps(reason, claimed)) return
     this.#aside.put(stepName(node), batch.sources[index]!, batch.offsets[index]!)
   }
 

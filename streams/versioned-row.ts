@@ -1,17 +1,17 @@
 /**
- * The row of a versioned step, version 1: the records of a key by their order keys (law 16), behind
+ * The row of a versioned step, version 2: the records of a key by their order keys (law 16), behind
  * what those before the kept history came to. As of a time, the value is what the records up to it
  * add up to: history and replay are one. Integers are big-endian.
  *
- *     row  = format:uint8=1 length:uint32 key base records      (`ordered-records.ts`)
+ *     row  = format:uint8 length:uint32 key base records      (`ordered-records.ts`)
  *     base = 00                                                 all records are kept
  *          | 03 last                                            the others came to nothing
  *          | 04 last length:uint32 state
  *     last = time:float64 source:int32 offset:float64
  *
  * `last` is the last record in the base: what was before its time is no longer known. Of rows of
- * older releases, 01 for 03 and 02 for 04, it has only the time. The note of a record is 1 where it
- * has no value.
+ * version 1, 01 for 03 and 02 for 04, it has only the time. Rows without a base are of version 1.
+ * The note of a record is 1 where it has no value.
  */
 import type { Codec, RowKey } from '../state/port.ts'
 import { streamsError } from './errors.ts'
@@ -24,7 +24,8 @@ import {
 } from './ordered-records.ts'
 import type { KeySerde, Timed, ValueSerde } from './serde.ts'
 
-const FORMAT_VERSION = 1
+/** Version 1 is that of rows whose base, if any, has only its time. */
+const FORMAT_VERSION = 2
 /** Beside its value, about. */
 const RECORD_BYTES = 32
 
@@ -174,7 +175,7 @@ export function versionedRowCodec(replay: Replay): Codec<VersionedRow> {
       const isOld = base?.source === LAST
       const baseBytes = base === undefined ? 1 : isOld ? OLD_BASE_BYTES : BASE_BYTES
       const head = Buffer.alloc(HEAD_BYTES + key.length + baseBytes)
-      head[0] = FORMAT_VERSION
+      head[0] = base === undefined || isOld ? 1 : FORMAT_VERSION
       head.writeUInt32BE(key.length, 1)
       const p = HEAD_BYTES + head.latin1Write(key, HEAD_BYTES)
       const parts: Buffer[] = [head]
@@ -194,7 +195,7 @@ export function versionedRowCodec(replay: Replay): Codec<VersionedRow> {
       return Buffer.concat([...parts, orderedRecordsCodec.encode(records)])
     },
     decode(bytes) {
-      if (bytes[0] !== FORMAT_VERSION) {
+      if (bytes[0]! < 1 || bytes[0]! > FORMAT_VERSION) {
         throw new RangeError(`a versioned row has format ${FORMAT_VERSION}, not ${bytes[0]}`)
       }
       let p = HEAD_BYTES + bytes.readUInt32BE(1)

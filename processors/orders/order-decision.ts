@@ -1,7 +1,7 @@
 /** What becomes of a command: a pure decision on the order as it is. */
 import type { OrderCommand, Refusal } from '../../contracts/order-commands.ts'
 import { totalOf } from '../../contracts/order-commands.ts'
-import { mayAdd } from './order-items.ts'
+import { itemsBytes, itemsBytesMax } from './order-items.ts'
 import { isFinal, isOpen, type OrderEvent, type OrderState, orderEventsMax } from './order-state.ts'
 
 export type Decision = { readonly event: OrderEvent } | { readonly refusal: Refusal }
@@ -18,15 +18,18 @@ export function decide(order: OrderState, command: OrderCommand, timeMs: number)
   switch (command.type) {
     case 'PlaceOrder': {
       const { type: _, ifMatch: __, ...fields } = command
+      if (itemsBytes(fields.items) > itemsBytesMax) return { refusal: 'ORDER_FULL' }
       return { event: { type: 'OrderCreated', ...fields, createdAt: at } }
     }
     case 'AddItems': {
       const totalMinor = (order.totalMinor ?? 0) + totalOf(command.items)
       if (!Number.isSafeInteger(totalMinor)) return { refusal: 'ORDER_TOO_LARGE' }
       const { items } = command
-      const facts = order.events.map(({ event }) => event)
-      const added = facts.flatMap(fact => (fact.type === 'OrderItemsAdded' ? [fact.items] : []))
-      if (!mayAdd(items, added)) return { refusal: 'ORDER_FULL' }
+      const added = order.events.map(({ event }) =>
+        event.type === 'OrderItemsAdded' ? itemsBytes(event.items) : 0,
+      )
+      const addedBytes = added.reduce((sum, bytes) => sum + bytes, itemsBytes(items))
+      if (addedBytes > itemsBytesMax) return { refusal: 'ORDER_FULL' }
       return { event: { type: 'OrderItemsAdded', orderId, items, totalMinor, addedAt: at } }
     }
     case 'CancelOrder': {

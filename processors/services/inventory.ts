@@ -31,7 +31,7 @@ import {
   textKey,
 } from '../../streams/index.ts'
 import { orderKey } from '../analytics/event-streams.ts'
-import { itemsBytes } from '../orders/order-items.ts'
+import { checkCreated, itemsBytes, itemsBytesMax, tooMany } from '../orders/order-items.ts'
 import { addSafe } from '../safe-sum.ts'
 import { sagaInputs } from './commands.ts'
 import { type Cause, causeOf, publish, readEvents } from './messages.ts'
@@ -50,7 +50,7 @@ interface Order {
   /** Until it is known what was asked for. */
   readonly created?: Version
   readonly added: readonly Version[]
-  /** Of the items that were added. */
+  /** Of all items that were added, those put aside too. */
   readonly addedBytes?: number
   readonly paid?: Cause & { readonly amountMinor: number; readonly authorizedAt: number }
   readonly ended?: Cause & { readonly kind: 'ship' | 'release'; readonly atMs: number }
@@ -93,7 +93,12 @@ function noted(context: Context, record: OrderRecord, { keepMs }: ServiceSetting
   const { key } = record
   const rows = context.store('orders')
   const before = rowOf(rows, record, context, keepMs)
-  rows.put(key, asked(context, key, withEvent(before ?? { added: [] }, record)))
+  const order = withEvent(before ?? { added: [] }, record)
+  const { addedBytes = 0 } = order
+  if (record.value.type === 'OrderItemsAdded' && addedBytes > itemsBytesMax) {
+    context.drop('overflow', tooMany(key, addedBytes))
+  }
+  rows.put(key, asked(context, key, order))
 }
 
 function withEvent(order: Order, record: OrderRecord): Order {
@@ -101,11 +106,11 @@ function withEvent(order: Order, record: OrderRecord): Order {
   switch (event.type) {
     case 'OrderCreated':
       if (order.created !== undefined || order.items !== undefined) return order
-      itemsBytes(event.orderId, event.items)
+      checkCreated(event.orderId, event.items)
       return { ...order, created: versionOf(event) }
     case 'OrderItemsAdded': {
-      const addedBytes = itemsBytes(event.orderId, event.items, order.addedBytes)
-      if (order.items !== undefined) return { ...order, addedBytes }
+      const addedBytes = (order.addedBytes ?? 0) + itemsBytes(event.items)
+      if (order.items !== undefined || addedBytes > itemsBytesMax) return { ...order, addedBytes }
       return { ...order, added: [...order.added, versionOf(event)], addedBytes }
     }
     case 'PaymentAuthorized':

@@ -20,7 +20,7 @@ import {
   Topology,
 } from '../../streams/index.ts'
 import { orderKey } from '../analytics/event-streams.ts'
-import { itemsBytes } from '../orders/order-items.ts'
+import { checkCreated } from '../orders/order-items.ts'
 import { type Command, commandSerde, commandTopic } from './commands.ts'
 import { cancelledReason } from './fulfilment.ts'
 import { type Cause, causedHeaders, causeOf, isFrom, readEvents } from './messages.ts'
@@ -234,7 +234,7 @@ function asked(saga: Saga, event: BusinessEvent): (readonly [Name, BusinessEvent
   const { givenUp } = saga
   switch (event.type) {
     case 'OrderCreated':
-      itemsBytes(event.orderId, event.items)
+      checkCreated(event.orderId, event.items)
       return [['charge', event]]
     case 'PaymentAuthorized':
       return [givenUp === undefined ? ['reserve', event] : ['refund', givenUp]]

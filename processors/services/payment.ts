@@ -26,7 +26,7 @@ import {
   Topology,
 } from '../../streams/index.ts'
 import { orderKey } from '../analytics/event-streams.ts'
-import { itemsBytes } from '../orders/order-items.ts'
+import { checkCreated, itemsBytes, itemsBytesMax, tooMany } from '../orders/order-items.ts'
 import { sagaInputs } from './commands.ts'
 import { Decisions, type Due } from './decisions.ts'
 import { type Cause, causeOf, follow, type Message, messages, publish, send } from './messages.ts'
@@ -46,7 +46,7 @@ interface Payment {
   readonly state: 'unknown' | 'pending' | 'declined' | 'authorized' | 'refunded' | 'void'
   readonly created?: Cause & { readonly currency: string }
   readonly totals: readonly Total[]
-  /** Of the items that were added. */
+  /** Of all items that were added, those put aside too. */
   readonly addedBytes?: number
   readonly cancelledAt?: number
   readonly attempt: number
@@ -133,7 +133,11 @@ class PaymentService {
       case 'OrderCreated':
         return this.#created(row, event, causeOf(record))
       case 'OrderItemsAdded': {
-        const addedBytes = itemsBytes(event.orderId, event.items, row.addedBytes)
+        const addedBytes = (row.addedBytes ?? 0) + itemsBytes(event.items)
+        if (addedBytes > itemsBytesMax) {
+          this.#context.drop('overflow', tooMany(event.orderId, addedBytes))
+          return { ...row, addedBytes }
+        }
         return { ...row, totals: [...row.totals, totalOf(event, event.addedAt)], addedBytes }
       }
       case 'OrderCancelled': {
@@ -151,7 +155,7 @@ class PaymentService {
   #created(row: Payment, event: OrderCreated, cause: Cause): Payment {
     if (row.created !== undefined) return row
     const { orderId, currency, createdAt, items } = event
-    itemsBytes(orderId, items)
+    checkCreated(orderId, items)
     const due = this.#nextAttempt(orderId, 1, createdAt)
     const totals = [totalOf(event, createdAt), ...row.totals]
     return { ...row, state: 'pending', created: { ...cause, currency }, totals, due }

@@ -13,7 +13,7 @@ import type { BusinessEvent } from '../../contracts/events.ts'
 import { termsOf } from '../../contracts/search-terms.ts'
 import { fieldsKey, json, type ProcessorContext, Topology } from '../../streams/index.ts'
 import { orderKey } from '../analytics/event-streams.ts'
-import { itemsBytes } from '../orders/order-items.ts'
+import { checkCreated, itemsBytes, itemsBytesMax, tooMany } from '../orders/order-items.ts'
 import { readEvents } from './messages.ts'
 import type { ServiceSettings } from './settings.ts'
 
@@ -29,7 +29,7 @@ interface Found {
   readonly createdAt: number | null
   /** All of its terms but its status. */
   readonly terms: readonly string[]
-  /** Of the items that were added. */
+  /** Of all items that were added, those put aside too. */
   readonly addedBytes?: number
 }
 
@@ -126,7 +126,10 @@ function noted(context: Context, { key, event, timeMs, keepMs }: Noted): void {
     if (before !== undefined) terms.delete({ term: statuses[before.status]!, orderId: key })
     terms.put({ term: statuses[found.status]!, orderId: key }, {})
   }
-  const added = addedTerms(event)
+  const { addedBytes = 0 } = found
+  const isTooMany = event.type === 'OrderItemsAdded' && addedBytes > itemsBytesMax
+  if (isTooMany) context.drop('overflow', tooMany(key, addedBytes))
+  const added = isTooMany ? [] : addedTerms(event)
   for (const term of added) terms.put({ term, orderId: key }, {})
   const own = before === undefined ? termsOf(key) : before.terms
   orders.put(key, { ...found, terms: [...new Set([...own, ...added])] })
@@ -149,11 +152,12 @@ function withEvent(found: Found, event: BusinessEvent): Found {
   switch (event.type) {
     case 'OrderCreated': {
       const { orderId, customerId, region, createdAt } = event
-      itemsBytes(orderId, event.items)
+      checkCreated(orderId, event.items)
       return { ...found, customerId, region, createdAt, skus: withSkus(found, event.items) }
     }
     case 'OrderItemsAdded': {
-      const addedBytes = itemsBytes(event.orderId, event.items, found.addedBytes)
+      const addedBytes = (found.addedBytes ?? 0) + itemsBytes(event.items)
+      if (addedBytes > itemsBytesMax) return { ...found, addedBytes }
       return { ...found, skus: withSkus(found, event.items), addedBytes }
     }
     case 'OrderShipped':

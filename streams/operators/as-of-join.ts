@@ -203,7 +203,7 @@ class AsOfJoin implements Operator {
   close(_watermarkMs: number, out: Outputs): void {
     const released = this.#released
     if (released.length === 0) return
-    released.released = true
+    for (let i = 0; i < released.length; i++) released.release(i)
     this.#released = new Batch()
     this.#rows = released.keys.map(key => this.#spec.key.encode(key))
     const results = new Batch()

@@ -75,7 +75,7 @@ interface Dropped {
 
 /** Why a record or timer left the flow: dropped, or its processing threw. */
 type Left =
-  | { readonly reason: SideReason; readonly detail: string }
+  | { readonly reason: SideReason; readonly detail: string; readonly isPart?: boolean }
   | { readonly error: unknown; readonly during?: string }
 
 class Process implements Operator {
@@ -161,9 +161,10 @@ class Process implements Operator {
   }
 
   #write(store: RowStore<unknown>, row: RowKey, value: unknown): void {
-    this.#undo.push({ store, row, before: store.get(row) })
+    const before = store.get(row)
     if (value === undefined) store.delete(row)
     else store.put(row, value)
+    this.#undo.push({ store, row, before })
   }
 
   #timerRow({ clock, atMs, key, name }: Timer<unknown>): RowKey {
@@ -218,15 +219,21 @@ class Process implements Operator {
     try {
       call()
       this.#changeTimers()
-      return this.#left
+      return this.#left && this.#inPart(this.#left)
     } catch (error) {
       for (const { store, row, before } of this.#undo.reverse()) {
         if (before === undefined) store.delete(row)
-        else store.put(row, before)
+        else store.putBack(row, before)
       }
       this.#results = []
       return { error }
     }
+  }
+
+  /** What is dropped with writes, timers or results of its own is kept in part. */
+  #inPart(left: Left): Left {
+    const made = this.#undo.length + this.#changedTimers.length + this.#results.length
+    return 'error' in left ? left : { ...left, isPart: made > 0 }
   }
 
   readonly #want: Want<ProcessorStores> = (name, key) => {
@@ -360,5 +367,6 @@ class Process implements Operator {
 
 function leave(out: Outputs, { batch, i, left }: Dropped): void {
   if ('error' in left) out.fail(batch, i, left.error, left)
+  else if (left.isPart) out.dropPart(batch, i, left.reason, left.detail)
   else out.drop(batch, i, left.reason, left.detail)
 }

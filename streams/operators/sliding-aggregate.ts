@@ -197,27 +197,24 @@ class SlidingAggregate implements Operator {
     for (const { record, error } of this.#unwritable)
       out.fail(input, record, error, { reason: 'poison' })
     const changed = new ChangedRows()
-    const refused = new Set(this.#unwritable.map(({ record }) => record))
     for (const accepted of this.#accepted) {
       try {
         this.#add(input, accepted, changed)
       } catch (error) {
         out.fail(input, accepted.record, error)
-        refused.add(accepted.record)
       }
     }
-    if (this.#late.length > 0) this.#dropLate(input, refused, out)
+    if (this.#late.length > 0) this.#dropLate(input, out)
     if (this.#follows) out.main = this.#changes(changed)
   }
 
-  /** Later windows may have taken it. */
-  #dropLate(input: Batch, refused: ReadonlySet<number>, out: Outputs): void {
-    const accepted = new Set(this.#accepted.map(({ record }) => record))
+  /** Later windows may have taken it, or it has a letter already. */
+  #dropLate(input: Batch, out: Outputs): void {
+    const others = new Set([...this.#accepted, ...this.#unwritable].map(({ record }) => record))
     for (const record of this.#late) {
       const start = this.#ownStart(input.times[record]!)
       const detail = `window [${start}, ${start + this.#sizeMs}) of ${this.#spec.name} is closed`
-      const isPart = accepted.has(record) && !refused.has(record)
-      if (isPart) out.dropPart(input, record, 'late', detail)
+      if (others.has(record)) out.dropPart(input, record, 'late', detail)
       else out.drop(input, record, 'late', detail)
     }
   }

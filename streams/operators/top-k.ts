@@ -138,8 +138,8 @@ class TopK implements Operator {
   readonly #entryCodec: Codec<TopEntry<unknown>>
   #boards = new Map<RowKey, Board>()
   #drops: Drop[] = []
-  /** Records that one window has dropped and another has not. */
-  #kept: ReadonlySet<number> = new Set()
+  /** Records that one window has dropped and another has not, or that have their letter. */
+  #kept = new Set<number>()
   readonly #ends: WindowEnds
   readonly #expiry: WindowExpiry
 
@@ -317,6 +317,7 @@ class TopK implements Operator {
       if (error !== undefined) out.fail(input, record, error, { reason, isPart })
       else if (isPart) out.dropPart(input, record, reason, detail)
       else out.drop(input, record, reason, detail)
+      this.#kept.add(record)
     }
     const changes = this.#spec.emit === 'update' && this.#context.observed ? new Batch() : undefined
     for (const board of this.#boards.values()) {

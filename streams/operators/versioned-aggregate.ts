@@ -114,7 +114,7 @@ class VersionedAggregate implements Operator {
       batch.change({ key, value, timeMs, streamTimeMs: timeMs, source, offset }, previous)
       // No partition stands at a record of an earlier batch.
       if (source !== input.sources[record] || offset !== input.offsets[record]) {
-        batch.released = true
+        batch.release(batch.length - 1)
       }
       batch.trace(span)
     }

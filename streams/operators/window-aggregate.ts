@@ -135,7 +135,7 @@ class WindowAggregate implements Operator {
     if (this.#follows) out.main = this.#changes(changed)
   }
 
-  /** A record that one window refuses may be kept by another. */
+  /** A record that one window refuses may be kept by another; of several letters one is whole. */
   #tell(input: Batch, failed: ReadonlyMap<number, unknown>, out: Outputs): void {
     const kept = new Set(this.#records.filter((_, at) => !failed.has(at)))
     for (const { record, start } of this.#late) {
@@ -143,10 +143,12 @@ class WindowAggregate implements Operator {
       const detail = `window [${start}, ${end}) of ${this.#spec.name} is closed`
       if (kept.has(record)) out.dropPart(input, record, 'late', detail)
       else out.drop(input, record, 'late', detail)
+      kept.add(record)
     }
     for (const [at, error] of failed) {
       const record = this.#records[at]!
       out.fail(input, record, error, { isPart: kept.has(record) })
+      kept.add(record)
     }
   }
 

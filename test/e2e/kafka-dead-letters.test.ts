@@ -8,6 +8,7 @@ import {
   DeadLetterAdmin,
   type LetterOutcome,
 } from '../../streams/dead-letter-admin.ts'
+import type { DeadLetter } from '../../streams/dead-letter-record.ts'
 import { MillraceError } from '../../streams/errors.ts'
 import { json, RetriableError, Topology, text, textKey } from '../../streams/index.ts'
 import { readRange } from '../../streams/read-range.ts'
@@ -79,7 +80,7 @@ async function appendEvents({ log }: Application, prefix: string): Promise<void>
 }
 
 function adminOf({ log, engine: { topology } }: Application): DeadLetterAdmin {
-  const refusal = (step: string) => replayRefusal(topology, step)
+  const refusal = (letter: DeadLetter) => replayRefusal(topology, letter)
   return new DeadLetterAdmin({
     application: topology.application,
     log,

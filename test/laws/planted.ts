@@ -469,15 +469,22 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     rule: 'dead letters: a replayed record counts where it is missing alone',
     file: 'streams/aside.ts',
-    find: 'if (isAside || isUnnoted(batch, i)) taken',
-    replace: 'taken',
+    find: '!this.#isOfThisRun(batch, i)',
+    replace: 'false',
+    tests: [replayed],
+  },
+  {
+    rule: 'dead letters: a record comes back once, however many letters are of it',
+    file: 'streams/aside.ts',
+    find: 'noted ? noted.idle',
+    replace: 'noted ? false',
     tests: [replayed],
   },
   {
     rule: 'dead letters: a copy of a step keeps what it has put aside',
     file: 'streams/task.ts',
-    find: "if (!isKept || isPart === true || reason === 'duplicate') return",
-    replace: 'if (!isKept || isPart === true || node.copy === true) return',
+    find: "if (isPart === true || reason === 'duplicate') return",
+    replace: 'if (isPart === true || node.copy === true) return',
     tests: [replayed],
   },
   {

@@ -28,7 +28,7 @@ function roundsOf(partitions: readonly (readonly number[])[]): number[][][] {
     }
     const refusals = { failed: refuse, reject: refuse, rejectBatch: refuse }
     const retries = new Retries(() => 0)
-    const aside = new Aside({} as never, [])
+    const aside = new Aside({} as never)
     const towards = () => new Set<number>()
     const own = { application: 'test', towards, refusals, retries, aside }
     const source = new SourcePartition({ index: partition, node, partition, runtime, ...own })

@@ -12,6 +12,7 @@ import {
   type LetterOutcome,
 } from '../../streams/dead-letter-admin.ts'
 import { deadLetterMarksTopic, decodeMark, encodeMark } from '../../streams/dead-letter-marks.ts'
+import type { DeadLetter } from '../../streams/dead-letter-record.ts'
 import { json, Topology, text, textKey, tumbling } from '../../streams/index.ts'
 import { replayRefusal } from '../../streams/replay-steps.ts'
 import { TopologyTestDriver } from '../../streams/testing/index.ts'
@@ -68,7 +69,7 @@ function adminOf(
   { log, application }: Pick<TopologyTestDriver, 'application'> & { readonly log: EventLog },
   topology: Topology,
 ): DeadLetterAdmin {
-  const refusal = (step: string) => replayRefusal(topology, step)
+  const refusal = (letter: DeadLetter) => replayRefusal(topology, letter)
   return new DeadLetterAdmin({ application, log, clock: () => 777, refusal })
 }
 
@@ -145,9 +146,10 @@ test('what fails again is a new letter, and can be replayed again', async () => 
   ])
   // Bytes, key, headers and time are those of the first record.
   const sent = await driver.output('in', LINES)
-  const { dl_replay, ...own } = sent[2]!.headers
+  const { dl_replay, dl_replayed, ...own } = sent[2]!.headers
   expect({ ...sent[2], headers: own }).toEqual(sent[0])
-  expect(dl_replay).toMatch(/^2 shop 1 0 checked/)
+  expect(dl_replay).toMatch(/^1 shop 1 checked/)
+  expect(dl_replayed).toMatch(/^0 \S+\/0$/)
   await driver.close()
 })
 

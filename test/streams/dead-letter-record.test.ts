@@ -30,6 +30,7 @@ function read(batch: Buffer): DeadLetter {
 const letter: DeadLetter = {
   application: 'shop',
   step: 'totals',
+  branch: null,
   reason: 'poison',
   code: 'TypeError',
   detail: 'TypeError: no',
@@ -63,11 +64,12 @@ test('the bytes of version 1 are these', () => {
   expect(read(batch)).toEqual(letter)
 })
 
-test('what the step kept is said behind the place; a letter that does not say is an older one', () => {
+test('branch and what the step kept are said; a letter that does not say is an older one', () => {
   for (const taken of ['nothing', 'part'] as const) {
-    const batch = batchOf({ ...letter, taken })
+    const batch = batchOf({ ...letter, branch: 2, taken })
+    expect(batch.latin1Slice()).toMatch(/dl_step.totals.dl_branch.2.dl_reason/s)
     expect(batch.latin1Slice()).toMatch(new RegExp(`dl_offset.77.dl_taken.${taken}$`, 's'))
-    expect(read(batch)).toEqual({ ...letter, taken })
+    expect(read(batch)).toEqual({ ...letter, branch: 2, taken })
   }
 })
 

@@ -15,22 +15,31 @@ const own: Header[] = [
   ['ce_id', Buffer.from('e1')],
   ['empty', null],
 ]
-const letter = { application: 'shop', offset: 17, step: 'a step', originalOffset: 4 }
+const letter = {
+  application: 'shop',
+  offset: 17,
+  step: 'a step',
+  original: { offset: 4, run: 'id/2' },
+}
 
 test('its bytes are these, behind the others, and there is one', () => {
   const headers = withReplayHeader(own, letter)
   expect(headers.slice(0, 2)).toEqual(own)
-  expect(headers[2]).toEqual(['dl_replay', Buffer.from('2 shop 17 4 a step\xff', 'latin1')])
-  expect(targetOf(headers)).toEqual({ application: 'shop', step: 'a step', originalOffset: 4 })
+  expect(headers.slice(2)).toEqual([
+    ['dl_replayed', Buffer.from('4 id/2')],
+    ['dl_replay', Buffer.from('1 shop 17 a step\xff', 'latin1')],
+  ])
+  const { application, step, original } = letter
+  expect(targetOf(headers)).toEqual({ application, step, original })
   const again = withReplayHeader(headers, { ...letter, offset: 18 })
-  expect(again.map(([name]) => name)).toEqual(['ce_id', 'empty', 'dl_replay'])
+  expect(again.map(([name]) => name)).toEqual(['ce_id', 'empty', 'dl_replayed', 'dl_replay'])
   expect(withoutReplay(again)).toEqual(own)
 })
 
 test('that of a letter of an older release does not say where its record was', () => {
-  const headers = withReplayHeader(own, { ...letter, originalOffset: undefined })
+  const headers = withReplayHeader(own, { ...letter, original: undefined })
   expect(headers[2]).toEqual(['dl_replay', Buffer.from('1 shop 17 a step\xff', 'latin1')])
-  const target = { application: 'shop', step: 'a step', originalOffset: undefined }
+  const target = { application: 'shop', step: 'a step', original: undefined }
   expect(targetOf(headers)).toEqual(target)
 })
 
@@ -41,6 +50,7 @@ test('other headers, places, versions and texts are none', () => {
   expect(targetOf([['other', value]])).toBe(undefined)
   expect(targetOf([['dl_replay', Buffer.from('1 shop 17 step')]])).toBe(undefined)
   expect(targetOf([['dl_replay', Buffer.from('2 shop 17 step\xff', 'latin1')]])).toBe(undefined)
-  expect(targetOf([['dl_replay', Buffer.from('3 shop 17 4 step\xff', 'latin1')]])).toBe(undefined)
+  const foreign: Header = ['dl_replayed', Buffer.from('x')]
+  expect(targetOf([foreign, ['dl_replay', value]])?.original).toBe(undefined)
   expect(targetOf([['dl_replay', Buffer.from('\xff', 'latin1')]])).toBe(undefined)
 })

@@ -329,6 +329,35 @@ test('what a versioned aggregate tells for a record of before is not tried again
   await driver.close()
 })
 
+test('beside what a versioned aggregate tells for a record of before, another partition goes on', async () => {
+  const world = { down: false }
+  const topology = new Topology('enrich')
+  topology
+    .stream('in', LINES)
+    .groupByKey({ name: 'by-key', key: textKey() })
+    .aggregate({
+      name: 'journal',
+      initial: () => '',
+      add: (before: string, line) => before + line,
+      versioned: { historyMs: 1000 },
+    })
+    .toStream()
+    .mapValues((lines, key) => {
+      if (world.down && key === 'new') throw new RetriableError('down')
+      return lines
+    })
+    .retry({ attempts: 4, firstMs: 1000, maxMs: 3000 })
+    .to('out', LINES)
+  const driver = await start(topology)
+  await driver.pipe('in', record('mug', 'last', 0, 200))
+  world.down = true
+  await driver.append('in', [record('mug', 'first ', 0, 100), record('new', 'x', 0, 201)])
+  await driver.pipe('in', record('other', 'y', 1, 201))
+  await driver.process()
+  expect(await out(driver)).toContain('y')
+  await driver.close()
+})
+
 test('a record that has waited in a store is not tried again before its time', async () => {
   const world = { down: new Set(['one']), calls: 0 }
   const topology = new Topology('enrich')

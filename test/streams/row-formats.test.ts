@@ -57,7 +57,8 @@ test('a versioned row is its key, what the folded records came to, and the other
   const order = `${'4008000000000000'}${'00000001'}${'4000000000000000'}`
   const ofState = `00000003${Buffer.from('"x"').toString('hex')}`
   const state = `04${order}${ofState}`
-  expect(bytes.toString('hex')).toBe(`${head}${state}${last}79`)
+  const head2 = head.replace(/^01/, '02')
+  expect(bytes.toString('hex')).toBe(`${head2}${state}${last}79`)
   const back = codec.decode(bytes)
   expect([back.key, back.value, back.timeMs, back.asOf(3), back.asOf(4)]).toEqual([
     'a',
@@ -68,7 +69,7 @@ test('a versioned row is its key, what the folded records came to, and the other
   ])
   expect(() => back.asOf(2)).toThrow('begins at 3')
   const gone = codec.encode(new VersionedRow(replay, 'a').with(record(3, null)).trimmed(4, 1000))
-  expect(gone.toString('hex')).toBe(`${head}03${order}`)
+  expect(gone.toString('hex')).toBe(`${head2}03${order}`)
   expect(codec.decode(gone).value).toBe(null)
   expect(codec.encode(whole).subarray(6, 7).toString('hex')).toBe('00')
   expect(() => codec.decode(bytes.subarray(0, 18))).toThrow(RangeError)
@@ -89,7 +90,7 @@ test('a versioned row is its key, what the folded records came to, and the other
   expect(codec.encode(ofOld)).toEqual(old)
   const oldGone = Buffer.from(`${head}01${'4008000000000000'}`, 'hex')
   expect(codec.encode(codec.decode(oldGone))).toEqual(oldGone)
-  expect(() => codec.decode(Buffer.of(2, 0, 0, 0, 0, 0))).toThrow('has format 1, not 2')
+  expect(() => codec.decode(Buffer.of(3, 0, 0, 0, 0, 0))).toThrow('has format 2, not 3')
 })
 
 test('a ranked key is its group with its end, then the rank', () => {

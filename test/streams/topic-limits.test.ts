@@ -144,6 +144,39 @@ test.each(stateful)(
   },
 )
 
+test('a row of before its limit was known stays, and what would make it larger is put aside', async () => {
+  const driver = await start(stateful.find(([name]) => name === 'a processor')![1])
+  const at = (key: string, value: number, timeMs: number) => ({ key, value, timeMs })
+  // What is learned leaves some room: the row is larger than that, and was taken.
+  await driver.append('sizes', [at('a', 2_096_990, 1)])
+  await run(driver)
+  await driver.append('sizes', [at('b', 3_000_000, 2)])
+  await run(driver)
+  await driver.append('sizes', [at('a', 10, 3), at('c', 30, 4)])
+  await run(driver)
+  expect(await driver.rows('texts')).toMatchObject([{ length: 2_096_990 }, { length: 30 }])
+  const letters = await driver.output('large-dead-letters', serdes)
+  expect(letters.map(({ key }) => key)).toEqual(['b', 'a'])
+})
+
+test('rows that a changelog takes one by one are not too large for it together', async () => {
+  const topology = new Topology('large')
+  stateful[0]![1](topology)
+  const other = new Topology('other')
+  other.stream('others', sized).to('more', sized)
+  const first = await TopologyTestDriver.open(other, { partitions: 1 })
+  const config = { cleanup: 'compact', batchBytesMax: 200 * 1024 } as const
+  await first.log.createTopic('large-texts-changelog', 1, config)
+  const driver = await TopologyTestDriver.open(topology, { beside: first })
+  open.push(driver, first)
+  const at = (key: string, value: number) => ({ key, value, timeMs: 1 })
+  await driver.append('sizes', [at('big', 300_000)])
+  await run(driver)
+  await driver.append('sizes', [at('a', 120_000), at('b', 120_000)])
+  await run(driver)
+  expect(await driver.rows('texts')).toMatchObject([{ length: 120_000 }, { length: 120_000 }])
+})
+
 test('of a table, a record that leaves no room for what a row has besides is put aside', async () => {
   const driver = await start(topology => {
     topology.table('texts', { name: 'texts', ...serdes }).view({

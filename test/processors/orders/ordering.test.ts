@@ -179,6 +179,9 @@ test('items beyond what the services take are not added', async () => {
   expect(await outcome(driver, 'c2')).toBe('OrderItemsAdded 2 pending')
   expect(await outcome(driver, 'c3')).toBe('ORDER_FULL 2 pending')
   expect(await outcome(driver, 'c4')).toBe('OrderItemsAdded 3 pending')
+  const large = { ...place('p'), items: [...many, ...many] }
+  await driver.pipe(orderCommandTopic, asked('c5', large, T0 + 4))
+  expect(await outcome(driver, 'c5')).toBe('ORDER_FULL 0 unknown')
 })
 
 test('what is no command is a dead letter, with the reason', async () => {

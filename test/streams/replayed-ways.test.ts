@@ -1,0 +1,253 @@
+/** Ways by which a replayed record comes to its step that are not those by which it came first. */
+import { Type } from 'typebox'
+import { afterEach, expect, test } from 'vitest'
+import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
+import { MemoryDatabase } from '../../state/memory-database.ts'
+import { DeadLetterAdmin } from '../../streams/dead-letter-admin.ts'
+import type { DeadLetter } from '../../streams/dead-letter-record.ts'
+import { json, Topology, text, textKey, type ValueSerde } from '../../streams/index.ts'
+import { replayRefusal } from '../../streams/replay-steps.ts'
+import { TopologyTestDriver as Driver } from '../../streams/testing/index.ts'
+
+const LINES = { key: textKey(), value: text() }
+const value = { count: Type.Integer() }
+const row = (count: number) => ({ count })
+const view = (name: string) => ({ name, description: name, value, row })
+const line = (key: string, value: string, timeMs = 5) => ({ key, value, timeMs })
+const open = { filter: { state: 'open' }, limit: 100 } as const
+
+interface Running {
+  readonly driver: Driver
+  readonly admin: DeadLetterAdmin
+}
+
+const drivers = new Set<Driver>()
+afterEach(async () => {
+  for (const driver of drivers) await driver.close()
+  drivers.clear()
+})
+
+async function start(topology: Topology, database = new MemoryDatabase(), settings = {}) {
+  const driver = await Driver.open(topology, { database, partitions: 2, settings })
+  drivers.add(driver)
+  await driver.process()
+  const { application, log } = driver
+  const refusal = (letter: DeadLetter) => replayRefusal(topology, letter)
+  return { driver, admin: new DeadLetterAdmin({ application, log, clock: () => 777, refusal }) }
+}
+
+async function deploy({ driver }: Running, topology: Topology, settings = {}) {
+  await driver.close()
+  drivers.delete(driver)
+  return start(topology, driver.database as MemoryDatabase, settings)
+}
+
+async function replayAll({ driver, admin }: Running) {
+  const { letters } = await admin.actAll({ action: 'replay', by: null, dryRun: false }, open)
+  await driver.process()
+  return letters.map(each => ('error' in each ? each.error.message : each.changed))
+}
+
+async function counts({ driver }: Running, name: string) {
+  const rows = (await driver.rows(name)) as unknown as { key: string; count: number }[]
+  return Object.fromEntries(rows.map(({ key, count }) => [key, count]).sort())
+}
+
+const out = async ({ driver }: Running) =>
+  (await driver.output('out', LINES)).map(({ value }) => value).sort()
+
+function throwing(isMended: boolean, fails: (line: string) => boolean) {
+  return (line: string) => {
+    if (!isMended && fails(line)) throw new TypeError('no')
+    return true
+  }
+}
+const isBad = (line: string) => line.startsWith('bad')
+
+test.each([
+  [
+    'a key that was null and is not any more',
+    (isMended: boolean) => (line: string) => (isBad(line) && !isMended ? null : line),
+    () => {},
+  ],
+  [
+    'a key that is another one now',
+    (isMended: boolean) => (line: string) => (isMended ? line.toLowerCase() : line),
+    (key: string) => {
+      if (key !== key.toLowerCase()) throw new TypeError('case')
+    },
+  ],
+])('%s: the record counts in the task that it comes to', async (_, keyOf, check) => {
+  const build = (isMended: boolean) => {
+    const topology = new Topology('shop')
+    topology
+      .stream('in', LINES)
+      .groupBy(line => keyOf(isMended)(line) as string, { name: 'by', key: textKey() })
+      .aggregate({
+        name: 'counts',
+        initial: () => 0,
+        add: (count: number, _line, key) => {
+          check(key)
+          return count + 1
+        },
+      })
+      .view(view('counts'))
+    return topology
+  }
+  const lines = ['good', 'bad1', 'bad2', 'bad3', 'A', 'B', 'C', 'D']
+  let running = await start(build(false))
+  await running.driver.pipe('in', ...lines.map(text => line('k', text)))
+  running = await deploy(running, build(true))
+  await replayAll(running)
+  const wanted = await start(build(true))
+  await wanted.driver.pipe('in', ...lines.map(text => line('k', text)))
+  expect(await counts(running, 'counts')).toEqual(await counts(wanted, 'counts'))
+})
+
+test('a step that stands behind an exchange now', async () => {
+  const build = (isMended: boolean) => {
+    const topology = new Topology('shop')
+    const lines = topology.stream('in', LINES)
+    const moved = lines.groupBy(line => line.slice(-1), { name: 'moved', key: textKey() }).stream
+    const source = isMended ? moved : lines
+    source.filter(throwing(isMended, isBad), { name: 'checked' }).to('out', LINES)
+    return topology
+  }
+  let running = await start(build(false))
+  await running.driver.pipe('in', line('a', 'bad1'), line('b', 'bad2'))
+  running = await deploy(running, build(true))
+  expect(await replayAll(running)).toEqual([true, true])
+  expect(await out(running)).toEqual(['bad1', 'bad2'])
+})
+
+test('a sub-topology that has another source now, and so another name', async () => {
+  const build = (isMended: boolean) => {
+    const topology = new Topology('shop')
+    const lines = topology
+      .stream('in', LINES)
+      .filter(throwing(isMended, isBad), { name: 'checked' })
+    const all = isMended ? lines.merge(topology.stream('more', LINES)) : lines
+    all.to('out', LINES)
+    return topology
+  }
+  let running = await start(build(false))
+  await running.driver.pipe('in', line('a', 'bad'))
+  running = await deploy(running, build(true))
+  expect(await replayAll(running)).toEqual([true])
+  expect(await out(running)).toEqual(['bad'])
+})
+
+test('two ways to one step: the record may have come by the other', async () => {
+  const topology = new Topology('shop')
+  const lines = topology.stream('in', LINES)
+  const two = lines.mapValues(line => `two ${line}`)
+  const fails = (line: string) => line === 'two bad'
+  lines
+    .mapValues(line => `one ${line}`)
+    .merge(two)
+    .filter(throwing(false, fails), { name: 'checked' })
+    .to('out', LINES)
+  const running = await start(topology)
+  await running.driver.pipe('in', line('a', 'bad'))
+  const refused = /checked gets the records of in in more than one way, and may have had it/
+  expect(await replayAll(running)).toEqual([expect.stringMatching(refused)])
+  expect(await out(running)).toEqual(['one bad'])
+})
+
+test.each(['out', 'in'])('two steps named %s: the other may have had it', async topic => {
+  const topology = new Topology('shop')
+  const lines = topology.stream('in', LINES)
+  const failing: ValueSerde<string> = {
+    ...text(),
+    encode: () => {
+      throw new TypeError('no')
+    },
+  }
+  if (topic === 'out') lines.mapValues(line => `${line}.`).to('out', LINES)
+  lines.filter(line => line === 'x').to(topic, { key: textKey(), value: failing })
+  const running = await start(topology)
+  const builder = new RecordBatchBuilder()
+  const whole = (text: string) => ({ bytes: Buffer.from(text), start: 0, end: text.length })
+  builder.append(5, whole('a'), whole('x'))
+  await running.driver.appendRaw('in', 0, builder.finish())
+  await running.driver.process()
+  const refused = /is read and written, or written by several steps, which may have had it/
+  expect(await replayAll(running)).toEqual([expect.stringMatching(refused)])
+})
+
+test('a copy of a step in another branch, where a side output takes what letters keep, too', async () => {
+  const settings = { deadLetters: ['poison'] }
+  const build = (isMended: boolean, views: readonly string[]) => {
+    const topology = new Topology('shop')
+    const lines = topology.stream('in', LINES)
+    const checked = lines.filter(throwing(isMended, isBad), { name: 'checked' })
+    const counted = (stream: typeof checked, name: string) =>
+      stream
+        .groupByKey({ name: `by-${name}`, key: textKey() })
+        .count({ name })
+        .view(view(name))
+    for (const name of views) {
+      counted(checked, name)
+      counted(checked.side('poison'), `${name}-bad`)
+    }
+    return topology
+  }
+  let running = await start(build(false, ['one']), undefined, settings)
+  await running.driver.pipe('in', line('a', 'good'), line('a', 'bad'))
+  running = await deploy(running, build(false, ['one', 'two']), settings)
+  running = await deploy(running, build(true, ['one', 'two']), settings)
+  expect(await replayAll(running)).toEqual([true])
+  expect(await counts(running, 'one')).toEqual({ a: 2 })
+  expect(await counts(running, 'two')).toEqual({ a: 2 })
+})
+
+test('a branch that began behind the record that failed has only the replayed one', async () => {
+  const build = (isMended: boolean, views: readonly string[]) => {
+    const topology = new Topology('shop')
+    const lines = topology.stream('in', LINES)
+    const checked = lines.filter(throwing(isMended, isBad), { name: 'checked' })
+    for (const name of views) {
+      checked
+        .groupByKey({ name: `by-${name}`, key: textKey() })
+        .count({ name })
+        .view(view(name))
+    }
+    return topology
+  }
+  let running = await start(build(false, ['one']))
+  await running.driver.pipe('in', line('a', 'bad'))
+  await running.driver.pipe('in', line('a', 'good'))
+  running = await deploy(running, build(true, ['one']))
+  const [place] = (await running.admin.list(open, ({ letter }) => letter.place!)).letters
+  await running.driver.log.deleteRecords(place!, 1)
+  expect(await replayAll(running)).toEqual([true])
+  running = await deploy(running, build(true, ['one', 'two']))
+  running = await deploy(running, build(true, ['one', 'two']))
+  expect(await counts(running, 'one')).toEqual({ a: 2 })
+  expect(await counts(running, 'two')).toEqual({ a: 2 })
+})
+
+test('what a processor drops after it has said or kept something is kept in part', async () => {
+  const stores = { seen: { key: textKey(), codec: json<number>() } } as const
+  const topology = new Topology('shop')
+  topology
+    .stream('in', LINES)
+    .process<typeof stores, string, string>({
+      name: 'half',
+      key: textKey(),
+      stores,
+      results: LINES,
+      create: context => ({
+        process: ({ key, value }) => {
+          if (value === 'says') context.forward(key, value)
+          if (value === 'keeps') context.store('seen').put(key, 1)
+          context.drop('late', 'half')
+        },
+      }),
+    })
+    .to('out', LINES)
+  const running = await start(topology)
+  await running.driver.pipe('in', line('a', 'says'), line('a', 'keeps'), line('a', 'drops'))
+  const taken = await running.admin.list(open, ({ letter }) => letter.taken)
+  expect(taken.letters).toEqual(['nothing', 'part', 'part'])
+})
