@@ -44,7 +44,7 @@ export class DeadLetters {
 
   /** A record that a step dropped. */
   drop(assembly: Assembly, record: DroppedRecord, claimed: boolean): void {
-    const { batch, index, reason, detail, node, isPart } = record
+    const { batch, index, reason, node, isPart, step = stepName(node) } = record
     if (!this.keeps(reason, claimed)) return
     const origin = assembly.options.plan.origins[batch.sources[index]!]
     const columns = origin && batch.columns
@@ -52,7 +52,8 @@ export class DeadLetters {
     this.#write(assembly, {
       ...this.#about(node, reason),
       ...errorParts(record),
-      detail,
+      step,
+      detail: step === stepName(node) ? record.detail : `${node.name}: ${record.detail}`,
       content: origin === undefined ? 'none' : isDerived ? 'derived' : 'record',
       place: origin ? { ...placeOf(origin), offset: batch.offsets[index]! } : null,
       taken: origin ? (isPart === true ? 'part' : 'nothing') : null,

@@ -38,7 +38,7 @@ export class ExchangePartition extends InputPartition implements ExchangeReader 
   protected override decode(batch: Batch, row: number): boolean {
     const columns = batch.columns!
     const replay = replayTargetOf(columns, row)
-    const isOnItsWay = replay !== undefined && this.towards(replay.step).has(this.node.id)
+    const isOnItsWay = replay !== undefined && this.towards(replay.step).nodes.has(this.node.id)
     if (!this.aim(batch, isOnItsWay ? replay.step : undefined)) return false
     readExchanged(this, columns, row, batch)
     return true

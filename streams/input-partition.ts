@@ -24,8 +24,8 @@ export interface RejectedRecord {
   readonly detail: string
   readonly error?: unknown
   readonly attempts?: number
-  /** What cannot use it, where that is not the source. */
-  readonly step?: string
+  /** What it is for, where that is not the source: it was on its way there, replayed. */
+  readonly step?: string | undefined
 }
 
 /** A batch of the log that cannot be read. */

@@ -11,20 +11,29 @@ export function stepName(node: TopologyNode): string {
   return node.copy === true ? name.replace(/\.copy\d+$/, '') : name
 }
 
-/** Ids of the steps of that name and of all above them; empty when there is none. */
-function stepsTowards({ nodes }: Pick<Topology, 'nodes'>, step: string): Set<number> {
-  const towards = new Set(nodes.filter(node => stepName(node) === step).map(({ id }) => id))
+/** The way to a step, in all branches that have it. */
+export interface StepWay {
+  /** Ids of the steps of that name and of all above them; empty when there is none. */
+  readonly nodes: ReadonlySet<number>
+  /** The branch that tells what becomes of records on that way; undefined when there is none. */
+  readonly home: number | undefined
+}
+
+function stepsTowards({ nodes }: Pick<Topology, 'nodes'>, step: string): StepWay {
+  const targets = nodes.filter(node => stepName(node) === step)
+  const towards = new Set(targets.map(({ id }) => id))
   for (const { id, parents } of nodes.toReversed()) {
     if (towards.has(id)) for (const { node } of parents) towards.add(node)
   }
-  return towards
+  const own = targets.find(({ copy }) => copy !== true)
+  return { nodes: towards, home: own && (own.branch ?? 0) }
 }
 
-export type StepsTowards = (step: string) => ReadonlySet<number>
+export type StepsTowards = (step: string) => StepWay
 
 /** The same, kept for each step asked for. */
 export function stepsTowardsOf(topology: Pick<Topology, 'nodes'>): StepsTowards {
-  const known = new Map<string, Set<number>>()
+  const known = new Map<string, StepWay>()
   return step => {
     const found = known.get(step) ?? stepsTowards(topology, step)
     known.set(step, found)
@@ -43,7 +52,7 @@ export interface Replayable {
 export function replayRefusal(topology: Topology, letter: Replayable): string | undefined {
   const { taken, place } = letter
   const step = letter.step ?? ''
-  const towards = stepsTowards(topology, step)
+  const { nodes: towards } = stepsTowards(topology, step)
   if (towards.size === 0) return `the topology has no step ${step} any more`
   if (taken === 'part') {
     return `${step} has kept the record in part, or another letter of it, and would have that twice`

@@ -32,6 +32,12 @@ export interface Refusals {
   rejectBatch(source: SourcePartition, batch: BrokenBatch): void
 }
 
+interface UndecodedRecord {
+  readonly error: unknown
+  /** Of a replayed record the step that it is for. */
+  readonly step: string | undefined
+}
+
 export interface SourcePartitionOptions {
   /** Place in the plan's list of origins: the `sources` column of batches. */
   readonly index: number
@@ -124,7 +130,7 @@ export class SourcePartition extends InputPartition {
       if (replay !== undefined && replay.application !== this.#application) return true
       target = replay?.step
       offset = this.#standsAt(offset, replay)
-      if (target !== undefined && this.towards(target).size === 0) {
+      if (target !== undefined && this.towards(target).nodes.size === 0) {
         const detail = 'the step that had put the record aside is not there any more'
         this.#reject({ columns, row, offset, detail, step: target })
         return true
@@ -134,12 +140,12 @@ export class SourcePartition extends InputPartition {
     const timeMs = columns.timestamps[row]!
     if (timeMs < 0) {
       const detail = `timestamp ${timeMs} is missing or negative`
-      this.#reject({ columns, row, offset, detail })
+      this.#reject({ columns, row, offset, detail, step: target })
       return true
     }
     if (timeMs > latestMs) {
       const detail = `timestamp ${timeMs} is more than a day ahead of the clock`
-      this.#reject({ columns, row, offset, detail })
+      this.#reject({ columns, row, offset, detail, step: target })
       return true
     }
     let key: unknown
@@ -156,7 +162,7 @@ export class SourcePartition extends InputPartition {
           ? null
           : this.node.value.decode(columns.bytes, valueStart, columns.valueEnd[row]!)
     } catch (error) {
-      return this.#fail(columns, row, error)
+      return this.#fail(columns, row, { error, step: target })
     }
     if (timeMs > this.streamTimeMs) this.streamTimeMs = timeMs
     batch.keys.push(key)
@@ -170,12 +176,15 @@ export class SourcePartition extends InputPartition {
   }
 
   #reject(record: RejectedRecord): void {
-    this.#aside.put(record.step ?? stepName(this.node), this.index, record.offset)
-    if (this.node.copy !== true) this.#refusals.reject(this, record)
+    const { step } = record
+    this.#aside.put(step ?? stepName(this.node), this.index, record.offset)
+    const home = step === undefined ? undefined : this.towards(step).home
+    const tells = home === undefined ? this.node.copy !== true : home === this.branch
+    if (tells) this.#refusals.reject(this, record)
   }
 
   /** Nothing of the record has been processed: the partition waits, and its epoch goes on. */
-  #fail(columns: RecordColumns, row: number, error: unknown): boolean {
+  #fail(columns: RecordColumns, row: number, { error, step }: UndecodedRecord): boolean {
     const origin = this.originOf(columns, row)
     let attempts: number
     try {
@@ -186,7 +195,7 @@ export class SourcePartition extends InputPartition {
       throw later
     }
     const detail = error instanceof Error ? error.message : String(error)
-    this.#reject({ columns, row, offset: origin.offset, detail, error, attempts })
+    this.#reject({ columns, row, offset: origin.offset, detail, error, attempts, step })
     return true
   }
 }

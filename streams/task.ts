@@ -51,6 +51,8 @@ export interface DroppedRecord extends Partial<FailedRecord> {
   readonly attempts?: number
   /** The step has kept some of it. */
   readonly isPart?: boolean
+  /** The step that the record is for: another one where it was on its way there, replayed. */
+  readonly step?: string
 }
 
 interface Child {
@@ -321,7 +323,7 @@ export class Task {
 
   /** False where a replayed record was before. */
   #leads(node: TopologyNode, { target }: Batch): boolean {
-    return target === undefined || this.#towards(target).has(node.id)
+    return target === undefined || this.#towards(target).nodes.has(node.id)
   }
 
   /** Counts a dropped record and sends it on, to the side output or to the dead letters. */
@@ -329,17 +331,19 @@ export class Task {
     const { node } = runtime
     const { batch, index, reason, detail, isPart } = record
     const claimed = runtime.children.has(reason)
-    // The step itself drops it, too, in its own branch.
-    if (node.copy !== true) {
+    const step = batch.target ?? stepName(node)
+    // The step itself drops it, too, in its own branch; what is on its way, that of its step.
+    const home = batch.target === undefined ? undefined : this.#towards(batch.target).home
+    if (home === undefined ? node.copy !== true : home === this.subTopology.branch) {
       runtime.dropped.set(reason, (runtime.dropped.get(reason) ?? 0) + 1)
       if (batch.traces !== undefined) markDropped(batch.traces.get(index), reason, detail)
-      const whole = { ...record, node, partition: this.partition }
+      const whole = { ...record, node, partition: this.partition, step }
       this.#surroundings.dropped(whole, claimed)
     }
     // What a step has had is not missing there.
     if (isPart === true || reason === 'duplicate') return
     if (!this.#surroundings.keeps(reason, claimed)) return
-    this.#aside.put(stepName(node), batch.sources[index]!, batch.offsets[index]!)
+    this.#aside.put(step, batch.sources[index]!, batch.offsets[index]!)
   }
 
   /** Drops a record whose processing threw, unless it is to be tried again; gives the reason. */

@@ -227,6 +227,69 @@ test('a branch that began behind the record that failed has only the replayed on
   expect(await counts(running, 'two')).toEqual({ a: 2 })
 })
 
+test.each(['a step on its way', 'the source'])(
+  '%s fails at a replayed record: the new letter is for the same step',
+  async where => {
+    const world = { failing: '' }
+    const fail = (at: string, line: string) => {
+      if (world.failing === at && isBad(line)) throw new TypeError(`no at ${at}`)
+      return line
+    }
+    const topology = new Topology('shop')
+    const decode: ValueSerde<string>['decode'] = (bytes, start, end) =>
+      fail('the source', bytes.utf8Slice(start, end))
+    const lines = topology
+      .stream('in', { key: textKey(), value: { ...text(), decode } })
+      .mapValues(line => fail('a step on its way', line))
+    lines.groupByKey({ name: 'by-key', key: textKey() }).count({ name: 'had' }).view(view('had'))
+    lines.filter(line => fail('the step', line) !== '', { name: 'checked' }).to('out', LINES)
+    const running = await start(topology)
+    world.failing = 'the step'
+    await running.driver.pipe('in', line('a', 'bad'))
+    world.failing = where
+    await replayAll(running)
+    const shown = await running.admin.list(open, ({ letter }) => `${letter.step} ${letter.detail}`)
+    expect(shown.letters).toEqual([
+      expect.stringMatching(/^checked .*TypeError: no at|^checked no at/),
+    ])
+    world.failing = ''
+    expect(await replayAll(running)).toEqual([true])
+    expect([await counts(running, 'had'), await out(running)]).toEqual([{ a: 1 }, ['bad']])
+  },
+)
+
+test('a copy of a step fails on the way to a step of its branch: there is one letter of it', async () => {
+  const world = { failing: '' }
+  const fail = (at: string, line: string) => {
+    if (world.failing === at && isBad(line)) throw new TypeError(`no at ${at}`)
+    return line
+  }
+  const build = (isAdded: boolean) => {
+    const topology = new Topology('shop')
+    const lines = topology.stream('in', LINES).mapValues(line => fail('the map', line))
+    lines.groupByKey({ name: 'by-one', key: textKey() }).count({ name: 'one' }).view(view('one'))
+    if (!isAdded) return topology
+    lines
+      .filter(line => fail('the step', line) !== '', { name: 'checked' })
+      .groupByKey({ name: 'by-two', key: textKey() })
+      .count({ name: 'two' })
+      .view(view('two'))
+    return topology
+  }
+  let running = await start(build(false))
+  await running.driver.pipe('in', line('a', 'bad'))
+  world.failing = 'the step'
+  running = await deploy(running, build(true))
+  const steps = async () => (await running.admin.list(open, ({ letter }) => letter.step)).letters
+  expect(await steps()).toEqual(['checked'])
+  world.failing = 'the map'
+  expect(await replayAll(running)).toEqual([true])
+  expect(await steps()).toEqual(['checked'])
+  world.failing = ''
+  expect(await replayAll(running)).toEqual([true])
+  expect([await counts(running, 'one'), await counts(running, 'two')]).toEqual([{ a: 1 }, { a: 1 }])
+})
+
 test('what a processor drops after it has said or kept something is kept in part', async () => {
   const stores = { seen: { key: textKey(), codec: json<number>() } } as const
   const topology = new Topology('shop')
