@@ -11,11 +11,12 @@
  *
  * Rows stay as letters do, and are deleted with the rest of the state by a reset.
  */
+import type { RecordColumns } from '../log/record-columns.ts'
 import { encodeText } from '../state/keys.ts'
 import type { RowKey, RowStore } from '../state/port.ts'
 import type { Batch } from './batch.ts'
 import type { RecordOrigin } from './operator.ts'
-import { replayTargetOf, runOf } from './replay-header.ts'
+import { mayBeReplay, type OriginalPlace, replayTargetOf, runOf } from './replay-header.ts'
 import type { InputProgress } from './watermark.ts'
 
 /** Rows of event time come behind those of records put aside. */
@@ -32,6 +33,14 @@ export interface AsideOptions {
   readonly branch: number
 }
 
+export interface NotedRecord {
+  readonly columns: RecordColumns | undefined
+  readonly row: number
+  /** Place in the plan's list of origins. */
+  readonly source: number
+  readonly offset: number
+}
+
 export class Aside {
   readonly #store: RowStore<InputProgress>
   /** By their place in the `sources` column of batches. */
@@ -44,15 +53,15 @@ export class Aside {
     this.#run = runOf(lettersTopicId, branch)
   }
 
-  /** A step has taken nothing of the record. Of what no single record made, nothing is noted. */
-  put(step: string, source: number, offset: number): void {
-    const row = this.#row(step, source, offset)
+  /** A step has taken nothing of a record. Of what no single record made, nothing is noted. */
+  put(step: string, record: NotedRecord): void {
+    const row = this.#row(step, record)
     if (row !== undefined) this.#store.put(row, PUT_ASIDE)
   }
 
   /** Of records replayed for a step, those that are missing there: from now on it has them. */
   async take(step: string, batch: Batch): Promise<Batch> {
-    const rows = batch.offsets.map((offset, i) => this.#row(step, batch.sources[i]!, offset))
+    const rows = batch.offsets.map((_, i) => this.#row(step, recordAt(batch, i)))
     await this.#store.prefetch(rows.filter(row => row !== undefined))
     const taken = batch.successor({ keys: true, values: true })
     taken.target = batch.target
@@ -67,12 +76,25 @@ export class Aside {
 
   /** Its own letter, an old one, or of a record that was gone before this run began to read. */
   #isOfThisRun({ columns, rows, offsets }: Batch, i: number): boolean {
-    const original = columns && replayTargetOf(columns, rows[i]!)?.original
+    const original = originalOf(columns, rows[i]!)
     return original === undefined || original.run === this.#run || original.offset !== offsets[i]
   }
 
-  #row(step: string, source: number, offset: number): RowKey | undefined {
+  /** Always by the record that failed, also where the replayed one stands for itself. */
+  #row(step: string, { columns, row, source, offset }: NotedRecord): RowKey | undefined {
     const origin = this.#origins[source]
-    return origin && `a${encodeText(`${step}\0${origin.topic}/${origin.partition}@${offset}`)}`
+    if (origin === undefined) return undefined
+    const at = originalOf(columns, row)?.offset ?? offset
+    return `a${encodeText(`${step}\0${origin.topic}/${origin.partition}@${at}`)}`
   }
+}
+
+/** Record `i` of a batch, as it is noted. */
+export function recordAt({ columns, rows, sources, offsets }: Batch, i: number): NotedRecord {
+  return { columns, row: rows[i]!, source: sources[i]!, offset: offsets[i]! }
+}
+
+function originalOf(columns: RecordColumns | undefined, row: number): OriginalPlace | undefined {
+  if (columns === undefined || !mayBeReplay(columns, row)) return undefined
+  return replayTargetOf(columns, row)?.original
 }

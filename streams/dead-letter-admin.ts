@@ -20,6 +20,7 @@ import { assert, streamsError } from './errors.ts'
 import { LetterCount } from './letter-count.ts'
 import { readRange } from './read-range.ts'
 import { type ReplayedLetter, runOf, withReplayHeader } from './replay-header.ts'
+import { idOfLetter } from './replay-steps.ts'
 
 export type LetterState = 'open' | LetterMark['state']
 
@@ -271,11 +272,12 @@ export class DeadLetterAdmin {
   }
 
   /** What the headers say of it. */
-  async #replayed({ letter: { step, branch, place }, offset }: StoredLetter) {
+  async #replayed({ letter, offset }: StoredLetter) {
+    const { branch, place } = letter
     this.#topicId ??= (await this.#options.log.describeTopic(this.#topic))!.id
     const run = runOf(this.#topicId, branch ?? 0)
     const original = branch === null ? undefined : { offset: place!.offset, run }
-    return { offset, step: step!, original }
+    return { offset, step: idOfLetter(letter), original }
   }
 
   async #read(offset: number): Promise<StoredLetter | undefined> {

@@ -6,6 +6,7 @@
  *     headers     the record's own, unchanged, then
  *       dl_version       `1`; the last header of this name begins ours
  *       dl_application   dl_step   dl_reason   who put it aside, and why
+ *       dl_kind          `source` or `sink`, where the step is one; not in older letters
  *       dl_branch        branch of the application that the step is in; not in older letters
  *       dl_code          code or name of the error, if there was one
  *       dl_detail        its message, 4096 characters at most
@@ -40,6 +41,7 @@ export const LETTER_BYTES_MAX = 1024 * 1024
 const LETTER_TOTAL_MAX = 2 * 1024 * 1024 - 4096
 const DETAIL_CHARS_MAX = 4096
 
+const kinds = ['source', 'sink'] as const
 const takens = ['nothing', 'part'] as const
 const contents = ['record', 'batch', 'derived', 'none'] as const
 export type LetterContent = (typeof contents)[number]
@@ -59,6 +61,8 @@ export interface Digest {
 export interface DeadLetter {
   readonly application: string | null
   readonly step: string | null
+  /** Null: an operator, or not said. */
+  readonly kind: (typeof kinds)[number] | null
   /** Null: not said. */
   readonly branch: number | null
   readonly reason: string | null
@@ -163,6 +167,7 @@ function ourHeaders(letter: DeadLetter, headersBytes: number): Header[] {
   add('version', 1)
   add('application', letter.application)
   add('step', letter.step)
+  add('kind', letter.kind)
   add('branch', letter.branch)
   add('reason', letter.reason)
   add('code', letter.code)
@@ -222,6 +227,7 @@ export function decodeLetter(columns: RecordColumns, row: number): DeadLetter {
   return {
     application: text('application'),
     step: text('step'),
+    kind: kinds.find(each => each === text('kind')) ?? null,
     branch: number('branch'),
     reason: text('reason'),
     code: text('code'),

@@ -9,7 +9,7 @@ import { type Assembly, deadLetterTopic } from './assembly.ts'
 import { type DeadLetter, errorCode, keyAndValue, stackDigest } from './dead-letter-record.ts'
 import type { BrokenBatch, RejectedRecord } from './input-partition.ts'
 import type { SideReason } from './operator.ts'
-import { stepName } from './replay-steps.ts'
+import { letterStep, stepId } from './replay-steps.ts'
 import type { SourcePartition } from './source-partition.ts'
 import type { DroppedRecord } from './task.ts'
 import type { TopologyNode } from './topology.ts'
@@ -44,7 +44,7 @@ export class DeadLetters {
 
   /** A record that a step dropped. */
   drop(assembly: Assembly, record: DroppedRecord, claimed: boolean): void {
-    const { batch, index, reason, node, isPart, step = stepName(node) } = record
+    const { batch, index, reason, node, isPart, step = stepId(node) } = record
     if (!this.keeps(reason, claimed)) return
     const origin = assembly.options.plan.origins[batch.sources[index]!]
     const columns = origin && batch.columns
@@ -52,8 +52,8 @@ export class DeadLetters {
     this.#write(assembly, {
       ...this.#about(node, reason),
       ...errorParts(record),
-      step,
-      detail: step === stepName(node) ? record.detail : `${node.name}: ${record.detail}`,
+      ...letterStep(step),
+      detail: step === stepId(node) ? record.detail : `${node.name}: ${record.detail}`,
       content: origin === undefined ? 'none' : isDerived ? 'derived' : 'record',
       place: origin ? { ...placeOf(origin), offset: batch.offsets[index]! } : null,
       taken: origin ? (isPart === true ? 'part' : 'nothing') : null,
@@ -68,7 +68,7 @@ export class DeadLetters {
     count(this.#rejected, source.topic, 'poison')
     this.#write(assembly, {
       ...this.#about(source.node, 'poison'),
-      ...(step !== undefined && { step }),
+      ...(step !== undefined && letterStep(step)),
       ...errorParts(rejected),
       detail,
       content: 'record',
@@ -100,7 +100,7 @@ export class DeadLetters {
   #about(node: TopologyNode, reason: SideReason) {
     const { application, clock } = this.#options
     const { branch = 0 } = node
-    return { application, step: stepName(node), branch, reason, atMs: clock() }
+    return { application, ...letterStep(stepId(node)), branch, reason, atMs: clock() }
   }
 
   #write(assembly: Assembly, letter: DeadLetter): void {

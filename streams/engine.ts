@@ -27,7 +27,7 @@ import { stateIdentity } from './state-identity.ts'
 import { TaskManager } from './task-manager.ts'
 import { topicKinds } from './topic-kinds.ts'
 import { TopicLimits } from './topic-limits.ts'
-import { prepareInternalTopics, prepareTopics } from './topics.ts'
+import { type PreparedTopics, prepareInternalTopics, prepareTopics } from './topics.ts'
 import type { Topology } from './topology.ts'
 import type { TaskState, TaskStatus } from './views.ts'
 
@@ -46,7 +46,7 @@ export class Engine {
   readonly plan: Plan
   readonly membership: Membership | undefined
   readonly #options: EngineOptions
-  readonly #topicPartitions: ReadonlyMap<string, number>
+  readonly #topics: PreparedTopics
   readonly #stopping = new AbortController()
   readonly #limits: TopicLimits
   #manager!: TaskManager
@@ -63,15 +63,15 @@ export class Engine {
 
   private constructor(
     options: EngineOptions,
-    parts: { plan: Plan; partitions: ReadonlyMap<string, number>; membership?: Membership },
+    parts: { plan: Plan; topics: PreparedTopics; membership?: Membership },
   ) {
-    const { plan, partitions, membership } = parts
+    const { plan, topics, membership } = parts
     this.#options = options
     this.topology = options.topology
     this.settings = { ...defaultSettings, ...options.settings }
     this.plan = plan
     this.membership = membership
-    this.#topicPartitions = partitions
+    this.#topics = topics
     const { database, onError } = options
     this.publisher = new Publisher({ plan, database, onError: onError ?? (() => {}) })
     const { application } = options.topology
@@ -84,14 +84,14 @@ export class Engine {
   static async open(options: EngineOptions): Promise<Engine> {
     const settings = { ...defaultSettings, ...options.settings }
     const { log, topology, database, join } = options
-    const partitions = await prepareTopics({ log, topology, settings })
+    const topics = await prepareTopics({ log, topology, settings })
     const lineage = await readLineage({ log, topology, newState: settings.newState })
-    const plan = planTopology(branchTopology(topology, lineage), partitions)
+    const plan = planTopology(branchTopology(topology, lineage), topics.topicPartitions)
     await checkTogether(log, plan)
     await verifyFingerprint(database, stateIdentity(plan))
     if (!join) await prepareInternalTopics(log, plan)
     const membership = await join?.(plan)
-    const engine = new Engine(options, { plan, partitions, ...(membership && { membership }) })
+    const engine = new Engine(options, { plan, topics, ...(membership && { membership }) })
     membership?.onChange(() => engine.#manager?.wake())
     await engine.#assemble()
     return engine
@@ -137,7 +137,7 @@ export class Engine {
       environment,
       settings: this.settings,
       membership: this.membership,
-      topicPartitions: this.#topicPartitions,
+      ...this.#topics,
       limits: this.#limits,
       restoredBytes: this.restoredBytes,
       ...this.failures.handlers(() => manager.assembly),

@@ -209,7 +209,8 @@ export class EventTime {
         continue
       }
       const { beganAt } = runtime
-      if (beganAt !== undefined) this.#put(beganRow(runtime), { timeMs: beganAt, idle: false })
+      if (kind === 's' && beganAt !== undefined)
+        this.#put(beganRow(runtime), { timeMs: beganAt, idle: false })
       for (let i = 0; i < runtime.watermark.inputs; i++) {
         this.#put(rowOf(runtime, i), runtime.watermark.input(i))
       }

@@ -13,7 +13,7 @@ import {
   type TakeOptions,
 } from './input-partition.ts'
 import { mayBeReplay, type ReplayTarget, replayTargetOf } from './replay-header.ts'
-import { type StepsTowards, stepName } from './replay-steps.ts'
+import { type StepsTowards, stepId } from './replay-steps.ts'
 import { type RecordOrigin, type Retries, RetryLater } from './retries.ts'
 import type { Spans } from './spans.ts'
 import type { NodeRuntime } from './task.ts'
@@ -177,7 +177,7 @@ export class SourcePartition extends InputPartition {
 
   #reject(record: RejectedRecord): void {
     const { step } = record
-    this.#aside.put(step ?? stepName(this.node), this.index, record.offset)
+    this.#aside.put(step ?? stepId(this.node), { ...record, source: this.index })
     const home = step === undefined ? undefined : this.towards(step).home
     const tells = home === undefined ? this.node.copy !== true : home === this.branch
     if (tells) this.#refusals.reject(this, record)

@@ -27,6 +27,7 @@ export interface TaskManagerOptions extends FailureHandlers {
   readonly settings: EngineSettings
   readonly membership: Membership | undefined
   readonly topicPartitions: ReadonlyMap<string, number>
+  readonly lettersTopicId: string
   readonly limits: TopicLimits
   /** Counts what is read from changelogs, for tasks and standbys, by the name of their store. */
   readonly restoredBytes: Map<string, number>
@@ -230,6 +231,7 @@ export class TaskManager {
         refusals,
         retries,
         limits: this.#options.limits,
+        lettersTopicId: this.#options.lettersTopicId,
         storeCacheBytes: settings.storeCacheBytes,
         closeRowsMax: settings.closeRowsMax,
         clock: environment.clock,

@@ -1,7 +1,6 @@
 /** What an operator gives out in one call, and what becomes of the records that it takes out. */
 import type { Batch } from './batch.ts'
 import type { FailureContext, Outputs, SideReason } from './operator.ts'
-import { stepName } from './replay-steps.ts'
 import type { NodeRuntime, Task } from './task.ts'
 
 export class TaskOutputs implements Outputs {
@@ -17,9 +16,9 @@ export class TaskOutputs implements Outputs {
 
   /** Marks results of a replayed record that is still on its way to its step. */
   aim(target: string): void {
-    const left = stepName(this.#runtime.node) === target ? undefined : target
+    const left = this.#task.isFor(this.#runtime.node, target) ? undefined : target
+    // What takes a side output has not had the record: it did not come out there before.
     if (this.main !== undefined) this.main.target = left
-    for (const side of this.sides?.values() ?? []) side.target = left
   }
 
   drop(batch: Batch, index: number, reason: SideReason, detail = ''): void {

@@ -10,7 +10,6 @@ import { stateError } from '../state/errors.ts'
 import type { AppendStore, RestoreStep, RowStore, Store } from '../state/port.ts'
 import { openRowStore } from '../state/row-store.ts'
 import { Aside } from './aside.ts'
-import { deadLetterTopic } from './assembly.ts'
 import type { CrashPoint } from './environment.ts'
 import { assert, streamsError } from './errors.ts'
 import { EventTime, eventTimeStore, progressCodec } from './event-time.ts'
@@ -70,6 +69,7 @@ export interface StoreOptions {
 
 export interface TaskOptions extends StoreOptions {
   readonly closeRowsMax: number
+  readonly lettersTopicId: string
   /** Exchanges have repartition topics. */
   readonly remote: boolean
   readonly surroundings: TaskSurroundings
@@ -129,12 +129,10 @@ export async function openTask(options: TaskOptions, id: TaskId): Promise<TaskPa
   const [starts] = await unlessAborted(Promise.all([offsets, checked]), signal)
   const stores = await openStores(options, id)
   await restoreStores(options, id, stores)
-  const letters = await log.describeTopic(deadLetterTopic(plan.topology.application))
   const progress = stores.get(eventTimeStore(subTopology.name)) as RowStore<InputProgress>
-  const lettersTopicId = letters?.id ?? ''
   const { branch } = subTopology
   const { origins } = options.plan
-  const aside = new Aside({ store: progress, origins, lettersTopicId, branch })
+  const aside = new Aside({ store: progress, origins, branch, ...options })
   const task = buildTask(options, id, { stores, aside })
   const eventTime = new EventTime(task, progress, changelogsOf(log, stores))
   await eventTime.load()

@@ -3,12 +3,12 @@
  * operators in topological order, once a round: an operator gets every record of the round
  * before the watermark that the round reached, so a watermark never overtakes its records.
  */
-import type { Aside } from './aside.ts'
+import { type Aside, recordAt } from './aside.ts'
 import type { Batch } from './batch.ts'
 import type { Closing } from './closing.ts'
 import type { FailureContext, Operator, SideReason } from './operator.ts'
 import type { SubTopology } from './plan.ts'
-import { type StepsTowards, stepName } from './replay-steps.ts'
+import { type StepsTowards, stepId } from './replay-steps.ts'
 import type { Unwritten } from './sinks.ts'
 import { markDropped, type Spans, type StepSpans, type Traces } from './spans.ts'
 import { TaskOutputs } from './task-outputs.ts'
@@ -217,7 +217,10 @@ export class Task {
     const { operator, inbox, ports } = runtime
     for (let i = 0; i < inbox.length; i++) {
       let batch = inbox[i]!
-      if (batch.target === stepName(runtime.node)) batch = await this.#missing(runtime, batch)
+      const { target } = batch
+      if (target !== undefined && this.isFor(runtime.node, target)) {
+        batch = await this.#missing(runtime, batch)
+      }
       runtime.recordsIn += batch.length
       if (runtime.node.kind === 'sink') {
         for (const unwritten of this.#surroundings.sink(runtime.node, this.partition, batch)) {
@@ -225,7 +228,7 @@ export class Task {
           if ('error' in unwritten) this.fail(runtime, { batch, ...unwritten })
           else this.drop(runtime, { batch, index, reason: 'too-large', detail: unwritten.detail })
         }
-      } else if (operator === undefined || passes(runtime.node, batch)) {
+      } else if (operator === undefined || this.#passes(runtime.node, batch)) {
         this.#forwardMain(runtime, batch)
       } else {
         const outputs = new TaskOutputs(this, runtime)
@@ -250,7 +253,7 @@ export class Task {
 
   /** Of records replayed for this step, those that it has not. */
   async #missing({ node, dropped }: NodeRuntime, batch: Batch): Promise<Batch> {
-    const missing = await this.#aside.take(batch.target!, batch)
+    const missing = await this.#aside.take(stepId(node), batch)
     const had = batch.length - missing.length
     if (had > 0 && node.copy !== true) {
       dropped.set('duplicate', (dropped.get('duplicate') ?? 0) + had)
@@ -321,6 +324,17 @@ export class Task {
     }
   }
 
+  /** The node is the step that a replayed record is for. */
+  isFor(node: TopologyNode, target: string): boolean {
+    return this.#towards(target).targets.has(node.id)
+  }
+
+  /** A replayed record was let through before: it is a copy to nobody. */
+  #passes(node: TopologyNode, { target }: Batch): boolean {
+    if (target === undefined || node.kind !== 'operator') return false
+    return node.type === 'deduplicate' && !this.isFor(node, target)
+  }
+
   /** False where a replayed record was before. */
   #leads(node: TopologyNode, { target }: Batch): boolean {
     return target === undefined || this.#towards(target).nodes.has(node.id)
@@ -331,9 +345,10 @@ export class Task {
     const { node } = runtime
     const { batch, index, reason, detail, isPart } = record
     const claimed = runtime.children.has(reason)
-    const step = batch.target ?? stepName(node)
+    const { target } = batch
+    const step = target === undefined || this.isFor(node, target) ? stepId(node) : target
     // The step itself drops it, too, in its own branch; what is on its way, that of its step.
-    const home = batch.target === undefined ? undefined : this.#towards(batch.target).home
+    const home = target === undefined ? undefined : this.#towards(target).home
     if (home === undefined ? node.copy !== true : home === this.subTopology.branch) {
       runtime.dropped.set(reason, (runtime.dropped.get(reason) ?? 0) + 1)
       if (batch.traces !== undefined) markDropped(batch.traces.get(index), reason, detail)
@@ -343,7 +358,7 @@ export class Task {
     // What a step has had is not missing there.
     if (isPart === true || reason === 'duplicate') return
     if (!this.#surroundings.keeps(reason, claimed)) return
-    this.#aside.put(step, batch.sources[index]!, batch.offsets[index]!)
+    this.#aside.put(step, recordAt(batch, index))
   }
 
   /** Drops a record whose processing threw, unless it is to be tried again; gives the reason. */
@@ -359,10 +374,4 @@ export class Task {
     this.drop(runtime, { ...record, reason: why, detail, attempts, ...(isPart && { isPart }) })
     return why
   }
-}
-
-/** A replayed record was let through before: it is a copy to nobody. */
-function passes(node: TopologyNode, { target }: Batch): boolean {
-  if (target === undefined || node.kind !== 'operator') return false
-  return node.type === 'deduplicate' && stepName(node) !== target
 }

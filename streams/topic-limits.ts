@@ -8,12 +8,16 @@ import { MillraceError, streamsError } from './errors.ts'
 
 /** Of a batch, besides its records' keys, values and headers. */
 const OVERHEAD_BYTES = 256
+/** No topic takes so little: what is refused below was there before it was measured. */
+const LEAST_BYTES = 1024
 
 /** What is written there can be put aside: results, or the record that changed a row. */
 export type TopicKind = 'output' | 'rows' | 'other'
 
 export class TopicLimits {
   readonly #limits = new Map<string, number>()
+  /** Whose limit was said; that of others is guessed, lower and lower. */
+  readonly #told = new Set<string>()
   readonly #kindOf: (topic: string) => TopicKind
 
   constructor(kindOf: (topic: string) => TopicKind) {
@@ -36,8 +40,10 @@ export class TopicLimits {
     const { topic, size, limit = size } = failure.details as Readonly<Record<string, never>>
     const kind = this.#kindOf(topic)
     // Rows that were measured and are still too large were there before.
-    const isRefused = kind === 'output' || (kind === 'rows' && this.known(topic) === undefined)
-    if (!isRefused) return streamsError('STATE_TOO_LARGE', { topic, size, limit })
+    const isRefused = kind === 'rows' && !this.#told.has(topic) && this.of(topic) > LEAST_BYTES
+    if (kind !== 'output' && !isRefused)
+      return streamsError('STATE_TOO_LARGE', { topic, size, limit })
+    if (failure.details.limit !== undefined) this.#told.add(topic)
     const told = Number(limit) - OVERHEAD_BYTES
     // Refused although it was below: so it takes less than it says.
     this.#limits.set(topic, Math.max(0, Math.min(told, this.of(topic) / 2)))

@@ -20,8 +20,14 @@ export interface TopicOptions {
   readonly settings: EngineSettings
 }
 
-/** Partition count of every topic the topology reads or writes. */
-export async function prepareTopics(options: TopicOptions): Promise<Map<string, number>> {
+export interface PreparedTopics {
+  /** Partition count of every topic the topology reads or writes. */
+  readonly topicPartitions: ReadonlyMap<string, number>
+  /** Changes when the application is reset. */
+  readonly lettersTopicId: string
+}
+
+export async function prepareTopics(options: TopicOptions): Promise<PreparedTopics> {
   const { log, topology, settings } = options
   const partitions = new Map<string, number>()
   const ensure = async (name: string, wanted: number | undefined, missing: string) => {
@@ -31,14 +37,15 @@ export async function prepareTopics(options: TopicOptions): Promise<Map<string, 
     }
     const topic = found ?? (await createTopicOnce(log, name, wanted!))
     partitions.set(name, topic.partitions)
+    return topic.id
   }
   for (const node of topology.nodes) {
     if (node.kind !== 'source' && node.kind !== 'sink') continue
     await ensure(node.topic, settings.createPartitions, node.topic)
   }
-  await ensure(deadLetterTopic(topology.application), 1, '')
+  const lettersTopicId = await ensure(deadLetterTopic(topology.application), 1, '')
   await marksTopic(log, topology.application)
-  return partitions
+  return { topicPartitions: partitions, lettersTopicId }
 }
 
 /** Creates the internal topics of an application that runs without a group: a group has its own. */

@@ -9,7 +9,8 @@
  *        an order; changelogged; the view `warehouse-stock`
  * out    InventoryReserved or InventoryRejected; InventoryReleased once, on FulfilmentFailed;
  *        StockReceived for the opening stock of a product
- * late   nothing is late; more items than an order may have are put aside by `overflow`
+ * late   nothing is late; more items than an order may have are put aside by `overflow`, and
+ *        rejected if they were paid for all the same, as by an earlier release
  */
 import type {
   BusinessEvent,
@@ -31,7 +32,7 @@ import {
   textKey,
 } from '../../streams/index.ts'
 import { orderKey } from '../analytics/event-streams.ts'
-import { checkCreated, itemsBytes, itemsBytesMax, tooMany } from '../orders/order-items.ts'
+import { itemsBytes, itemsBytesMax, tooMany } from '../orders/order-items.ts'
 import { addSafe } from '../safe-sum.ts'
 import { sagaInputs } from './commands.ts'
 import { type Cause, causeOf, publish, readEvents } from './messages.ts'
@@ -52,6 +53,8 @@ interface Order {
   readonly added: readonly Version[]
   /** Of all items that were added, those put aside too. */
   readonly addedBytes?: number
+  /** A product of what was put aside: who has paid for it gets nothing. */
+  readonly refusedSku?: string
   readonly paid?: Cause & { readonly amountMinor: number; readonly authorizedAt: number }
   readonly ended?: Cause & { readonly kind: 'ship' | 'release'; readonly atMs: number }
   /** What was asked for. */
@@ -94,10 +97,8 @@ function noted(context: Context, record: OrderRecord, { keepMs }: ServiceSetting
   const rows = context.store('orders')
   const before = rowOf(rows, record, context, keepMs)
   const order = withEvent(before ?? { added: [] }, record)
-  const { addedBytes = 0 } = order
-  if (record.value.type === 'OrderItemsAdded' && addedBytes > itemsBytesMax) {
-    context.drop('overflow', tooMany(key, addedBytes))
-  }
+  const refused = refusedBytes(before, record.value)
+  if (refused !== undefined) context.drop('overflow', tooMany(key, refused))
   rows.put(key, asked(context, key, order))
 }
 
@@ -106,11 +107,12 @@ function withEvent(order: Order, record: OrderRecord): Order {
   switch (event.type) {
     case 'OrderCreated':
       if (order.created !== undefined || order.items !== undefined) return order
-      checkCreated(event.orderId, event.items)
+      if (itemsBytes(event.items) > itemsBytesMax) return { ...order, ...refusal(event) }
       return { ...order, created: versionOf(event) }
     case 'OrderItemsAdded': {
       const addedBytes = (order.addedBytes ?? 0) + itemsBytes(event.items)
-      if (order.items !== undefined || addedBytes > itemsBytesMax) return { ...order, addedBytes }
+      if (addedBytes > itemsBytesMax) return { ...order, addedBytes, ...refusal(event) }
+      if (order.items !== undefined) return { ...order, addedBytes }
       return { ...order, added: [...order.added, versionOf(event)], addedBytes }
     }
     case 'PaymentAuthorized':
@@ -138,9 +140,29 @@ function asked(context: Context, orderId: string, order: Order): Order {
     context.forward(warehouseKey, { ...ended, orderId, items })
     over = true
   }
+  if (items === undefined && paid !== undefined && order.refusedSku !== undefined) {
+    const { amountMinor: _, authorizedAt: atMs, ...cause } = paid
+    items = [{ sku: order.refusedSku, quantity: 1 }]
+    context.forward(warehouseKey, { kind: 'refuse', orderId, items, ...cause, atMs })
+    over = true
+  }
   if (items === undefined) return order
   const { created: _, ...rest } = order
   return { ...rest, added: [], items, ...(over && { over }) }
+}
+
+/** What the items of an event come to, with those before them, where that is too much. */
+function refusedBytes(order: Order | undefined, event: BusinessEvent): number | undefined {
+  if (event.type !== 'OrderCreated' && event.type !== 'OrderItemsAdded') return undefined
+  const isAdded = event.type === 'OrderItemsAdded'
+  if (!isAdded && (order?.created !== undefined || order?.items !== undefined)) return undefined
+  const bytes = itemsBytes(event.items) + (isAdded ? (order?.addedBytes ?? 0) : 0)
+  return bytes > itemsBytesMax ? bytes : undefined
+}
+
+function refusal({ items }: OrderCreated | OrderItemsAdded): Pick<Order, 'refusedSku'> {
+  const [first] = items
+  return first === undefined ? {} : { refusedSku: first.sku }
 }
 
 /** All requests have one key, so that they meet in one task. */

@@ -18,7 +18,7 @@ export type WarehouseRequest = Cause & {
   readonly items: readonly StockItem[]
   readonly atMs: number
 } & (
-    | { readonly kind: 'reserve' | 'ship' | 'release'; readonly orderId: string }
+    | { readonly kind: 'reserve' | 'refuse' | 'ship' | 'release'; readonly orderId: string }
     | { readonly kind: 'receive' }
   )
 
@@ -86,6 +86,7 @@ class Warehouse {
   answer(request: WarehouseRequest): void {
     if (request.kind === 'receive') this.#receive(request)
     else if (request.kind === 'reserve') this.#reserve(request)
+    else if (request.kind === 'refuse') this.#refuse(request)
     else this.#settle(request)
   }
 
@@ -126,6 +127,15 @@ class Warehouse {
       this.#move(sku, { onHand: -quantity, reserved: quantity })
     }
     this.#say(request, { type: 'InventoryReserved', orderId, items, reservedAt: at })
+  }
+
+  /** Nothing is held of an order with more items than it may have. */
+  #refuse(request: OrderRequest): void {
+    const { orderId, items, atMs } = request
+    const rejectedAt = atMs + answerDelayMs(this.#settings.seed, orderId, 2)
+    const { sku } = items[0]!
+    const reason = 'too-many-items'
+    this.#say(request, { type: 'InventoryRejected', orderId, sku, reason, rejectedAt })
   }
 
   /** A product that is asked for the first time is delivered. */

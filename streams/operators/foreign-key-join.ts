@@ -136,6 +136,7 @@ class ForeignKeyJoin implements Operator {
       source: input.sources[i]!,
       offset: input.offsets[i]!,
     })
+    if (input.isReleased(i)) responses.release(responses.length - 1)
     responses.trace(input.traces?.get(i))
   }
 }

@@ -274,6 +274,7 @@ class StreamJoin implements Operator {
     emission.source = input.sources[i]!
     emission.offset = input.offsets[i]!
     results.emit(emission)
+    if (input.isReleased(i)) results.release(results.length - 1)
     const stored = row.traceStart < 0 ? undefined : decodeContext(row.bytes, row.traceStart)
     results.trace(joined(stored && earlierSpan(stored), input.traces?.get(i)))
   }

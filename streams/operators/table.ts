@@ -100,9 +100,10 @@ export function table(spec: TableSpec, context: OperatorContext): Operator {
         }
       }
       const changes = new Batch()
-      for (const [row, { key, previous, span }] of changed) {
+      for (const [row, { key, record, previous, span }] of changed) {
         const { value, timeMs, source, offset } = store.get(row)!
         changes.change({ key, value, timeMs, streamTimeMs: timeMs, source, offset }, previous)
+        if (input.isReleased(record)) changes.release(changes.length - 1)
         changes.trace(span)
       }
       out.main = changes

@@ -113,7 +113,8 @@ class VersionedAggregate implements Operator {
       const { source, offset } = records.at(-1) ?? { source: -1, offset: 0 }
       batch.change({ key, value, timeMs, streamTimeMs: timeMs, source, offset }, previous)
       // No partition stands at a record of an earlier batch.
-      if (source !== input.sources[record] || offset !== input.offsets[record]) {
+      const isOther = source !== input.sources[record] || offset !== input.offsets[record]
+      if (isOther || input.isReleased(record)) {
         batch.release(batch.length - 1)
       }
       batch.trace(span)

@@ -29,7 +29,8 @@ function roundsOf(partitions: readonly (readonly number[])[]): number[][][] {
     const refusals = { failed: refuse, reject: refuse, rejectBatch: refuse }
     const retries = new Retries(() => 0)
     const aside = new Aside({} as never)
-    const towards = () => ({ nodes: new Set<number>(), home: undefined })
+    const none = new Set<number>()
+    const towards = () => ({ targets: none, nodes: none, home: undefined })
     const own = { application: 'test', towards, refusals, retries, aside }
     const source = new SourcePartition({ index: partition, node, partition, runtime, ...own })
     const builder = new RecordBatchBuilder()

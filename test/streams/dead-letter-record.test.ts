@@ -30,6 +30,7 @@ function read(batch: Buffer): DeadLetter {
 const letter: DeadLetter = {
   application: 'shop',
   step: 'totals',
+  kind: null,
   branch: null,
   reason: 'poison',
   code: 'TypeError',
@@ -66,10 +67,11 @@ test('the bytes of version 1 are these', () => {
 
 test('branch and what the step kept are said; a letter that does not say is an older one', () => {
   for (const taken of ['nothing', 'part'] as const) {
-    const batch = batchOf({ ...letter, branch: 2, taken })
-    expect(batch.latin1Slice()).toMatch(/dl_step.totals.dl_branch.2.dl_reason/s)
+    const own = { ...letter, kind: 'sink', branch: 2, taken } as const
+    const batch = batchOf(own)
+    expect(batch.latin1Slice()).toMatch(/dl_step.totals.dl_kind.sink.dl_branch.2.dl_reason/s)
     expect(batch.latin1Slice()).toMatch(new RegExp(`dl_offset.77.dl_taken.${taken}$`, 's'))
-    expect(read(batch)).toEqual({ ...letter, branch: 2, taken })
+    expect(read(batch)).toEqual(own)
   }
 })
 

@@ -223,6 +223,7 @@ test('a letter of an older release, which noted nothing, counts when it is repla
     ...{
       application: 'shop',
       step: 'checked',
+      kind: null,
       branch: null,
       reason: 'poison',
       code: null,

@@ -154,25 +154,82 @@ test('two ways to one step: the record may have come by the other', async () => 
   expect(await out(running)).toEqual(['one bad'])
 })
 
-test.each(['out', 'in'])('two steps named %s: the other may have had it', async topic => {
+test('two steps of one name: the other may have had it', async () => {
   const topology = new Topology('shop')
   const lines = topology.stream('in', LINES)
-  const failing: ValueSerde<string> = {
-    ...text(),
-    encode: () => {
-      throw new TypeError('no')
-    },
-  }
-  if (topic === 'out') lines.mapValues(line => `${line}.`).to('out', LINES)
-  lines.filter(line => line === 'x').to(topic, { key: textKey(), value: failing })
+  lines.filter(() => true, { name: 'valid' }).to('first', LINES)
+  lines.filter(throwing(false, isBad), { name: 'valid' }).to('out', LINES)
   const running = await start(topology)
-  const builder = new RecordBatchBuilder()
-  const whole = (text: string) => ({ bytes: Buffer.from(text), start: 0, end: text.length })
-  builder.append(5, whole('a'), whole('x'))
-  await running.driver.appendRaw('in', 0, builder.finish())
-  await running.driver.process()
-  const refused = /is read and written, or written by several steps, which may have had it/
+  await running.driver.pipe('in', line('a', 'bad'))
+  const refused = /several steps are named valid, and others may have had it/
   expect(await replayAll(running)).toEqual([expect.stringMatching(refused)])
+})
+
+test.each(['source', 'operator', 'sink'])(
+  'a source, an operator and a sink of one name: a letter of the %s is for that alone',
+  async kind => {
+    const world = { failing: kind }
+    const fails = (at: string) => (line: string) => throwing(world.failing !== at, isBad)(line)
+    const checked = (at: string): ValueSerde<string> => ({
+      encode: line => (fails(at)(line) ? Buffer.from(line) : Buffer.alloc(0)),
+      decode: (bytes, start, end) => {
+        const line = bytes.utf8Slice(start, end)
+        fails(at)(line)
+        return line
+      },
+    })
+    const topology = new Topology('shop')
+    const lines = topology.stream('in', { key: textKey(), value: checked('source') })
+    lines.groupByKey({ name: 'by-key', key: textKey() }).count({ name: 'had' }).view(view('had'))
+    const passed = lines.filter(fails('operator'), { name: 'in' })
+    passed.to('out', LINES)
+    passed
+      .filter(line => line === 'bad')
+      .mapValues(line => (world.failing === 'sink' ? line : 'done'))
+      .to('in', { key: textKey(), value: checked('sink') })
+    const running = await start(topology)
+    const builder = new RecordBatchBuilder()
+    const whole = (text: string) => ({ bytes: Buffer.from(text), start: 0, end: text.length })
+    builder.append(5, whole('a'), whole('bad'))
+    await running.driver.appendRaw('in', 0, builder.finish())
+    await running.driver.process()
+    const shown = await running.admin.list(open, ({ letter }) => `${letter.step} ${letter.kind}`)
+    expect(shown.letters).toEqual([`in ${kind === 'operator' ? null : kind}`])
+    world.failing = ''
+    expect(await replayAll(running)).toEqual([true])
+    // The record, and what the sink wrote to the source.
+    expect([await counts(running, 'had'), await out(running)]).toEqual([{ a: 2 }, ['bad', 'done']])
+  },
+)
+
+test('two ways that are outputs of one step: a record takes one of them', async () => {
+  const world = { fails: true }
+  const topology = new Topology('shop')
+  const checked = topology.stream('in', LINES).filter(throwing(false, isBad), { name: 'valid' })
+  checked
+    .merge(checked.side('poison'))
+    .filter(line => throwing(!world.fails, text => text === 'x')(line), { name: 'checked' })
+    .to('out', LINES)
+  const running = await start(topology)
+  await running.driver.pipe('in', line('a', 'bad'), line('a', 'x'))
+  world.fails = false
+  expect(await replayAll(running)).toEqual([true])
+  expect(await out(running)).toEqual(['bad', 'x'])
+})
+
+test('a replayed record that a side output takes on its way comes out there', async () => {
+  const world = { failing: 'the step' }
+  const fails = (at: string) => (line: string) => throwing(world.failing !== at, isBad)(line)
+  const topology = new Topology('shop')
+  const first = topology.stream('in', LINES).filter(fails('on its way'), { name: 'first' })
+  first.side('poison').to('sides', LINES)
+  first.filter(fails('the step'), { name: 'checked' }).to('out', LINES)
+  const running = await start(topology)
+  await running.driver.pipe('in', line('a', 'bad'))
+  world.failing = 'on its way'
+  expect(await replayAll(running)).toEqual([true])
+  const sides = await running.driver.output('sides', LINES)
+  expect([sides.map(({ value }) => value), await out(running)]).toEqual([['bad'], []])
 })
 
 test('a copy of a step in another branch, where a side output takes what letters keep, too', async () => {
@@ -201,31 +258,38 @@ test('a copy of a step in another branch, where a side output takes what letters
   expect(await counts(running, 'two')).toEqual({ a: 2 })
 })
 
-test('a branch that began behind the record that failed has only the replayed one', async () => {
-  const build = (isMended: boolean, views: readonly string[]) => {
-    const topology = new Topology('shop')
-    const lines = topology.stream('in', LINES)
-    const checked = lines.filter(throwing(isMended, isBad), { name: 'checked' })
-    for (const name of views) {
-      checked
-        .groupByKey({ name: `by-${name}`, key: textKey() })
-        .count({ name })
-        .view(view(name))
+test.each([
+  ['once', 1],
+  ['twice, as it failed again', 2],
+])(
+  'a branch that began behind the record that failed has only the replayed one: %s',
+  async (_, times) => {
+    const build = (isMended: boolean, views: readonly string[]) => {
+      const topology = new Topology('shop')
+      const lines = topology.stream('in', LINES)
+      const checked = lines.filter(throwing(isMended, isBad), { name: 'checked' })
+      for (const name of views) {
+        checked
+          .groupByKey({ name: `by-${name}`, key: textKey() })
+          .count({ name })
+          .view(view(name))
+      }
+      return topology
     }
-    return topology
-  }
-  let running = await start(build(false, ['one']))
-  await running.driver.pipe('in', line('a', 'bad'))
-  await running.driver.pipe('in', line('a', 'good'))
-  running = await deploy(running, build(true, ['one']))
-  const [place] = (await running.admin.list(open, ({ letter }) => letter.place!)).letters
-  await running.driver.log.deleteRecords(place!, 1)
-  expect(await replayAll(running)).toEqual([true])
-  running = await deploy(running, build(true, ['one', 'two']))
-  running = await deploy(running, build(true, ['one', 'two']))
-  expect(await counts(running, 'one')).toEqual({ a: 2 })
-  expect(await counts(running, 'two')).toEqual({ a: 2 })
-})
+    let running = await start(build(false, ['one']))
+    await running.driver.pipe('in', line('a', 'bad'))
+    await running.driver.pipe('in', line('a', 'good'))
+    const [place] = (await running.admin.list(open, ({ letter }) => letter.place!)).letters
+    if (times === 2) expect(await replayAll(running)).toEqual([true])
+    running = await deploy(running, build(true, ['one']))
+    await running.driver.log.deleteRecords(place!, 1)
+    expect(await replayAll(running)).toEqual([true])
+    running = await deploy(running, build(true, ['one', 'two']))
+    running = await deploy(running, build(true, ['one', 'two']))
+    expect(await counts(running, 'one')).toEqual({ a: 2 })
+    expect(await counts(running, 'two')).toEqual({ a: 2 })
+  },
+)
 
 test.each(['a step on its way', 'the source'])(
   '%s fails at a replayed record: the new letter is for the same step',

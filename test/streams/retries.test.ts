@@ -358,6 +358,46 @@ test('beside what a versioned aggregate tells for a record of before, another pa
   await driver.close()
 })
 
+test.each(['a table', 'a join'])(
+  'behind %s, what has waited in a store is not tried again before its time',
+  async what => {
+    const world = { down: true, calls: 0 }
+    const topology = new Topology('enrich')
+    const prices = topology.table('prices', { name: 'prices', ...LINES })
+    const priced = topology
+      .stream('in', LINES)
+      .leftJoinAsOf(prices, order => order, { name: 'priced', graceMs: 10 })
+    const within = { name: 'pairs', beforeMs: 1000, afterMs: 1000, graceMs: 1000 }
+    const joined = () => {
+      const sides = { left: LINES, right: LINES }
+      const others = topology.stream('others', LINES)
+      return priced.join(others, order => order, { ...within, ...sides })
+    }
+    const behind =
+      what === 'a join' ? joined() : priced.toTable({ name: 'kept', ...LINES }).toStream()
+    behind
+      .mapValues(order => {
+        if (order !== 'one') return order
+        world.calls++
+        if (world.down) throw new RetriableError('down')
+        return order
+      })
+      .retry({ attempts: 4, firstMs: 1000, maxMs: 3000 })
+      .to('out', LINES)
+    const driver = await TopologyTestDriver.open(topology, { partitions: 1, startMs: 50_000 })
+    if (what === 'a join') await driver.pipe('others', record('mug', 'x', 0, 200))
+    await driver.pipe('in', record('mug', 'one', 0, 200))
+    await driver.pipe('prices', record('other', 'x', 0, 2000))
+    if (what === 'a join') await driver.pipe('others', record('other', 'x', 0, 2000))
+    await driver.pipe('in', record('other', 'end', 0, 2000))
+    expect([world.calls, await letters(driver)]).toEqual([1, []])
+    world.down = false
+    await driver.advanceWallClock(1000)
+    expect(await out(driver)).toContain('one')
+    await driver.close()
+  },
+)
+
 test('a record that has waited in a store is not tried again before its time', async () => {
   const world = { down: new Set(['one']), calls: 0 }
   const topology = new Topology('enrich')

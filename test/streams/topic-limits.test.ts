@@ -2,9 +2,11 @@
 import { createHash } from 'node:crypto'
 import { Type } from 'typebox'
 import { afterEach, expect, test } from 'vitest'
+import { logError } from '../../log/errors.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { json, Topology, text, textKey, tumbling } from '../../streams/index.ts'
 import { TopologyTestDriver } from '../../streams/testing/index.ts'
+import { TopicLimits } from '../../streams/topic-limits.ts'
 
 const open: TopologyTestDriver[] = []
 afterEach(async () => {
@@ -157,6 +159,17 @@ test('a row of before its limit was known stays, and what would make it larger i
   expect(await driver.rows('texts')).toMatchObject([{ length: 2_096_990 }, { length: 30 }])
   const letters = await driver.output('large-dead-letters', serdes)
   expect(letters.map(({ key }) => key)).toEqual(['b', 'a'])
+})
+
+test('where a topic does not say what it takes, less and less is tried, but not for ever', () => {
+  const limits = new TopicLimits(() => 'rows')
+  const refused = (size: number) => logError('BATCH_TOO_LARGE', { topic: 't', partition: 0, size })
+  expect(limits.judge(refused(1_500_000))).toMatchObject({ code: 'BATCH_TOO_LARGE' })
+  expect(limits.known('t')).toBe(1_499_744)
+  expect(limits.judge(refused(1_400_000))).toMatchObject({ code: 'BATCH_TOO_LARGE' })
+  expect(limits.known('t')).toBe(749_872)
+  for (let i = 0; i < 10; i++) limits.judge(refused(1000))
+  expect(limits.judge(refused(1000))).toMatchObject({ code: 'STATE_TOO_LARGE' })
 })
 
 test('rows that a changelog takes one by one are not too large for it together', async () => {

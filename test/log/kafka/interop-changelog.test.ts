@@ -161,8 +161,9 @@ describeOnKafka('a changelog on the console', kafka => {
 
   test('the event time of a task is a letter, a name and a number', async () => {
     const inputs = `${application}-orders.${application}-payments`
-    // The steps, the three changelogs, the two exchanges and the join have a row each, too.
-    const lines = await printed(`event-time.${inputs}`, 10)
+    // The steps, the three changelogs, the two exchanges, the join, and where each of the two
+    // sources was begun have a row each, too.
+    const lines = await printed(`event-time.${inputs}`, 12)
     const sources = lines.filter(({ key }) => key.startsWith('s'))
     const shown = sources.map(({ key, valueBytes }) => [
       key,

@@ -94,3 +94,32 @@ test.each(['choreographed', 'orchestrated'] as const)(
     if (saga === 'orchestrated') expect(aside.orchestrator).toEqual(['overflow large'])
   },
 )
+
+test.each([
+  ['created', 900_000, []],
+  ['added to', 100, [0.6, 0.6]],
+])(
+  'what an earlier release charged of an order %s with too much is given back',
+  async (_, bytes, more) => {
+    const topologies = serviceTopologies({ seed: 7, settleMs: 0, openingStock: 1_000_000 })
+    const inventory = topologies.filter(({ application }) => application === 'inventory')
+    const [driver] = await openServices(inventory, { partitions: 1 })
+    opened.push(driver!)
+    const amountMinor = 1000 * (more.length + 1)
+    const paid: BusinessEvent = {
+      type: 'PaymentAuthorized',
+      ...{ paymentId: 'p-large-1', orderId: 'large', amountMinor, currency: 'GBP' },
+      ...{ method: 'card', authorizedAt: T + 10 },
+    }
+    const added1 = more.map((share, i) => added('large', i + 1, itemsOf(itemsBytesMax * share)))
+    const events = [paid, created('large', itemsOf(bytes)), ...added1]
+    for (const [i, event] of events.entries()) {
+      await appendRecords(driver!.log, [sagaRecord(event, `e${i}`)])
+      await driver!.process()
+    }
+    const said = saidByServices(await writtenEvents(driver!.log)).map(({ event }) => event)
+    expect(said).toMatchObject([
+      { type: 'InventoryRejected', orderId: 'large', sku: 'sku-0', reason: 'too-many-items' },
+    ])
+  },
+)
