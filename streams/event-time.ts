@@ -4,13 +4,13 @@
  * loaded before the task takes a record.
  *
  * Row key: kind letter, name, index; `a` is of records put aside (`aside.ts`). `s` source topic,
- * `b` the offset at which the branch began to read it,
- * `x` exchange input (upstream partition), `o` stateful operator. The row `nodes` says that each
- * stateful operator of the task has its row: one without was not in it when its input was last
- * read. Of an exchange that the task feeds, `e`, idle says that it was taken out and input was read
- * on. The row `c` of a store has the incarnation of the log and the id of the changelog topic that
- * the store's rows went to. Row value, integers big-endian; of the flags 1 is idle, 2 says that the
- * row ends with an unfinished close (law 13) instead of with positions, 4 with a text:
+ * `b` the offset at which its branch began to read that, `x` exchange input (upstream partition),
+ * `o` stateful operator. The row `nodes` says that each stateful operator of the task has its row:
+ * one without was not in it when its input was last read. Of an exchange that the task feeds, `e`,
+ * idle says that it was taken out and input was read on. The row `c` of a store has the
+ * incarnation of the log and the id of the changelog topic that the store's rows went to. Row
+ * value, integers big-endian; of the flags 1 is idle, 2 says that the row ends with an unfinished
+ * close (law 13) instead of with positions, 4 with a text:
  *
  *     value = flags:uint8 time:float64
  *             ((source:uint32 offset:float64)* | closed:float64 row:byte* | text:utf8)

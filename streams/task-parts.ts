@@ -310,7 +310,9 @@ function begin(input: InputPartition, start: Start, group: string): void {
     throw streamsError('OFFSET_LOST', { topic, partition, offset, ...start })
   }
   input.seek(offset)
-  if (start.committed === undefined) runtime.beganAt ??= offset
+  const { timeMs, idle } = runtime.watermark.input(0)
+  // After a reset the start is what is committed.
+  if (timeMs === Number.NEGATIVE_INFINITY && !idle) runtime.beganAt ??= offset
   input.committedOffset = start.committed
   input.coveredOffset = offset
   input.endOffset = start.endOffset

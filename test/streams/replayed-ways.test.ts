@@ -7,6 +7,7 @@ import { DeadLetterAdmin } from '../../streams/dead-letter-admin.ts'
 import type { DeadLetter } from '../../streams/dead-letter-record.ts'
 import { json, Topology, text, textKey, type ValueSerde } from '../../streams/index.ts'
 import { replayRefusal } from '../../streams/replay-steps.ts'
+import { resetApplication } from '../../streams/reset.ts'
 import { TopologyTestDriver as Driver } from '../../streams/testing/index.ts'
 
 const LINES = { key: textKey(), value: text() }
@@ -290,6 +291,32 @@ test.each([
     expect(await counts(running, 'two')).toEqual({ a: 2 })
   },
 )
+
+test('a run after a reset, which began behind the record that failed, has the replayed one', async () => {
+  const build = (isMended: boolean) => {
+    const topology = new Topology('shop')
+    topology
+      .stream('in', LINES)
+      .filter(throwing(isMended, isBad), { name: 'checked' })
+      .groupByKey({ name: 'by-key', key: textKey() })
+      .count({ name: 'one' })
+      .view(view('one'))
+    return topology
+  }
+  let running = await start(build(false))
+  await running.driver.pipe('in', line('a', 'bad'), line('a', 'good'))
+  const [place] = (await running.admin.list(open, ({ letter }) => letter.place!)).letters
+  running = await deploy(running, build(true))
+  expect(await replayAll(running)).toEqual([true])
+  await running.driver.log.deleteRecords(place!, 1)
+  await running.driver.engine.stop()
+  const { log, database } = running.driver
+  await resetApplication({ application: 'shop', inputs: ['in'], database, log })
+  drivers.delete(running.driver)
+  await log.close()
+  running = await start(build(true), database as MemoryDatabase)
+  expect(await counts(running, 'one')).toEqual({ a: 2 })
+})
 
 test.each(['a step on its way', 'the source'])(
   '%s fails at a replayed record: the new letter is for the same step',
