@@ -19,7 +19,7 @@ import { type DeadLetter, decodeLetter } from './dead-letter-record.ts'
 import { assert, streamsError } from './errors.ts'
 import { LetterCount } from './letter-count.ts'
 import { readRange } from './read-range.ts'
-import { type ReplayedLetter, runOf, withReplayHeader } from './replay-header.ts'
+import { originalPlace, type ReplayedLetter, runOf, withReplayHeader } from './replay-header.ts'
 import { idOfLetter } from './replay-steps.ts'
 
 export type LetterState = 'open' | LetterMark['state']
@@ -273,11 +273,12 @@ export class DeadLetterAdmin {
 
   /** What the headers say of it. */
   async #replayed({ letter, offset }: StoredLetter) {
-    const { branch, place } = letter
+    const { branch, place, headers } = letter
+    const step = idOfLetter(letter)
+    if (branch === null) return { offset, step, original: undefined }
     this.#topicId ??= (await this.#options.log.describeTopic(this.#topic))!.id
-    const run = runOf(this.#topicId, branch ?? 0)
-    const original = branch === null ? undefined : { offset: place!.offset, run }
-    return { offset, step: idOfLetter(letter), original }
+    const first = originalPlace(headers?.at(-2))?.offset ?? place!.offset
+    return { offset, step, original: { offset: first, run: runOf(this.#topicId, branch) } }
   }
 
   async #read(offset: number): Promise<StoredLetter | undefined> {

@@ -66,10 +66,11 @@ export function replayTargetOf(columns: RecordColumns, row: number): ReplayTarge
   const text = value.toString('utf8', 0, value.length - 1)
   const match = /^1 (\S+) \d+ (.+)$/s.exec(text)
   if (match === null) return undefined
-  return { application: match[1]!, step: match[2]!, original: originalOf(headers.at(-2)) }
+  return { application: match[1]!, step: match[2]!, original: originalPlace(headers.at(-2)) }
 }
 
-function originalOf(header: Header | undefined): OriginalPlace | undefined {
+/** What the last but one header of a record says. */
+export function originalPlace(header: Header | undefined): OriginalPlace | undefined {
   if (header?.[0] !== ORIGINAL) return undefined
   const match = /^(\d{1,16}) (\S+)$/.exec(header[1]?.toString() ?? '')
   return match === null ? undefined : { offset: Number(match[1]), run: match[2]! }

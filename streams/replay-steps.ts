@@ -74,24 +74,20 @@ export function stepsTowardsOf(topology: Pick<Topology, 'nodes'>): StepsTowards 
 
 /** What of a letter decides whether it can be replayed. */
 export interface Replayable extends LetterStep {
-  readonly branch: number | null
   readonly taken: 'nothing' | 'part' | null
   readonly place: { readonly topic: string } | null
 }
 
 /** Why a letter cannot be replayed; undefined when it can. */
 export function replayRefusal(topology: Topology, letter: Replayable): string | undefined {
-  const { taken, place, branch } = letter
+  const { taken, place } = letter
   const step = letter.step ?? ''
   const { nodes: towards, targets } = stepsTowards(topology, idOfLetter(letter))
   if (towards.size === 0) return `the topology has no step ${step} any more`
   if (taken === 'part') {
     return `${step} has kept the record in part, or another letter of it, and would have that twice`
   }
-  const named = topology.nodes.filter(node => stepName(node) === step)
-  if (targets.size > 1 || (branch === null && named.length > 1)) {
-    return `several steps are named ${step}, and others may have had it`
-  }
+  if (targets.size > 1) return `several steps are named ${step}, and others may have had it`
   if (place !== null && waysTo(topology, place.topic, [...targets][0]!) > 1) {
     return `${step} gets the records of ${place.topic} in more than one way, and may have had it`
   }

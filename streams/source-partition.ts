@@ -13,7 +13,7 @@ import {
   type TakeOptions,
 } from './input-partition.ts'
 import { mayBeReplay, type ReplayTarget, replayTargetOf } from './replay-header.ts'
-import { type StepsTowards, stepId } from './replay-steps.ts'
+import { type StepsTowards, stepId, stepName } from './replay-steps.ts'
 import { type RecordOrigin, type Retries, RetryLater } from './retries.ts'
 import type { Spans } from './spans.ts'
 import type { NodeRuntime } from './task.ts'
@@ -128,7 +128,9 @@ export class SourcePartition extends InputPartition {
     if (mayBeReplay(columns, row)) {
       const replay = replayTargetOf(columns, row)
       if (replay !== undefined && replay.application !== this.#application) return true
-      target = replay?.step
+      // Older releases name a source as a step: nobody has had what it could not decode.
+      const isOfSource = replay?.original === undefined && replay?.step === stepName(this.node)
+      target = isOfSource ? undefined : replay?.step
       offset = this.#standsAt(offset, replay)
       if (target !== undefined && this.towards(target).nodes.size === 0) {
         const detail = 'the step that had put the record aside is not there any more'
@@ -177,7 +179,8 @@ export class SourcePartition extends InputPartition {
 
   #reject(record: RejectedRecord): void {
     const { step } = record
-    this.#aside.put(step ?? stepId(this.node), { ...record, source: this.index })
+    const own = stepId(this.node)
+    if ((step ?? own) === own) this.#aside.put(own, { ...record, source: this.index })
     const home = step === undefined ? undefined : this.towards(step).home
     const tells = home === undefined ? this.node.copy !== true : home === this.branch
     if (tells) this.#refusals.reject(this, record)

@@ -17,8 +17,8 @@ export class TaskOutputs implements Outputs {
   /** Marks results of a replayed record that is still on its way to its step. */
   aim(target: string): void {
     const left = this.#task.isFor(this.#runtime.node, target) ? undefined : target
-    // What takes a side output has not had the record: it did not come out there before.
     if (this.main !== undefined) this.main.target = left
+    for (const side of this.sides?.values() ?? []) side.target = left
   }
 
   drop(batch: Batch, index: number, reason: SideReason, detail = ''): void {

@@ -307,7 +307,9 @@ export class Task {
     if (outputs.sides === undefined) return
     for (const [reason, batch] of outputs.sides) {
       for (const child of runtime.children.get(reason) ?? []) {
-        if (this.#leads(child.runtime.node, batch)) child.runtime.receive(batch, child.port)
+        // Who is not on the way has not had the record: it did not come out here before.
+        const own = this.#leads(child.runtime.node, batch) ? batch : batch.replaced({})
+        child.runtime.receive(own, child.port)
       }
     }
   }
@@ -355,8 +357,8 @@ export class Task {
       const whole = { ...record, node, partition: this.partition, step }
       this.#surroundings.dropped(whole, claimed)
     }
-    // What a step has had is not missing there.
-    if (isPart === true || reason === 'duplicate') return
+    // What a step has had is not missing there; what was on its way to another is noted there.
+    if (isPart === true || reason === 'duplicate' || step !== stepId(node)) return
     if (!this.#surroundings.keeps(reason, claimed)) return
     this.#aside.put(step, recordAt(batch, index))
   }

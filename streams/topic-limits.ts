@@ -43,10 +43,11 @@ export class TopicLimits {
     const isRefused = kind === 'rows' && !this.#told.has(topic) && this.of(topic) > LEAST_BYTES
     if (kind !== 'output' && !isRefused)
       return streamsError('STATE_TOO_LARGE', { topic, size, limit })
-    if (failure.details.limit !== undefined) this.#told.add(topic)
+    const isNews = failure.details.limit !== undefined && !this.#told.has(topic)
+    if (isNews) this.#told.add(topic)
     const told = Number(limit) - OVERHEAD_BYTES
     // Refused although it was below: so it takes less than it says.
-    this.#limits.set(topic, Math.max(0, Math.min(told, this.of(topic) / 2)))
+    this.#limits.set(topic, Math.max(0, isNews ? told : Math.min(told, this.of(topic) / 2)))
     return failure
   }
 }

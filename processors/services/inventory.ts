@@ -47,14 +47,22 @@ interface Version {
   readonly totalMinor: number
 }
 
+/** A product of too many items, and what the order came to with them. */
+interface Refused {
+  readonly sku: string
+  readonly totalMinor: number
+}
+
+const refusedMax = 20
+
 interface Order {
   /** Until it is known what was asked for. */
   readonly created?: Version
   readonly added: readonly Version[]
   /** Of all items that were added, those put aside too. */
   readonly addedBytes?: number
-  /** A product of what was put aside: who has paid for it gets nothing. */
-  readonly refusedSku?: string
+  /** What was put aside, the latest: who has paid for it gets nothing. */
+  readonly refused?: readonly Refused[]
   readonly paid?: Cause & { readonly amountMinor: number; readonly authorizedAt: number }
   readonly ended?: Cause & { readonly kind: 'ship' | 'release'; readonly atMs: number }
   /** What was asked for. */
@@ -107,11 +115,11 @@ function withEvent(order: Order, record: OrderRecord): Order {
   switch (event.type) {
     case 'OrderCreated':
       if (order.created !== undefined || order.items !== undefined) return order
-      if (itemsBytes(event.items) > itemsBytesMax) return { ...order, ...refusal(event) }
+      if (itemsBytes(event.items) > itemsBytesMax) return { ...order, ...refusal(order, event) }
       return { ...order, created: versionOf(event) }
     case 'OrderItemsAdded': {
       const addedBytes = (order.addedBytes ?? 0) + itemsBytes(event.items)
-      if (addedBytes > itemsBytesMax) return { ...order, addedBytes, ...refusal(event) }
+      if (addedBytes > itemsBytesMax) return { ...order, addedBytes, ...refusal(order, event) }
       if (order.items !== undefined) return { ...order, addedBytes }
       return { ...order, added: [...order.added, versionOf(event)], addedBytes }
     }
@@ -140,9 +148,10 @@ function asked(context: Context, orderId: string, order: Order): Order {
     context.forward(warehouseKey, { ...ended, orderId, items })
     over = true
   }
-  if (items === undefined && paid !== undefined && order.refusedSku !== undefined) {
+  const refused = order.refused?.find(({ totalMinor }) => totalMinor === paid?.amountMinor)
+  if (items === undefined && paid !== undefined && refused !== undefined) {
     const { amountMinor: _, authorizedAt: atMs, ...cause } = paid
-    items = [{ sku: order.refusedSku, quantity: 1 }]
+    items = [{ sku: refused.sku, quantity: 1 }]
     context.forward(warehouseKey, { kind: 'refuse', orderId, items, ...cause, atMs })
     over = true
   }
@@ -160,9 +169,13 @@ function refusedBytes(order: Order | undefined, event: BusinessEvent): number | 
   return bytes > itemsBytesMax ? bytes : undefined
 }
 
-function refusal({ items }: OrderCreated | OrderItemsAdded): Pick<Order, 'refusedSku'> {
+function refusal(
+  { refused = [] }: Order,
+  { items, totalMinor }: OrderCreated | OrderItemsAdded,
+): Pick<Order, 'refused'> {
   const [first] = items
-  return first === undefined ? {} : { refusedSku: first.sku }
+  if (first === undefined) return {}
+  return { refused: [...refused, { sku: first.sku, totalMinor }].slice(-refusedMax) }
 }
 
 /** All requests have one key, so that they meet in one task. */

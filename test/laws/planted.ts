@@ -483,8 +483,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     rule: 'dead letters: a copy of a step keeps what it has put aside',
     file: 'streams/task.ts',
-    find: "if (isPart === true || reason === 'duplicate') return",
-    replace: 'if (isPart === true || node.copy === true) return',
+    find: "reason === 'duplicate' || step !== stepId(node)",
+    replace: 'node.copy === true || step !== stepId(node)',
     tests: [replayed],
   },
   {

@@ -233,6 +233,106 @@ test('a replayed record that a side output takes on its way comes out there', as
   expect([sides.map(({ value }) => value), await out(running)]).toEqual([['bad'], []])
 })
 
+test.each(['alone', 'before a deduplication'])(
+  'a side output that is merged again %s: the record is still on its way',
+  async where => {
+    const world = { failing: 'checked' }
+    const fails = (at: string) => (line: string) => throwing(world.failing !== at, isBad)(line)
+    const topology = new Topology('shop')
+    const first = topology.stream('in', LINES).filter(fails('first'), { name: 'first' })
+    const merged = first.merge(first.side('poison'))
+    const once = { name: 'once', id: (line: string) => line, ttlMs: 1000 }
+    const all = where === 'alone' ? merged : merged.deduplicate(once)
+    all.groupByKey({ name: 'by-had', key: textKey() }).count({ name: 'had' }).view(view('had'))
+    all.filter(fails('checked'), { name: 'checked' }).to('out', LINES)
+    const running = await start(topology)
+    await running.driver.pipe('in', line('a', 'bad'))
+    world.failing = 'first'
+    expect(await replayAll(running)).toEqual([true])
+    expect([await counts(running, 'had'), await out(running)]).toEqual([{ a: 1 }, ['bad']])
+  },
+)
+
+/** Steps `checked` and, for views but the first, `second`, below `first`. */
+function viewed(broken: ReadonlySet<string>, names: readonly string[], hasSecond = false) {
+  const fails = (at: string) => (line: string) => throwing(!broken.has(at), isBad)(line)
+  const topology = new Topology('shop')
+  const checked = topology
+    .stream('in', LINES)
+    .filter(fails('first'), { name: 'first' })
+    .filter(fails('checked'), { name: 'checked' })
+  const second = hasSecond ? checked.filter(fails('second'), { name: 'second' }) : checked
+  for (const name of names) {
+    const stream = name === 'one' ? checked : second
+    stream
+      .groupByKey({ name: `by-${name}`, key: textKey() })
+      .count({ name })
+      .view(view(name))
+  }
+  return topology
+}
+
+test('a replayed record fails on its way where an added view has had it', async () => {
+  const broken = new Set(['checked'])
+  let running = await start(viewed(broken, ['one']))
+  await running.driver.pipe('in', line('a', 'bad'), line('a', 'good'))
+  broken.clear()
+  running = await deploy(running, viewed(broken, ['one', 'two']))
+  broken.add('first')
+  expect(await replayAll(running)).toEqual([true])
+  broken.clear()
+  expect(await replayAll(running)).toEqual([true])
+  expect([await counts(running, 'one'), await counts(running, 'two')]).toEqual([{ a: 2 }, { a: 2 }])
+})
+
+test('a replayed record that stands for itself, put aside again, is known in later branches', async () => {
+  const broken = new Set(['checked'])
+  let running = await start(viewed(broken, ['one']))
+  await running.driver.pipe('in', line('a', 'bad'))
+  await running.driver.pipe('in', line('a', 'good'))
+  const [place] = (await running.admin.list(open, ({ letter }) => letter.place!)).letters
+  broken.clear()
+  expect(await replayAll(running)).toEqual([true])
+  await running.driver.log.deleteRecords(place!, 1)
+  broken.add('second')
+  running = await deploy(running, viewed(broken, ['one', 'two'], true))
+  running = await deploy(running, viewed(broken, ['one', 'two', 'three'], true))
+  broken.clear()
+  expect(await replayAll(running)).toEqual([true])
+  for (const name of ['one', 'two', 'three']) expect(await counts(running, name)).toEqual({ a: 2 })
+})
+
+test('what an older release replayed for a source is for all below, whatever has its name', async () => {
+  const topology = new Topology('shop')
+  const lines = topology.stream('in', LINES)
+  lines.groupByKey({ name: 'by-key', key: textKey() }).count({ name: 'had' }).view(view('had'))
+  lines.filter(() => true, { name: 'in' }).to('out', LINES)
+  const running = await start(topology)
+  const builder = new RecordBatchBuilder()
+  const whole = (text: string) => ({ bytes: Buffer.from(text), start: 0, end: text.length })
+  const replayed = Buffer.from('1 shop 0 in\xff', 'latin1')
+  builder.append(5, whole('a'), whole('bad'), [['dl_replay', replayed]])
+  await running.driver.appendRaw('in', 0, builder.finish())
+  await running.driver.process()
+  expect([await counts(running, 'had'), await out(running)]).toEqual([{ a: 1 }, ['bad']])
+})
+
+test('letters of a step whose exchange or sink has its name can be replayed, old ones too', () => {
+  const topology = new Topology('shop')
+  topology
+    .stream('in', LINES)
+    .groupBy(line => line, { name: 'counts', key: textKey() })
+    .count({ name: 'counts' })
+  topology
+    .stream('more', LINES)
+    .filter(() => true, { name: 'out' })
+    .to('out', LINES)
+  const old = { kind: null, taken: null }
+  const refusal = (step: string, topic: string) =>
+    replayRefusal(topology, { step, place: { topic }, ...old })
+  expect([refusal('counts', 'in'), refusal('out', 'more')]).toEqual([undefined, undefined])
+})
+
 test('a copy of a step in another branch, where a side output takes what letters keep, too', async () => {
   const settings = { deadLetters: ['poison'] }
   const build = (isMended: boolean, views: readonly string[]) => {

@@ -172,6 +172,14 @@ test('where a topic does not say what it takes, less and less is tried, but not 
   expect(limits.judge(refused(1000))).toMatchObject({ code: 'STATE_TOO_LARGE' })
 })
 
+test('a limit that is said after one was guessed is taken as it is', () => {
+  const limits = new TopicLimits(() => 'rows')
+  limits.judge(logError('BATCH_TOO_LARGE', { topic: 't', partition: 0, size: 1_200_000 }))
+  const said = { topic: 't', partition: 0, size: 1_100_000, limit: 1_048_588 }
+  expect(limits.judge(logError('BATCH_TOO_LARGE', said))).toMatchObject({ code: 'BATCH_TOO_LARGE' })
+  expect(limits.known('t')).toBe(1_048_332)
+})
+
 test('rows that a changelog takes one by one are not too large for it together', async () => {
   const topology = new Topology('large')
   stateful[0]![1](topology)

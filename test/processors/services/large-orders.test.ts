@@ -28,10 +28,10 @@ function itemsOf(bytes: number): OrderItem[] {
   return Array.from({ length: count }, (_, i) => item(i))
 }
 
-const created = (orderId: string, items: OrderItem[]): BusinessEvent => ({
+const created = (orderId: string, items: OrderItem[], totalMinor = 1000): BusinessEvent => ({
   type: 'OrderCreated',
   ...{ orderId, customerId: 'c-1', region: 'uk', currency: 'GBP', items },
-  ...{ totalMinor: 1000, createdAt: T, channel: null },
+  ...{ totalMinor, createdAt: T, channel: null },
 })
 const added = (orderId: string, nth: number, items: OrderItem[]): BusinessEvent => ({
   type: 'OrderItemsAdded',
@@ -121,5 +121,27 @@ test.each([
     expect(said).toMatchObject([
       { type: 'InventoryRejected', orderId: 'large', sku: 'sku-0', reason: 'too-many-items' },
     ])
+  },
+)
+
+test.each([0, 1, 2])(
+  'an order created twice, first with too much: paid as the %s., it gets the other',
+  async at => {
+    const topologies = serviceTopologies({ seed: 7, settleMs: 0, openingStock: 1_000_000 })
+    const inventory = topologies.filter(({ application }) => application === 'inventory')
+    const [driver] = await openServices(inventory, { partitions: 1 })
+    opened.push(driver!)
+    const events = [created('twice', itemsOf(900_000), 9_000_000), created('twice', itemsOf(100))]
+    events.splice(at, 0, {
+      type: 'PaymentAuthorized',
+      ...{ paymentId: 'p-twice-1', orderId: 'twice', amountMinor: 1000, currency: 'GBP' },
+      ...{ method: 'card', authorizedAt: T + 10 },
+    })
+    for (const [i, event] of events.entries()) {
+      await appendRecords(driver!.log, [sagaRecord(event, `e${i}`)])
+      await driver!.process()
+    }
+    const said = saidByServices(await writtenEvents(driver!.log)).map(({ event }) => event.type)
+    expect(said.filter(type => type !== 'StockReceived')).toEqual(['InventoryReserved'])
   },
 )
