@@ -6,20 +6,15 @@
  */
 import { MillraceError } from '../log/errors.ts'
 import type { EventLog, ExclusiveWriter } from '../log/port.ts'
-import { RecordBatchBuilder } from '../log/record-batch-builder.ts'
 import { deadLetterTopic } from './assembly.ts'
-import {
-  deadLetterMarksTopic,
-  encodeMark,
-  type LetterMark,
-  LetterMarks,
-} from './dead-letter-marks.ts'
+import { type LetterMark, LetterMarks } from './dead-letter-marks.ts'
 import { type OriginalRecord, originalOf } from './dead-letter-original.ts'
 import { type DeadLetter, decodeLetter } from './dead-letter-record.ts'
 import { assert, streamsError } from './errors.ts'
+import { Chunk } from './letter-chunk.ts'
 import { LetterCount } from './letter-count.ts'
 import { readRange } from './read-range.ts'
-import { originalPlace, type ReplayedLetter, runOf, withReplayHeader } from './replay-header.ts'
+import { originalPlace, runOf } from './replay-header.ts'
 import { idOfLetter } from './replay-steps.ts'
 
 export type LetterState = 'open' | LetterMark['state']
@@ -78,7 +73,6 @@ const SCAN_MAX = 20_000
 const WINDOW = 256
 /** Of one transaction of replays and discards. */
 const CHUNK_LETTERS_MAX = 200
-const CHUNK_BYTES_MAX = 512 * 1024
 const TAKEOVERS_MAX = 5
 
 export interface DeadLetterAdminOptions {
@@ -344,58 +338,4 @@ export function letterId(application: string, offset: number): string {
 export function parseLetterId(id: string) {
   const match = /^(.+)\.(\d{1,15})$/s.exec(id)
   return match === null ? undefined : { application: match[1]!, offset: Number(match[2]) }
-}
-
-/** One transaction: records that go back to their topics, and the marks of their letters. */
-class Chunk {
-  readonly #application: string
-  readonly #builders = new Map<string, { target: OriginalRecord; builder: RecordBatchBuilder }>()
-  readonly #marks = new RecordBatchBuilder()
-  #bytes = 0
-
-  constructor(application: string) {
-    this.#application = application
-  }
-
-  hasRoomFor(original: OriginalRecord): boolean {
-    return this.#bytes === 0 || this.#bytes + sizeOf(original) <= CHUNK_BYTES_MAX
-  }
-
-  putBack(original: OriginalRecord, letter: Omit<ReplayedLetter, 'application'>): void {
-    const { topic, partition, timestampMs, key, value, headers } = original
-    const id = `${topic}/${partition}`
-    const open = this.#builders.get(id) ?? { target: original, builder: new RecordBatchBuilder() }
-    this.#builders.set(id, open)
-    const application = this.#application
-    const own = withReplayHeader(headers, { application, ...letter })
-    open.builder.append(timestampMs, whole(key), whole(value), own)
-    this.#bytes += sizeOf(original)
-  }
-
-  mark(offset: number, mark: LetterMark): void {
-    const { key, value } = encodeMark(offset, mark)
-    this.#marks.append(mark.atMs, whole(key), whole(value))
-  }
-
-  async commit(writer: ExclusiveWriter): Promise<void> {
-    if (this.#marks.count === 0) return
-    const transaction = writer.begin()
-    for (const { target, builder } of this.#builders.values()) {
-      const { topic, partition } = target
-      transaction.append({ topic, partition }, builder.finish())
-    }
-    const topic = deadLetterMarksTopic(this.#application)
-    transaction.append({ topic, partition: 0 }, this.#marks.finish())
-    this.#builders.clear()
-    this.#bytes = 0
-    await transaction.commit()
-  }
-}
-
-function sizeOf({ key, value }: OriginalRecord): number {
-  return (key?.length ?? 0) + (value?.length ?? 0)
-}
-
-function whole(bytes: Buffer | null) {
-  return bytes && { bytes, start: 0, end: bytes.length }
 }
