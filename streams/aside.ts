@@ -16,7 +16,7 @@ import { encodeText } from '../state/keys.ts'
 import type { RowKey, RowStore } from '../state/port.ts'
 import type { Batch } from './batch.ts'
 import type { RecordOrigin } from './operator.ts'
-import { mayBeReplay, type OriginalPlace, replayTargetOf, runOf } from './replay-header.ts'
+import { type OriginalPlace, replayTargetOf, runOf } from './replay-header.ts'
 import type { InputProgress } from './watermark.ts'
 
 /** Rows of event time come behind those of records put aside. */
@@ -95,6 +95,5 @@ export function recordAt({ columns, rows, sources, offsets }: Batch, i: number):
 }
 
 function originalOf(columns: RecordColumns | undefined, row: number): OriginalPlace | undefined {
-  if (columns === undefined || !mayBeReplay(columns, row)) return undefined
-  return replayTargetOf(columns, row)?.original
+  return columns && replayTargetOf(columns, row)?.original
 }

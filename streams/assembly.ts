@@ -39,8 +39,8 @@ export interface AssemblyOptions {
   readonly remote: boolean
   readonly watermarkIntervalMs: number
   readonly onFailure: (record: FailedRecord) => number
-  readonly onDrop: (record: DroppedRecord, claimed: boolean) => void
   readonly keeps: (reason: SideReason, claimed: boolean) => boolean
+  readonly onDrop: (record: DroppedRecord) => void
   readonly tracing?: Tracing | undefined
 }
 

@@ -42,10 +42,9 @@ export class DeadLetters {
     return !claimed || this.#options.reasons.includes(reason)
   }
 
-  /** A record that a step dropped. */
-  drop(assembly: Assembly, record: DroppedRecord, claimed: boolean): void {
-    const { batch, index, reason, node, isPart, step = stepId(node) } = record
-    if (!this.keeps(reason, claimed)) return
+  /** A record that a step dropped, and that is kept. */
+  drop(assembly: Assembly, record: DroppedRecord): void {
+    const { batch, index, reason, node, isPart, step } = record
     const origin = assembly.options.plan.origins[batch.sources[index]!]
     const columns = origin && batch.columns
     const isDerived = batch.exchanged || columns === undefined

@@ -14,10 +14,10 @@ export interface FailureHandlers {
   readonly retries: Retries
   /** Gives the number of attempts. Throws RetryLater when the record is to be tried again. */
   readonly onFailure: (record: FailedRecord) => number
-  /** `claimed`: a side output takes the record. */
-  readonly onDrop: (record: DroppedRecord, claimed: boolean) => void
-  /** Whether a record that leaves by the reason is a dead letter. */
+  /** Whether what leaves by the reason is a dead letter; `claimed`: a side output takes it. */
   readonly keeps: (reason: SideReason, claimed: boolean) => boolean
+  /** Such a record. */
+  readonly onDrop: (record: DroppedRecord) => void
   readonly refusals: Refusals
 }
 
@@ -43,8 +43,8 @@ export class Failures {
     return {
       retries,
       onFailure: record => this.#failed(record),
-      onDrop: (record, claimed) => deadLetters.drop(assembly(), record, claimed),
       keeps: (reason, claimed) => deadLetters.keeps(reason, claimed),
+      onDrop: record => deadLetters.drop(assembly(), record),
       refusals: {
         failed: ({ node }, failure) => retries.failed({ ...failure, ...this.#policyOf(node) }),
         reject: (source, record) => deadLetters.reject(assembly(), source, record),

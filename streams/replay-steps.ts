@@ -60,6 +60,19 @@ function stepsTowards({ nodes }: Pick<Topology, 'nodes'>, step: string): StepWay
   return { targets, nodes: towards, home: own && (own.branch ?? 0) }
 }
 
+/**
+ * Whether a node tells what becomes of a record: copies leave that to the step itself, in its own
+ * branch. Of a replayed record on its way it is the branch of its step that tells.
+ */
+export function tells(
+  { copy, branch = 0 }: TopologyNode,
+  towards: StepsTowards,
+  target: string | undefined,
+): boolean {
+  const home = target === undefined ? undefined : towards(target).home
+  return home === undefined ? copy !== true : home === branch
+}
+
 export type StepsTowards = (step: string) => StepWay
 
 /** The same, kept for each step asked for. */

@@ -13,7 +13,7 @@ import {
   type TakeOptions,
 } from './input-partition.ts'
 import { mayBeReplay, type ReplayTarget, replayTargetOf } from './replay-header.ts'
-import { type StepsTowards, stepId, stepName } from './replay-steps.ts'
+import { type StepsTowards, stepId, stepName, tells } from './replay-steps.ts'
 import { type RecordOrigin, type Retries, RetryLater } from './retries.ts'
 import type { Spans } from './spans.ts'
 import type { NodeRuntime } from './task.ts'
@@ -111,8 +111,8 @@ export class SourcePartition extends InputPartition {
   }
 
   protected override originOf(columns: RecordColumns, row: number): RecordOrigin {
-    const replay = mayBeReplay(columns, row) ? replayTargetOf(columns, row) : undefined
-    return { source: this.index, offset: this.#standsAt(columns.offsets[row]!, replay) }
+    const offset = this.#standsAt(columns.offsets[row]!, replayTargetOf(columns, row))
+    return { source: this.index, offset }
   }
 
   /** Where the record is that it stands for: that which failed, if this branch has read that. */
@@ -181,9 +181,7 @@ export class SourcePartition extends InputPartition {
     const { step } = record
     const own = stepId(this.node)
     if ((step ?? own) === own) this.#aside.put(own, { ...record, source: this.index })
-    const home = step === undefined ? undefined : this.towards(step).home
-    const tells = home === undefined ? this.node.copy !== true : home === this.branch
-    if (tells) this.#refusals.reject(this, record)
+    if (tells(this.node, this.towards, step)) this.#refusals.reject(this, record)
   }
 
   /** Nothing of the record has been processed: the partition waits, and its epoch goes on. */

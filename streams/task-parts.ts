@@ -297,22 +297,22 @@ interface Start extends OffsetRange {
 /** Goes on at the committed offset; at the start of the log only if nothing was ever taken. */
 function begin(input: InputPartition, start: Start, group: string): void {
   const { topic, positions, partition, runtime } = input
-  if (start.committed === undefined) {
-    const { watermark } = runtime
-    for (let i = 0; i < watermark.inputs; i++) {
-      const { timeMs, idle } = watermark.input(i)
-      if (timeMs === Number.NEGATIVE_INFINITY && !idle) continue
-      throw streamsError('OFFSETS_MISSING', { group, topic: positions, partition, ...start })
-    }
+  const { watermark } = runtime
+  let isNew = true
+  for (let i = 0; i < watermark.inputs; i++) {
+    const { timeMs, idle } = watermark.input(i)
+    if (timeMs !== Number.NEGATIVE_INFINITY || idle) isNew = false
+  }
+  if (start.committed === undefined && !isNew) {
+    throw streamsError('OFFSETS_MISSING', { group, topic: positions, partition, ...start })
   }
   const offset = start.committed ?? start.startOffset
   if (offset < start.startOffset) {
     throw streamsError('OFFSET_LOST', { topic, partition, offset, ...start })
   }
   input.seek(offset)
-  const { timeMs, idle } = runtime.watermark.input(0)
   // After a reset the start is what is committed.
-  if (timeMs === Number.NEGATIVE_INFINITY && !idle) runtime.beganAt ??= offset
+  if (isNew) runtime.beganAt ??= offset
   input.committedOffset = start.committed
   input.coveredOffset = offset
   input.endOffset = start.endOffset

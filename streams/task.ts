@@ -8,7 +8,7 @@ import type { Batch } from './batch.ts'
 import type { Closing } from './closing.ts'
 import type { FailureContext, Operator, SideReason } from './operator.ts'
 import type { SubTopology } from './plan.ts'
-import { type StepsTowards, stepId } from './replay-steps.ts'
+import { type StepsTowards, stepId, tells } from './replay-steps.ts'
 import type { Unwritten } from './sinks.ts'
 import { markDropped, type Spans, type StepSpans, type Traces } from './spans.ts'
 import { TaskOutputs } from './task-outputs.ts'
@@ -25,10 +25,10 @@ export interface TaskSurroundings {
   sink(node: SinkNode, partition: number, batch: Batch): readonly Unwritten[]
   /** Gives the number of attempts. Throws, to end the epoch, when there is to be another. */
   failed(record: FailedRecord): number
-  /** A record out of the flow; `claimed` when a side output takes it. */
-  dropped(record: DroppedRecord, claimed: boolean): void
-  /** Whether it is a dead letter. */
+  /** Whether what leaves by the reason is a dead letter; `claimed` when a side output takes it. */
   keeps(reason: SideReason, claimed: boolean): boolean
+  /** Such a record. */
+  dropped(record: DroppedRecord): void
   /** Absent: nothing is traced. */
   readonly spans?: Spans | undefined
 }
@@ -51,8 +51,8 @@ export interface DroppedRecord extends Partial<FailedRecord> {
   readonly attempts?: number
   /** The step has kept some of it. */
   readonly isPart?: boolean
-  /** The step that the record is for: another one where it was on its way there, replayed. */
-  readonly step?: string
+  /** Id of the step that it is for: another one where it was on its way there, replayed. */
+  readonly step: string
 }
 
 interface Child {
@@ -343,24 +343,22 @@ export class Task {
   }
 
   /** Counts a dropped record and sends it on, to the side output or to the dead letters. */
-  drop(runtime: NodeRuntime, record: Omit<DroppedRecord, 'node' | 'partition'>): void {
+  drop(runtime: NodeRuntime, record: Omit<DroppedRecord, 'node' | 'partition' | 'step'>): void {
     const { node } = runtime
     const { batch, index, reason, detail, isPart } = record
-    const claimed = runtime.children.has(reason)
     const { target } = batch
-    const step = target === undefined || this.isFor(node, target) ? stepId(node) : target
-    // The step itself drops it, too, in its own branch; what is on its way, that of its step.
-    const home = target === undefined ? undefined : this.#towards(target).home
-    if (home === undefined ? node.copy !== true : home === this.subTopology.branch) {
+    const own = stepId(node)
+    const step = target === undefined || this.isFor(node, target) ? own : target
+    const isLetter = this.#surroundings.keeps(reason, runtime.children.has(reason))
+    if (tells(node, this.#towards, target)) {
       runtime.dropped.set(reason, (runtime.dropped.get(reason) ?? 0) + 1)
       if (batch.traces !== undefined) markDropped(batch.traces.get(index), reason, detail)
       const whole = { ...record, node, partition: this.partition, step }
-      this.#surroundings.dropped(whole, claimed)
+      if (isLetter) this.#surroundings.dropped(whole)
     }
     // What a step has had is not missing there; what was on its way to another is noted there.
-    if (isPart === true || reason === 'duplicate' || step !== stepId(node)) return
-    if (!this.#surroundings.keeps(reason, claimed)) return
-    this.#aside.put(step, recordAt(batch, index))
+    const isMissing = isPart !== true && reason !== 'duplicate' && step === own
+    if (isLetter && isMissing) this.#aside.put(own, recordAt(batch, index))
   }
 
   /** Drops a record whose processing threw, unless it is to be tried again; gives the reason. */

@@ -104,22 +104,23 @@ function noted(context: Context, record: OrderRecord, { keepMs }: ServiceSetting
   const { key } = record
   const rows = context.store('orders')
   const before = rowOf(rows, record, context, keepMs)
-  const order = withEvent(before ?? { added: [] }, record)
-  const refused = refusedBytes(before, record.value)
-  if (refused !== undefined) context.drop('overflow', tooMany(key, refused))
-  rows.put(key, asked(context, key, order))
+  rows.put(key, asked(context, key, withEvent(context, before ?? { added: [] }, record)))
 }
 
-function withEvent(order: Order, record: OrderRecord): Order {
+function withEvent(context: Context, order: Order, record: OrderRecord): Order {
   const { value: event } = record
   switch (event.type) {
-    case 'OrderCreated':
+    case 'OrderCreated': {
       if (order.created !== undefined || order.items !== undefined) return order
-      if (itemsBytes(event.items) > itemsBytesMax) return { ...order, ...refusal(order, event) }
+      const bytes = itemsBytes(event.items)
+      if (bytes > itemsBytesMax) return refused(context, order, { event, bytes })
       return { ...order, created: versionOf(event) }
+    }
     case 'OrderItemsAdded': {
       const addedBytes = (order.addedBytes ?? 0) + itemsBytes(event.items)
-      if (addedBytes > itemsBytesMax) return { ...order, addedBytes, ...refusal(order, event) }
+      if (addedBytes > itemsBytesMax) {
+        return refused(context, { ...order, addedBytes }, { event, bytes: addedBytes })
+      }
       if (order.items !== undefined) return { ...order, addedBytes }
       return { ...order, added: [...order.added, versionOf(event)], addedBytes }
     }
@@ -148,10 +149,10 @@ function asked(context: Context, orderId: string, order: Order): Order {
     context.forward(warehouseKey, { ...ended, orderId, items })
     over = true
   }
-  const refused = order.refused?.find(({ totalMinor }) => totalMinor === paid?.amountMinor)
-  if (items === undefined && paid !== undefined && refused !== undefined) {
+  const paidInVain = order.refused?.find(({ totalMinor }) => totalMinor === paid?.amountMinor)
+  if (items === undefined && paid !== undefined && paidInVain !== undefined) {
     const { amountMinor: _, authorizedAt: atMs, ...cause } = paid
-    items = [{ sku: refused.sku, quantity: 1 }]
+    items = [{ sku: paidInVain.sku, quantity: 1 }]
     context.forward(warehouseKey, { kind: 'refuse', orderId, items, ...cause, atMs })
     over = true
   }
@@ -160,22 +161,19 @@ function asked(context: Context, orderId: string, order: Order): Order {
   return { ...rest, added: [], items, ...(over && { over }) }
 }
 
-/** What the items of an event come to, with those before them, where that is too much. */
-function refusedBytes(order: Order | undefined, event: BusinessEvent): number | undefined {
-  if (event.type !== 'OrderCreated' && event.type !== 'OrderItemsAdded') return undefined
-  const isAdded = event.type === 'OrderItemsAdded'
-  if (!isAdded && (order?.created !== undefined || order?.items !== undefined)) return undefined
-  const bytes = itemsBytes(event.items) + (isAdded ? (order?.addedBytes ?? 0) : 0)
-  return bytes > itemsBytesMax ? bytes : undefined
+interface TooMany {
+  readonly event: OrderCreated | OrderItemsAdded
+  /** With what was added before. */
+  readonly bytes: number
 }
 
-function refusal(
-  { refused = [] }: Order,
-  { items, totalMinor }: OrderCreated | OrderItemsAdded,
-): Pick<Order, 'refused'> {
-  const [first] = items
-  if (first === undefined) return {}
-  return { refused: [...refused, { sku: first.sku, totalMinor }].slice(-refusedMax) }
+/** Puts an event aside, and notes what the order would have come to. */
+function refused(context: Context, order: Order, { event, bytes }: TooMany): Order {
+  context.drop('overflow', tooMany(event.orderId, bytes))
+  const [first] = event.items
+  if (first === undefined) return order
+  const latest = [...(order.refused ?? []), { sku: first.sku, totalMinor: event.totalMinor }]
+  return { ...order, refused: latest.slice(-refusedMax) }
 }
 
 /** All requests have one key, so that they meet in one task. */

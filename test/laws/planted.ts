@@ -462,8 +462,8 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     rule: 'branches: a copy of a step does not report what the step reports',
     file: 'streams/task.ts',
-    find: 'home === undefined ? node.copy !== true : ',
-    replace: 'home === undefined ? true : ',
+    find: '    if (tells(node, this.#towards, target)) {\n',
+    replace: '    {\n',
     tests: [branches, deployments],
   },
   {
@@ -483,15 +483,15 @@ export const plantedBugs: readonly PlantedBug[] = [
   {
     rule: 'dead letters: a copy of a step keeps what it has put aside',
     file: 'streams/task.ts',
-    find: "reason === 'duplicate' || step !== stepId(node)",
-    replace: 'node.copy === true || step !== stepId(node)',
+    find: "reason !== 'duplicate' && step === own",
+    replace: 'node.copy !== true && step === own',
     tests: [replayed],
   },
   {
     rule: 'branches: a source that is read twice refuses a record once',
     file: 'streams/source-partition.ts',
-    find: 'home === undefined ? this.node.copy !== true : ',
-    replace: 'home === undefined ? true : ',
+    find: 'if (tells(this.node, this.towards, step)) this',
+    replace: 'this',
     tests: [branches],
   },
   {

@@ -298,8 +298,8 @@ test('results of one time are tried each by itself', async () => {
   await driver.close()
 })
 
-test('what a versioned aggregate tells for a record of before is not tried again before its time', async () => {
-  const world = { down: false, calls: 0 }
+/** A versioned aggregate, and what is made of its values. */
+function journal(toOut: (lines: string, key: string) => string): Topology {
   const topology = new Topology('enrich')
   topology
     .stream('in', LINES)
@@ -311,13 +311,19 @@ test('what a versioned aggregate tells for a record of before is not tried again
       versioned: { historyMs: 1000 },
     })
     .toStream()
-    .mapValues(lines => {
-      world.calls++
-      if (world.down) throw new RetriableError('down')
-      return lines
-    })
+    .mapValues(toOut)
     .retry({ attempts: 4, firstMs: 1000, maxMs: 3000 })
     .to('out', LINES)
+  return topology
+}
+
+test('what a versioned aggregate tells for a record of before is not tried again before its time', async () => {
+  const world = { down: false, calls: 0 }
+  const topology = journal(lines => {
+    world.calls++
+    if (world.down) throw new RetriableError('down')
+    return lines
+  })
   const driver = await TopologyTestDriver.open(topology, { partitions: 1, startMs: 50_000 })
   await driver.pipe('in', record('mug', 'last', 0, 200))
   world.down = true
@@ -331,23 +337,10 @@ test('what a versioned aggregate tells for a record of before is not tried again
 
 test('beside what a versioned aggregate tells for a record of before, another partition goes on', async () => {
   const world = { down: false }
-  const topology = new Topology('enrich')
-  topology
-    .stream('in', LINES)
-    .groupByKey({ name: 'by-key', key: textKey() })
-    .aggregate({
-      name: 'journal',
-      initial: () => '',
-      add: (before: string, line) => before + line,
-      versioned: { historyMs: 1000 },
-    })
-    .toStream()
-    .mapValues((lines, key) => {
-      if (world.down && key === 'new') throw new RetriableError('down')
-      return lines
-    })
-    .retry({ attempts: 4, firstMs: 1000, maxMs: 3000 })
-    .to('out', LINES)
+  const topology = journal((lines, key) => {
+    if (world.down && key === 'new') throw new RetriableError('down')
+    return lines
+  })
   const driver = await start(topology)
   await driver.pipe('in', record('mug', 'last', 0, 200))
   world.down = true

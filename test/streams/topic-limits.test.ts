@@ -69,14 +69,15 @@ const written = (size: number) => 'y'.repeat(size)
 const value = { length: Type.Integer() }
 const row = (text: string) => ({ length: text.length })
 
+const byKey = (topology: Topology) =>
+  topology.stream('sizes', sized).groupByKey({ name: 'by-key', key: textKey() })
+
 /** Each makes a row of a key as long as its records say. */
 const stateful: [string, (topology: Topology) => void][] = [
   [
     'an aggregate',
     topology =>
-      topology
-        .stream('sizes', sized)
-        .groupByKey({ name: 'by-key', key: textKey() })
+      byKey(topology)
         .aggregate({
           name: 'texts',
           initial: () => '',
@@ -87,9 +88,7 @@ const stateful: [string, (topology: Topology) => void][] = [
   [
     'an aggregate that changes in place',
     topology =>
-      topology
-        .stream('sizes', sized)
-        .groupByKey({ name: 'by-key', key: textKey() })
+      byKey(topology)
         .aggregate({
           name: 'texts',
           initial: () => ({ text: '' }),
@@ -218,9 +217,7 @@ test('of a table, a record that leaves no room for what a row has besides is put
 
 test('other state that is too large stops the engine, with what to change, not again and again', async () => {
   const driver = await start(topology => {
-    topology
-      .stream('sizes', sized)
-      .groupByKey({ name: 'by-key', key: textKey() })
+    byKey(topology)
       .windowedBy(tumbling(1000, { graceMs: 0 }))
       .aggregate({
         name: 'texts',
