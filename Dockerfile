@@ -25,6 +25,8 @@ RUN install -d -o node -g node /data
 USER node
 # Off loopback the service demands credentials: set API_KEYS or JWKS_URL.
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 DATA_DIR=/data
+# glibc gives back what is free, and keeps two heaps, not eight a core (docs/OPERATIONS.md, Memory).
+ENV MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=1048576 MALLOC_TRIM_THRESHOLD_=1048576
 VOLUME /data
 EXPOSE 8080
 # Live, not ready: a restore takes its time and must not be killed for it.

@@ -5,7 +5,7 @@ import type { EventLog } from '../log/port.ts'
 import { DeadLetterAdmin } from '../streams/dead-letter-admin.ts'
 import { Engine } from '../streams/engine.ts'
 
-import { defaultSettings, type NewState } from '../streams/environment.ts'
+import type { NewState } from '../streams/environment.ts'
 import type { DeadLetter } from '../streams/letters.ts'
 import type { SideReason } from '../streams/operator.ts'
 import { replayRefusal } from '../streams/replay-steps.ts'
@@ -13,6 +13,7 @@ import type { Topology } from '../streams/topology.ts'
 import { type InstanceViews, viewService } from '../streams/view-service.ts'
 import type { Backing } from './backing.ts'
 import { effects } from './effects.ts'
+import { cachedRowsBytes, MEMORY_MIB } from './memory.ts'
 import type { HttpPeers } from './peers.ts'
 import type { ProcessTracing } from './tracing.ts'
 
@@ -28,6 +29,7 @@ export interface ApplicationOptions {
   readonly peers?: HttpPeers
   /** How many applications share the heap for cached rows. */
   readonly applications: number
+  readonly memoryMiB?: number
   /** ms; Infinity for never. */
   readonly idleAfterMs: number
   readonly newState?: NewState
@@ -39,7 +41,7 @@ export interface ApplicationOptions {
 
 /** Restores what it has. Nothing is processed yet. */
 export async function openApplication(options: ApplicationOptions): Promise<Application> {
-  const { topology, backing, peers, newState, tracing } = options
+  const { topology, backing, peers, newState, tracing, memoryMiB = MEMORY_MIB } = options
   const { application } = topology
   const { database, settings } = backing
   const { log, join } = backing.application(application)
@@ -51,7 +53,7 @@ export async function openApplication(options: ApplicationOptions): Promise<Appl
     settings: {
       ...settings,
       idleAfterMs: options.idleAfterMs,
-      storeCacheBytes: Math.floor(defaultSettings.storeCacheBytes / options.applications),
+      storeCacheBytes: Math.floor(cachedRowsBytes(memoryMiB) / options.applications),
       ...(newState && { newState }),
       deadLetters: options.deadLetters ?? [],
       createPartitions: options.createTopics ? inputPartitions : undefined,

@@ -39,6 +39,8 @@ export interface ServiceOptions {
   readonly topologies: readonly Topology[]
   /** Of the applications only the first and those that have begun on this log. Embedded only. */
   readonly begunOnly?: boolean
+  /** What the process may take; the default of `MEMORY` unless given. */
+  readonly memoryMiB?: number
   /** ms; Infinity for never. */
   readonly idleAfterMs: number
   readonly newState?: NewState

@@ -6,6 +6,7 @@ import { defaultRolesClaim, parseApiKeys } from '../api/index.ts'
 import type { NewState } from '../streams/environment.ts'
 import { durationMs } from './durations.ts'
 import { cliError } from './errors.ts'
+import { parseMemory } from './memory.ts'
 import { parseCompatibility } from './schema-compatibility.ts'
 import {
   brokers,
@@ -59,6 +60,11 @@ export const settingRows = {
     meaning: 'everything that is kept: log, state, offsets',
     initial: './data',
     parse: text,
+  }),
+  memory: setting('MEMORY', 'MIB', {
+    meaning: 'what the process is to stay within, MiB; 2048, or what its container has, unless set',
+    initial: '',
+    parse: parseMemory,
   }),
   viewRetention: setting('VIEW_RETENTION', 'TIME', {
     meaning: 'how long views keep their windows, in event time: 30d, 12h, 90m, forever',

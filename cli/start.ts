@@ -19,6 +19,7 @@ import { effects } from './effects.ts'
 import { cliError } from './errors.ts'
 import { removeInstance, writeInstance } from './instance-file.ts'
 import { kafkaSettingNames, readKafkaSettings } from './kafka-settings.ts'
+import { memoryBounds, memoryOf } from './memory.ts'
 import { NotificationSender, openOutbox } from './notification-sender.ts'
 import { openPeers, peerSecret, withPeers } from './peers.ts'
 import { openService, type Service } from './service.ts'
@@ -61,6 +62,7 @@ const startSettings = [
   'otlpEndpoint',
   'traceSample',
   'traceSpans',
+  'memory',
   'logLevel',
 ] as const
 type StartSettings = Pick<Settings, (typeof startSettings)[number]>
@@ -120,6 +122,7 @@ async function start({ flags, terminal }: Invocation): Promise<number> {
     ...(kafka === undefined ? {} : { kafka, peers: openPeers(endpoint, secret, { auth, logger }) }),
     leaveOnStop: settings.leaveOnStop,
     topologies,
+    memoryMiB: memoryOf(settings.memory, memoryBounds()),
     idleAfterMs: settings.idleAfter,
     newState: settings.newState,
     deadLetters: settings.deadLetters,

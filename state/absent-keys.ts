@@ -40,6 +40,12 @@ export class AbsentKeys {
     this.#highest = undefined
   }
 
+  /** The highest key that the database had when it was looked for: now, or before. */
+  async highest(): Promise<RowKey> {
+    if (this.#highest === undefined) await this.lookUp()
+    return this.#highest!
+  }
+
   async lookUp(): Promise<void> {
     let highest: RowKey = ''
     const range = databaseRange(this.#prefix, { reverse: true, limit: 1 })

@@ -15,6 +15,7 @@ import { AbsentKeys } from './absent-keys.ts'
 import { writeApplied } from './applied-offset.ts'
 import { databaseRange } from './committed-rows.ts'
 import { rowsPrefix } from './keys.ts'
+import { LiveKeys } from './live-keys.ts'
 import type {
   ChangelogAppend,
   Codec,
@@ -67,6 +68,10 @@ class OverlaidRows<V> implements RowStore<V> {
   #dirtyRanges: [RowKey, RowKey][] = []
   /** No row has a key below it. Expiry and closing ask below it again and again. */
   #floor: RowKey = ''
+  /** No row was put above it. */
+  #top: RowKey = ''
+  /** The newest keys, of a store from which ranges are deleted; undefined until the first is. */
+  #live: LiveKeys | undefined
   topicId = ''
   readonly rowBytesMax: number | undefined
   #reads = 0
@@ -150,6 +155,8 @@ class OverlaidRows<V> implements RowStore<V> {
 
   putBack(key: RowKey, value: V): void {
     if (key < this.#floor) this.#floor = key
+    if (key > this.#top) this.#top = key
+    this.#live?.add(key)
     this.#entries.write(key, value)
   }
 
@@ -161,6 +168,7 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   delete(key: RowKey): void {
+    this.#live?.delete(key)
     this.#entries.write(key, DELETED)
   }
 
@@ -214,24 +222,36 @@ class OverlaidRows<V> implements RowStore<V> {
 
   async deleteRange(gte: RowKey, lt: RowKey, rowsMax?: number): Promise<number> {
     if (lt <= this.#floor) return 0
-    const keys: RowKey[] = []
-    for await (const rows of this.scan({ gte, lt, limit: rowsMax })) {
-      for (const { key } of rows) keys.push(key)
-    }
+    if (this.#live === undefined || this.#live.isFull) await this.#followKeys()
+    const keys = await this.#firstKeys({ gte, lt, limit: rowsMax })
     const end = keys.length === rowsMax ? `${keys.at(-1)}\0` : lt
     if (keys.length > 0) {
       for (const key of keys) this.delete(key)
       this.#dirtyRanges.push([gte, end])
     }
-    if (gte <= this.#floor) await this.#raiseFloor(end)
+    // Expiry asks from the beginning again and again, and can wait until there is a row.
+    if (gte <= this.#floor) {
+      const [first] = await this.#firstKeys({ gte: end, limit: 1 })
+      this.#floor = first ?? NO_ROW
+    }
     return keys.length
   }
 
-  /** Nothing is left below `lt`: looks where rows begin, so that expiry can wait until there. */
-  async #raiseFloor(lt: RowKey): Promise<void> {
-    let first: RowKey = NO_ROW
-    for await (const [row] of this.scan({ gte: lt, limit: 1 })) first = row!.key
-    this.#floor = first
+  /** Who deletes one range deletes the next: keys above all there are now are known from here. */
+  async #followKeys(): Promise<void> {
+    const highest = await this.#absent.highest()
+    this.#live = new LiveKeys(highest > this.#top ? highest : this.#top)
+  }
+
+  /** From memory where all keys from `gte` on are known. */
+  async #firstKeys(range: RowRange & { gte: RowKey }): Promise<RowKey[]> {
+    const gte = range.gte < this.#floor ? this.#floor : range.gte
+    if (this.#live?.covers(gte)) return this.#live.range({ ...range, gte })
+    const keys: RowKey[] = []
+    for await (const rows of this.scan(range)) {
+      for (const { key } of rows) keys.push(key)
+    }
+    return keys
   }
 
   seal(wallTimeMs: number): SealedEpoch {
@@ -298,6 +318,7 @@ class OverlaidRows<V> implements RowStore<V> {
 
   reset(): void {
     this.#floor = ''
+    this.#live = undefined
     this.#dirtyRanges = []
     this.#entries.clear()
     this.#sealedRows = undefined

@@ -1,8 +1,8 @@
 /**
  * `state`: an aggregate by random keys whose state is of 1 M, 10 M and 50 M rows, on the embedded
  * log with its changelog: inputs/s when every input reads and writes a random row, as a backlog,
- * and the memory of the process, of which the budget for cached rows is a part. Each size is a
- * process of its own; all have grown when they are measured, in turn.
+ * and the memory of the process, as a part of what it may take. Each size is a process of its own
+ * with the allocator's settings of `npm start`; all have grown when they are measured, in turn.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -10,12 +10,15 @@ import { mkdtempSync, rmSync, statfsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface, type Interface } from 'node:readline'
+import { cachedRowsBytes } from '../../cli/memory.ts'
+import manifest from '../../package.json' with { type: 'json' }
 import { type Figure, median } from '../report.ts'
 
 const SIZES = (process.env.BENCH_ROWS ?? '1000000,10000000,50000000').split(',').map(Number)
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3)
 const UPDATES = 1_000_000
-const BUDGET_BYTES = 256 * 2 ** 20
+/** `MEMORY` of the process; what of it is for cached rows follows as in the service. */
+const MEMORY_MIB = 1024
 /** A row, its changelog record and what RocksDB needs to merge them. */
 const DISK_BYTES_PER_ROW = 450
 
@@ -62,12 +65,21 @@ function sizesThatFit(folder: string): number[] {
 
 async function grown(folder: string, size: number): Promise<Sized> {
   const script = join(import.meta.dirname, 'growing.ts')
-  const args = [script, join(folder, `${size}`), `${size}`, `${BUDGET_BYTES}`]
-  const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  const args = [script, join(folder, `${size}`), `${size}`, `${cachedRowsBytes(MEMORY_MIB)}`]
+  const env = { ...process.env, ...allocatorSettings() }
+  const child = spawn(process.execPath, args, { env, stdio: ['pipe', 'pipe', 'inherit'] })
   const lines = createInterface({ input: child.stdout! })
   const sized = { size, child, lines, rates: [], rssBytes: 0 }
   await answer(sized)
   return sized
+}
+
+/** As `npm start` sets them: they are read before a process runs anything. */
+function allocatorSettings(): Record<string, string> {
+  const { start } = manifest.scripts
+  return Object.fromEntries(
+    Array.from(start.matchAll(/(MALLOC_\w+)=(\d+)/g), ([, ...pair]) => pair),
+  )
 }
 
 /** Its next line. */
@@ -94,7 +106,9 @@ function figures(all: readonly Sized[]): Figure[] {
   for (const { size, rates, rssBytes } of all) {
     const name = `${Math.round(size / 1e5) / 10}M`
     list.push({ name: `inputsPerSecond${name}`, value: median(rates), unit: 'inputs/s' })
-    list.push({ name: `rssMiB${name}`, value: rssBytes / 2 ** 20, unit: 'MiB at most' })
+    const rssMiB = rssBytes / 2 ** 20
+    list.push({ name: `rssMiB${name}`, value: rssMiB, unit: 'MiB at most' })
+    list.push({ name: `rssOfBudget${name}`, value: rssMiB / MEMORY_MIB, unit: `of ${MEMORY_MIB}` })
   }
   const ratio = median(all.at(-1)!.rates) / median(all[0]!.rates)
   return [...list, { name: 'ratioLargest', value: ratio, unit: 'of the smallest size’s rate' }]

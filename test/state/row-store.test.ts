@@ -332,7 +332,18 @@ const key = fc.constantFrom('', 'a', 'ab', 'b', '\x00', '\xff', 'b\xff')
 const step = fc.oneof(
   { weight: 6, arbitrary: fc.record({ op: fc.constant('put' as const), key, size: fc.nat(40) }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('delete' as const), key }) },
-  { weight: 1, arbitrary: fc.record({ op: fc.constant('deleteRange' as const), key, lt: key }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant('deleteRange' as const),
+      key,
+      lt: key,
+      rowsMax: fc.option(fc.integer({ min: 1, max: 3 }), { nil: undefined }),
+    }),
+  },
+  // As rows of windows: above all others, and gone when time has passed them.
+  { weight: 4, arbitrary: fc.record({ op: fc.constant('later' as const), ahead: fc.nat(3) }) },
+  { weight: 3, arbitrary: fc.record({ op: fc.constant('expire' as const), ago: fc.nat(4) }) },
   {
     weight: 3,
     arbitrary: fc.record({
@@ -364,6 +375,8 @@ const step = fc.oneof(
 type Step = typeof step extends fc.Arbitrary<infer S> ? S : never
 type Model = Map<string, string>
 
+const at = (time: number) => `t${String(time).padStart(4, '0')}`
+
 function renderModel(model: Model, { gte, lt, reverse, limit }: RowRange = {}): string {
   const inside = [...model].filter(
     ([k]) => (gte === undefined || k >= gte) && (lt === undefined || k < lt),
@@ -385,6 +398,7 @@ class SideBySide {
   committed: Model = new Map()
   sealed: { epoch: ReturnType<RowStore<string>['seal']>; model: Model } | null = null
   values = 0
+  time = 0
 
   constructor(world: World, cacheBytesMax: number) {
     this.world = world
@@ -422,10 +436,14 @@ class SideBySide {
     } else if (s.op === 'delete') {
       store.delete(s.key)
       model.delete(s.key)
-    } else if (s.op === 'deleteRange') {
-      const gone = [...model.keys()].filter(k => k >= s.key && k < s.lt)
-      expect(await store.deleteRange(s.key, s.lt)).toBe(gone.length)
-      for (const k of gone) model.delete(k)
+    } else if (s.op === 'later') {
+      const value = `${this.values++}`
+      const row = at(this.time++ + s.ahead)
+      store.put(row, value)
+      model.set(row, value)
+    } else if (s.op === 'expire') await this.deleteRange('', at(this.time - s.ago))
+    else if (s.op === 'deleteRange') {
+      await this.deleteRange(s.key, s.lt, s.rowsMax)
     } else if (s.op === 'get') {
       await store.prefetch(s.keys)
       expect(s.keys.map(k => store.get(k))).toEqual(s.keys.map(k => model.get(k)))
@@ -442,6 +460,13 @@ class SideBySide {
     for (const range of [{ limit: 1 }, { limit: 2, reverse: true }]) {
       expect(await rendered(this.store, range)).toBe(renderModel(this.model, range))
     }
+  }
+
+  async deleteRange(gte: string, lt: string, rowsMax?: number): Promise<void> {
+    const inside = [...this.model.keys()].filter(k => k >= gte && k < lt)
+    const gone = inside.sort((a, b) => (a < b ? -1 : 1)).slice(0, rowsMax)
+    expect(await this.store.deleteRange(gte, lt, rowsMax)).toBe(gone.length)
+    for (const k of gone) this.model.delete(k)
   }
 
   async crash(at: string): Promise<void> {
