@@ -7,8 +7,12 @@ import { cliError } from './errors.ts'
  * their way, the code, and RocksDB.
  */
 const CACHED_SHARE = 1 / 4
-/** Of the heap, for cached rows at most: beside them it holds what comes and goes. */
-const HEAP_SHARE = 1 / 2
+/** Of the old generation, for cached rows at most: beside them it holds what comes and goes. */
+const OLD_SHARE = 1 / 2
+/** What V8 counts into its limit for the young generation, where rows do not stay. */
+const YOUNG_MIB = 192
+/** Of a container, which ends who passes its limit; the budget may be passed by a little. */
+const CONTAINER_SHARE = 3 / 4
 const MIB = 2 ** 20
 const MEMORY_MIB_MIN = 256
 
@@ -16,7 +20,7 @@ const MEMORY_MIB_MIN = 256
 export const MEMORY_MIB = 2048
 
 export interface MemoryBounds {
-  /** At which V8 gives up, bytes. */
+  /** At which V8 gives up, bytes: `heap_size_limit`. */
   readonly heapBytes: number
   /** Of the container, bytes; 0, or more than there is, where there is none. */
   readonly containerBytes: number
@@ -32,17 +36,17 @@ export function memoryBounds(): MemoryBounds {
  * the heap allows. Throws SETTINGS_INVALID where the heap is too small for what is asked.
  */
 export function memoryOf(askedMiB: number | undefined, bounds: MemoryBounds): number {
-  const heapMiB = Math.floor(bounds.heapBytes / MIB)
-  const takesMiB = Math.floor((heapMiB * HEAP_SHARE) / CACHED_SHARE)
+  const oldMiB = Math.max(Math.floor(bounds.heapBytes / MIB) - YOUNG_MIB, 0)
+  const takesMiB = Math.floor((oldMiB * OLD_SHARE) / CACHED_SHARE)
   if (askedMiB === undefined) {
-    const containerMiB = Math.floor(bounds.containerBytes / MIB) || Number.POSITIVE_INFINITY
-    return Math.max(Math.min(MEMORY_MIB, takesMiB, containerMiB), MEMORY_MIB_MIN)
+    const containerMiB = Math.floor((bounds.containerBytes / MIB) * CONTAINER_SHARE)
+    return Math.min(MEMORY_MIB, takesMiB, containerMiB || Number.POSITIVE_INFINITY)
   }
   if (askedMiB <= takesMiB) return askedMiB
-  const neededMiB = Math.ceil((askedMiB * CACHED_SHARE) / HEAP_SHARE)
+  const neededMiB = Math.ceil((askedMiB * CACHED_SHARE) / OLD_SHARE)
   const problems =
-    `  MEMORY: with ${askedMiB} MiB the heap must take ${neededMiB} MiB, and that of this process ` +
-    `takes ${heapMiB}: set NODE_OPTIONS=--max-old-space-size=${neededMiB}`
+    `  MEMORY: ${askedMiB} MiB need ${neededMiB} MiB of the heap for what lives long, and this ` +
+    `process has ${oldMiB}: set NODE_OPTIONS=--max-old-space-size=${neededMiB}`
   throw cliError('SETTINGS_INVALID', { problems })
 }
 

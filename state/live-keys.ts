@@ -6,7 +6,8 @@ import type { RowKey, RowRange } from './port.ts'
 
 /** Keys of one run at most: what an insertion may move. */
 const RUN_KEYS_MAX = 512
-const KEYS_MAX = 65_536
+/** More are not worth their memory, some 60 bytes each: few of a close would be looked for. */
+export const LIVE_KEYS_MAX = 16_384
 
 export class LiveKeys {
   readonly #bound: RowKey
@@ -19,25 +20,23 @@ export class LiveKeys {
     this.#bound = bound
   }
 
-  /** There are more than are worth their memory. */
-  get isFull(): boolean {
-    return this.#count > KEYS_MAX
-  }
-
   /** All keys from `gte` on are known. */
   covers(gte: RowKey): boolean {
     return gte > this.#bound
   }
 
-  add(key: RowKey): void {
-    if (key <= this.#bound) return
+  /** False when there are too many: from then on they are not known any more. */
+  add(key: RowKey): boolean {
+    if (key <= this.#bound) return true
     const at = Math.max(this.#runAt(key), 0)
     const run = (this.#runs[at] ??= [])
     const i = placeOf(run, key)
-    if (run[i] === key) return
+    if (run[i] === key) return true
+    if (this.#count === LIVE_KEYS_MAX) return false
     run.splice(i, 0, key)
     this.#count++
     if (run.length > RUN_KEYS_MAX) this.#runs.splice(at + 1, 0, run.splice(RUN_KEYS_MAX / 2))
+    return true
   }
 
   delete(key: RowKey): void {

@@ -70,7 +70,7 @@ class OverlaidRows<V> implements RowStore<V> {
   #floor: RowKey = ''
   /** No row was put above it. */
   #top: RowKey = ''
-  /** The newest keys, of a store from which ranges are deleted; undefined until the first is. */
+  /** The newest keys of a store from which ranges are deleted, while they are not too many. */
   #live: LiveKeys | undefined
   topicId = ''
   readonly rowBytesMax: number | undefined
@@ -156,7 +156,7 @@ class OverlaidRows<V> implements RowStore<V> {
   putBack(key: RowKey, value: V): void {
     if (key < this.#floor) this.#floor = key
     if (key > this.#top) this.#top = key
-    this.#live?.add(key)
+    if (this.#live?.add(key) === false) this.#live = undefined
     this.#entries.write(key, value)
   }
 
@@ -222,7 +222,7 @@ class OverlaidRows<V> implements RowStore<V> {
 
   async deleteRange(gte: RowKey, lt: RowKey, rowsMax?: number): Promise<number> {
     if (lt <= this.#floor) return 0
-    if (this.#live === undefined || this.#live.isFull) await this.#followKeys()
+    if (this.#live === undefined) await this.#followKeys()
     const keys = await this.#firstKeys({ gte, lt, limit: rowsMax })
     const end = keys.length === rowsMax ? `${keys.at(-1)}\0` : lt
     if (keys.length > 0) {
