@@ -4,10 +4,13 @@
  */
 import type { RowKey, RowRange } from './port.ts'
 
+/** From a key on, upwards. */
+export type KeysFrom = Pick<RowRange, 'lt' | 'limit'> & { readonly gte: RowKey }
+
 /** Keys of one run at most: what an insertion may move. */
 const RUN_KEYS_MAX = 512
 /** More are not worth their memory, some 60 bytes each: few of a close would be looked for. */
-export const LIVE_KEYS_MAX = 16_384
+export const LIVE_KEYS_MAX = 4_096
 
 export class LiveKeys {
   readonly #bound: RowKey
@@ -51,7 +54,7 @@ export class LiveKeys {
   }
 
   /** The first keys of a range whose `gte` is covered. */
-  range({ gte, lt, limit }: RowRange & { gte: RowKey }): RowKey[] {
+  range({ gte, lt, limit }: KeysFrom): RowKey[] {
     const keys: RowKey[] = []
     for (let at = Math.max(this.#runAt(gte), 0); at < this.#runs.length; at++) {
       const run = this.#runs[at]!

@@ -15,7 +15,7 @@ import { AbsentKeys } from './absent-keys.ts'
 import { writeApplied } from './applied-offset.ts'
 import { databaseRange } from './committed-rows.ts'
 import { rowsPrefix } from './keys.ts'
-import { LiveKeys } from './live-keys.ts'
+import { type KeysFrom, LiveKeys } from './live-keys.ts'
 import type {
   ChangelogAppend,
   Codec,
@@ -244,7 +244,7 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   /** From memory where all keys from `gte` on are known. */
-  async #firstKeys(range: RowRange & { gte: RowKey }): Promise<RowKey[]> {
+  async #firstKeys(range: KeysFrom): Promise<RowKey[]> {
     const gte = range.gte < this.#floor ? this.#floor : range.gte
     if (this.#live?.covers(gte)) return this.#live.range({ ...range, gte })
     const keys: RowKey[] = []

@@ -43,13 +43,32 @@ interface Replacement {
   readonly bytes: Buffer | undefined
 }
 
-/** Runs one pass if it is due; returns how many records it took. */
+/**
+ * Runs one pass if it is due; returns how many records it took. Where the active part begins is
+ * looked for only once half as much has come: many partitions get a little now and then.
+ */
 export async function compact(
   host: MaintenanceHost,
   partition: Partition,
   times: CompactionTimes,
 ): Promise<number> {
-  const boundary = await activeStart(host, partition)
+  const activeBytes = host.options.activeBytes ?? ACTIVE_BYTES
+  if (partition.bytesSinceLook * 2 < activeBytes) return 0
+  partition.bytesSinceLook = 0
+  try {
+    return await pass(host, partition, { ...times, activeBytes })
+  } catch (error) {
+    partition.bytesSinceLook = Number.POSITIVE_INFINITY
+    throw error
+  }
+}
+
+async function pass(
+  host: MaintenanceHost,
+  partition: Partition,
+  { activeBytes, ...times }: CompactionTimes & { readonly activeBytes: number },
+): Promise<number> {
+  const boundary = await activeStart(host, partition, activeBytes)
   const dirty = boundary - Math.max(partition.cleanedTo, partition.startOffset)
   if (dirty <= 0 || dirty / (dirty + partition.cleanedRecords) < DIRTY_RATIO_MIN) return 0
   const plan = await readKeys(host, partition, boundary)
@@ -74,12 +93,17 @@ export async function compact(
   }
   await flush()
   await finish(host, partition, plan.until, kept)
+  // There were too many keys for one pass.
+  if (plan.until < boundary) partition.bytesSinceLook = Number.POSITIVE_INFINITY
   return removed
 }
 
 /** Where the newest `activeBytes` begin: at least the last batch is active. */
-async function activeStart(host: MaintenanceHost, partition: Partition): Promise<number> {
-  const activeBytes = host.options.activeBytes ?? ACTIVE_BYTES
+async function activeStart(
+  host: MaintenanceHost,
+  partition: Partition,
+  activeBytes: number,
+): Promise<number> {
   const range = {
     gte: keys.batchKey(partition.id, 0),
     lt: keys.batchKey(partition.id, partition.endOffset),

@@ -36,6 +36,8 @@ export class Partition {
   maxTimestamp: number
   cleanedTo = 0
   cleanedRecords = 0
+  /** Appended since compaction looked at it; Infinity until it has. */
+  bytesSinceLook = Number.POSITIVE_INFINITY
   /** Running mean of the batch size, to ask the database for no more than a fetch wants. */
   #batchBytesMean = 0
   deleted = false
@@ -86,7 +88,10 @@ export class Partition {
     this.#staged = []
     this.endOffset = this.#stagedEnd
     this.maxTimestamp = this.#stagedMax
-    for (const batch of published) this.#tail.push(batch)
+    for (const batch of published) {
+      this.#tail.push(batch)
+      this.bytesSinceLook += batch.bytes.length
+    }
     return published
   }
 

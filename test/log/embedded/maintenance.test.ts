@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { CODECS } from '../../../log/compression.ts'
 import { type EmbeddedLog, openEmbeddedLog } from '../../../log/embedded/index.ts'
 import * as keys from '../../../log/embedded/keys.ts'
@@ -57,6 +57,37 @@ describe('compaction', () => {
     expect(await log.maintain(0)).toEqual({ batchesDeleted: 0, recordsCompacted: 0 })
     for (const text of ['k0=8', 'k0=9', 'z=3']) await append(log, table, text)
     expect((await log.maintain(0)).recordsCompacted).toBeGreaterThan(0)
+  })
+
+  test('looks again where its newest bytes begin once half as much has come', async () => {
+    await log.close()
+    log = await openEmbeddedLog(database, environment, { activeBytes: 10_000 })
+    const scan = vi.spyOn(database, 'scan')
+    const scans = async () => {
+      const before = scan.mock.calls.length
+      const { recordsCompacted } = await log.maintain(0)
+      const first = keys.batchKey({ topic: 1, partition: 0 }, 0)
+      const ofTable = scan.mock.calls
+        .slice(before)
+        .filter(([{ gte, reverse }]) => reverse === true && first.equals(gte))
+      return [ofTable.length, recordsCompacted]
+    }
+    const add = async (count: number) => {
+      for (let i = 0; i < count; i++) await append(log, table, `k=${'v'.repeat(1000)}`)
+    }
+    await add(3)
+    expect(await scans(), 'not looked at since it was opened').toEqual([1, 0])
+    await add(4)
+    expect(await scans()).toEqual([0, 0])
+    await add(1)
+    expect(await scans(), 'half as much, and all of it is active').toEqual([1, 0])
+    await add(3)
+    expect(await scans()).toEqual([0, 0])
+    await add(2)
+    // Of the four behind the newest bytes the last stays.
+    expect((await scans())[1]).toBe(3)
+    expect(foldedRows(await readAll(log, table))).toEqual({ k: 'v'.repeat(1000) })
+    scan.mockRestore()
   })
 
   test.each(CODECS)(
