@@ -34,6 +34,8 @@ const HISTORY_MS_MAX = 24 * 60 * 60 * 1000
 const HISTORY_EVENTS_MAX = 144_000
 const EVENTS_PER_ORDER = 8
 const CHUNK_EVENTS = 2000
+/** The first of the history, so that there is something to see soon; each next one is twice it. */
+const CHUNK_EVENTS_FIRST = 60
 const CHUNK_MS_MAX = 60_000
 const LIVE_MS = 100
 const CATCH_UP_MS_MAX = 10_000
@@ -85,10 +87,7 @@ export class DemoFeed {
   async #run(): Promise<void> {
     const { clock } = this.#options.environment
     let taken: string | undefined
-    const chunkMs = Math.min(
-      CHUNK_MS_MAX,
-      Math.ceil((CHUNK_EVENTS / this.#options.ratePerSecond) * 1000),
-    )
+    let chunkEvents = CHUNK_EVENTS_FIRST
     while (!this.#stopped) {
       const nowMs = clock()
       try {
@@ -98,7 +97,10 @@ export class DemoFeed {
           continue
         }
         this.#world ??= await this.#load()
-        const untilMs = Math.min(nowMs, this.#world.snapshot().resumeMs + chunkMs)
+        const chunkMs = Math.ceil((chunkEvents / this.#options.ratePerSecond) * 1000)
+        chunkEvents = Math.min(chunkEvents * 2, CHUNK_EVENTS)
+        const { resumeMs } = this.#world.snapshot()
+        const untilMs = Math.min(nowMs, resumeMs + Math.min(chunkMs, CHUNK_MS_MAX))
         const position = await this.#feed(this.#world, untilMs)
         if (untilMs >= nowMs) await this.#pause(LIVE_MS)
         // History comes no faster than it is processed, so that the views move with it.
