@@ -3,6 +3,7 @@
  * without asking the database. Rows that begin with a time are soon all above any bound.
  */
 import type { RowKey, RowRange } from './port.ts'
+import { lowerBound } from './sorted-keys.ts'
 
 /** From a key on, upwards. */
 export type KeysFrom = Pick<RowRange, 'lt' | 'limit'> & { readonly gte: RowKey }
@@ -33,7 +34,7 @@ export class LiveKeys {
     if (key <= this.#bound) return true
     const at = Math.max(this.#runAt(key), 0)
     const run = (this.#runs[at] ??= [])
-    const i = placeOf(run, key)
+    const i = lowerBound(run, key)
     if (run[i] === key) return true
     if (this.#count === LIVE_KEYS_MAX) return false
     run.splice(i, 0, key)
@@ -46,7 +47,7 @@ export class LiveKeys {
     const at = this.#runAt(key)
     const run = this.#runs[at]
     if (run === undefined) return
-    const i = placeOf(run, key)
+    const i = lowerBound(run, key)
     if (run[i] !== key) return
     run.splice(i, 1)
     this.#count--
@@ -58,7 +59,7 @@ export class LiveKeys {
     const keys: RowKey[] = []
     for (let at = Math.max(this.#runAt(gte), 0); at < this.#runs.length; at++) {
       const run = this.#runs[at]!
-      for (let i = placeOf(run, gte); i < run.length; i++) {
+      for (let i = lowerBound(run, gte); i < run.length; i++) {
         const key = run[i]!
         if (keys.length === limit || (lt !== undefined && key >= lt)) return keys
         keys.push(key)
@@ -78,16 +79,4 @@ export class LiveKeys {
     }
     return low - 1
   }
-}
-
-/** Place of the first key at or above `key`. */
-function placeOf(run: readonly RowKey[], key: RowKey): number {
-  let low = 0
-  let high = run.length
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if (run[middle]! < key) low = middle + 1
-    else high = middle
-  }
-  return low
 }

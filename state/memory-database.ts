@@ -8,6 +8,7 @@
 import type { Database, Entry, ScanRange, Snapshot, WriteBatch } from '../log/database.ts'
 import { CollectedBatch, type Operation } from './collected-batch.ts'
 import { assert, stateError } from './errors.ts'
+import { lowerBound } from './sorted-keys.ts'
 
 const CHUNK_ENTRIES_MAX = 512
 const SCAN_ENTRIES = 256
@@ -147,18 +148,6 @@ export class MemoryDatabase implements Database {
       if (this.#handles > 0) this.#handles--
     }
   }
-}
-
-/** Index of the first key not less than `key`. */
-function lowerBound(keys: readonly string[], key: string): number {
-  let low = 0
-  let high = keys.length
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if (keys[middle] < key) low = middle + 1
-    else high = middle
-  }
-  return low
 }
 
 /** Index of the last chunk whose first key is not greater than `key`; 0 when there is none. */
