@@ -1,6 +1,6 @@
 /**
- * A server of one busy view in a process of its own, so that its memory is its own; started with
- * `--expose-gc`. Commands come as messages: `churn` changes rows for so many rounds, `stop` ends it.
+ * A server of one busy view in a process of its own, so that its memory is its own; to be started
+ * with `--expose-gc`. Messages command it: `churn` changes rows for so many rounds, `stop` ends it.
  */
 import { fakeServer, volumeRow } from './fake-server.ts'
 
