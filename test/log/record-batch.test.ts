@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest'
 import { CODECS } from '../../log/compression.ts'
-import { decodeAroundCorrupt } from '../../log/corrupt-batches.ts'
 import { MillraceError } from '../../log/errors.ts'
 import { AT, readBatchHeaders, rebase } from '../../log/record-batch.ts'
 import { controlBatch, RecordBatchBuilder } from '../../log/record-batch-builder.ts'
@@ -323,31 +322,5 @@ describe('what is refused', () => {
       batch.writeInt32BE(0x7ffffffe, AT.lastOffsetDelta)
       expect(code(() => decodeBatches(batch, { verify: false }))).toBe('BATCH_CORRUPT')
     }
-  })
-})
-
-describe('going on behind a corrupt batch', () => {
-  const batches = [batchOf('a=1', 'b=2'), batchOf('c=3'), batchOf('d=4')]
-  for (const [i, offset] of [0, 2, 3].entries()) rebase(batches[i], offset)
-
-  test('the others are read, the corrupt one is told with its range', () => {
-    const bytes = Buffer.concat(batches)
-    bytes[batches[0].length + AT.records + 5] ^= 0xff
-    const told: unknown[] = []
-    const decoded = decodeAroundCorrupt(bytes, {}, batch =>
-      told.push([batch.baseOffset, batch.nextOffset, batch.error.code, batch.error.details]),
-    )
-    const lines = rendered(decoded).map(line => line.split(' ')[0])
-    expect(lines).toEqual(['0', '1', '3'])
-    expect(decoded.nextOffset).toBe(4)
-    expect(told).toEqual([
-      [2, 3, 'BATCH_CORRUPT', expect.objectContaining({ position: batches[0].length })],
-    ])
-  })
-
-  test('a range that cannot be believed stops it', () => {
-    const bytes = Buffer.concat(batches)
-    bytes.writeInt32BE(500, batches[0].length + AT.lastOffsetDelta)
-    expect(code(() => decodeAroundCorrupt(bytes, {}, () => {}))).toBe('BATCH_CORRUPT')
   })
 })
