@@ -116,7 +116,11 @@ export class Stream<K, V> {
   }
 
   map<K2, V2>(pair: (value: V, key: K) => readonly [K2, V2]): Stream<K2, V2> {
-    return this.flatMap((value, key) => [pair(value, key)])
+    const spec = { pair: pair as MapSpec['pair'] }
+    return this.step(
+      stateless('map', context => map(spec, context)),
+      true,
+    )
   }
 
   /** `record` has time, headers and place of the record, and is valid during the call. */

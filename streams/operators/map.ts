@@ -14,20 +14,28 @@ import type { Operator, OperatorContext } from '../operator.ts'
 export interface MapSpec {
   readonly key?: (value: unknown, key: unknown) => unknown
   readonly value?: (value: unknown, key: unknown, record: RecordContext) => unknown
+  /** Gives both, instead of the two above. */
+  readonly pair?: (value: unknown, key: unknown) => readonly [unknown, unknown]
 }
 
 export function map(spec: MapSpec, { origins }: Pick<OperatorContext, 'origins'>): Operator {
-  const { key: mapKey, value: mapValue } = spec
+  const { key: mapKey, value: mapValue, pair } = spec
   const record = new CurrentRecord(origins)
   return {
     process(input, _port, out) {
-      const keys: unknown[] | undefined = mapKey && []
-      const values: unknown[] | undefined = mapValue && []
+      const keys: unknown[] | undefined = (pair ?? mapKey) && []
+      const values: unknown[] | undefined = (pair ?? mapValue) && []
       let failed: Set<number> | undefined
       for (let i = 0; i < input.length; i++) {
         const key = input.keys[i]
         const value = input.values[i]
         try {
+          if (pair !== undefined) {
+            const [newKey, newValue] = pair(value, key)
+            keys!.push(newKey)
+            values!.push(newValue)
+            continue
+          }
           if (mapKey !== undefined) keys!.push(mapKey(value, key))
           if (mapValue !== undefined) values!.push(mapValue(value, key, record.at(input, i)))
         } catch (error) {

@@ -218,6 +218,21 @@ test('two ways that are outputs of one step: a record takes one of them', async 
   expect(await out(running)).toEqual(['bad', 'x'])
 })
 
+test('a letter of a step behind a `map` is replayed: it makes one result of a record', async () => {
+  const world = { isMended: false }
+  const topology = new Topology('shop')
+  topology
+    .stream('in', LINES)
+    .map((line, key) => [`${key}!`, line])
+    .filter(line => throwing(world.isMended, isBad)(line), { name: 'checked' })
+    .to('out', LINES)
+  const running = await start(topology)
+  await running.driver.pipe('in', line('a', 'bad'), line('a', 'x'))
+  world.isMended = true
+  expect(await replayAll(running)).toEqual([true])
+  expect(await out(running)).toEqual(['bad', 'x'])
+})
+
 test('a replayed record that a side output takes on its way comes out there', async () => {
   const world = { failing: 'the step' }
   const fails = (at: string) => (line: string) => throwing(world.failing !== at, isBad)(line)
