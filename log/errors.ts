@@ -49,9 +49,14 @@ export function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)
 }
 
+/** A bug of ours. It is no record's fault, and trying again does not mend it: its task stops. */
+export class AssertionFailed extends Error {
+  override readonly name = 'AssertionFailed'
+}
+
 /** Crashes on a bug of ours; errors of the world are `MillraceError`s. */
 export function assert(condition: unknown, sentence: string): asserts condition {
-  if (!condition) throw new Error(`Assertion failed: ${sentence}`)
+  if (!condition) throw new AssertionFailed(`Assertion failed: ${sentence}`)
 }
 
 export const logCatalogue = {

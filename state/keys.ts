@@ -78,7 +78,7 @@ export function encodeTime(timeMs: number): RowKey {
   // Windows begin at round times, whose low digits tell nothing.
   const slot = Math.floor(timeMs / 60_000 + timeMs / 1000) & (timeSlots - 1)
   if (knownTimes[slot] === timeMs) return knownRows[slot]!
-  assert(!Number.isNaN(timeMs), 'a time is a number')
+  if (Number.isNaN(timeMs)) throw new TypeError('a time is a number')
   const bounded = Math.min(
     Math.max(Math.ceil(timeMs), Number.MIN_SAFE_INTEGER),
     Number.MAX_SAFE_INTEGER,

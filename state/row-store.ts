@@ -148,7 +148,7 @@ class OverlaidRows<V> implements RowStore<V> {
   }
 
   put(key: RowKey, value: V): void {
-    assert(value !== undefined, 'undefined is not a value')
+    if (value === undefined) throw new TypeError('undefined is no value of a row')
     if (this.rowBytesMax !== undefined) this.#measure(key, value, this.rowBytesMax)
     this.putBack(key, value)
   }

@@ -15,7 +15,7 @@ import { branchTopology } from './branches.ts'
 import { defaultSettings, type EngineOptions, type EngineSettings } from './environment.ts'
 import { describeCut } from './epoch.ts'
 import { EpochRunner } from './epoch-runner.ts'
-import { MillraceError } from './errors.ts'
+import { isFinal } from './errors.ts'
 import { Failures } from './failures.ts'
 import { checkTogether, readLineage } from './lineage.ts'
 import { membershipLost } from './membership-lost.ts'
@@ -265,7 +265,7 @@ export class Engine {
 
   /**
    * Drops everything not committed and builds again from committed state, waiting longer after
-   * each failure. An error that the catalogue says to stop at is thrown.
+   * each failure. An error that the catalogue says to stop at is thrown, and so is a bug of ours.
    */
   async #recover(firstDelayMs: number, failure: unknown): Promise<number> {
     if (failure instanceof RetryLater) return this.#rewind(firstDelayMs)
@@ -278,7 +278,7 @@ export class Engine {
     this.membership?.confirm()
     while (!this.#stopping.signal.aborted) {
       onError?.(error)
-      const gaveUp = error instanceof MillraceError && error.recovery === 'stop'
+      const gaveUp = isFinal(error)
       this.#state = gaveUp ? 'failed' : 'restoring'
       this.#detail = `an epoch failed: ${error instanceof Error ? error.message : error}`
       if (gaveUp) throw error

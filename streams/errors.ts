@@ -1,7 +1,13 @@
 /** The engine's rows of the error catalogue; `log/errors.ts` explains the mechanism. */
-import { type ErrorRow, errorsOf } from '../log/errors.ts'
+import { AssertionFailed, type ErrorRow, errorsOf, MillraceError } from '../log/errors.ts'
 
-export { assert, type ErrorRow, errorsOf, MillraceError } from '../log/errors.ts'
+export { AssertionFailed, assert, type ErrorRow, errorsOf, MillraceError } from '../log/errors.ts'
+
+/** Trying again does not help: the application stops. */
+export function isFinal(error: unknown): boolean {
+  if (error instanceof AssertionFailed) return true
+  return error instanceof MillraceError && error.recovery === 'stop'
+}
 
 export const streamsCatalogue = {
   TOPOLOGY_INVALID: {

@@ -6,6 +6,7 @@
 import { type Aside, recordAt } from './aside.ts'
 import type { Batch } from './batch.ts'
 import type { Closing } from './closing.ts'
+import { AssertionFailed } from './errors.ts'
 import type { FailureContext, Operator, SideReason } from './operator.ts'
 import type { SubTopology } from './plan.ts'
 import { type StepsTowards, stepId, tells } from './replay-steps.ts'
@@ -368,6 +369,7 @@ export class Task {
     { reason, during, isPart }: FailureContext = {},
   ): SideReason {
     const { error } = record
+    if (error instanceof AssertionFailed) throw error
     const attempts = this.#surroundings.failed({ ...record, node: runtime.node })
     const why = reason ?? (error instanceof RangeError ? 'overflow' : 'poison')
     const detail = during === undefined ? String(error) : `${during}: ${error}`

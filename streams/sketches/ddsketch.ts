@@ -15,7 +15,6 @@
  *
  * `min` and `max` are absent from an empty sketch.
  */
-import { assert } from '../errors.ts'
 import { sketchError } from './errors.ts'
 
 const version = 1
@@ -119,7 +118,7 @@ export class DDSketch {
 
   /** Adds a finite number, so many times. */
   add(value: number, times = 1): void {
-    assert(Number.isFinite(value), 'a sketched value is finite')
+    if (!Number.isFinite(value)) throw new TypeError(`${value} is not finite: it has no quantile`)
     if (value > 0) this.positive.add(bucketOf(value), times)
     else if (value < 0) this.negative.add(bucketOf(-value), times)
     else this.zeros += times
@@ -133,7 +132,8 @@ export class DDSketch {
    * Undefined when empty.
    */
   quantile(share: number): number | undefined {
-    assert(share >= 0 && share <= 1, 'a quantile is asked for a share of 0 to 1')
+    if (!(share >= 0 && share <= 1))
+      throw new TypeError(`a quantile is a share of 0 to 1: ${share}`)
     const { count } = this
     if (count === 0) return undefined
     const value = this.valueOfRank(Math.floor(share * (count - 1)))

@@ -7,6 +7,7 @@ import type { EventLog } from '../../log/port.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { MemoryDatabase } from '../../state/memory-database.ts'
 import { Engine } from '../../streams/engine.ts'
+import { assert } from '../../streams/errors.ts'
 import { json, Topology, text, textKey, tumbling, viewService } from '../../streams/index.ts'
 import { TopologyTestDriver } from '../../streams/testing/index.ts'
 
@@ -347,4 +348,33 @@ test('a stop does not wait for the pause before the next try', async () => {
   await engine.stop()
   await running
   expect(engine.state).toBe('stopped')
+})
+
+test('a bug of ours is no letter of the record that met it: the application stops', async () => {
+  const topology = new Topology('meets')
+  const options = { key: textKey(), value: text() }
+  topology
+    .stream('events', options)
+    .mapValues(value => {
+      if (value === 'strange') assert(false, 'no record is strange')
+      return value
+    })
+    .to('out', options)
+  const database = new MemoryDatabase()
+  const log = await openEmbeddedLog(database, environment)
+  const settings = { createPartitions: 1 }
+  const errors: unknown[] = []
+  const onError = (error: unknown) => errors.push(error)
+  const opened = { topology, log, database, environment, settings, onError }
+  const engine = await Engine.open(opened)
+  const builder = new RecordBatchBuilder()
+  const slice = (text: string) => ({ bytes: Buffer.from(text), start: 0, end: text.length })
+  builder.append(1, slice('k'), slice('strange'))
+  const transaction = log.begin()
+  transaction.append({ topic: 'events', partition: 0 }, builder.finish())
+  await transaction.commit()
+  await expect(engine.run()).rejects.toThrow('Assertion failed: no record is strange')
+  expect([engine.state, errors.length]).toEqual(['failed', 1])
+  const [letters] = await log.offsets([{ topic: 'meets-dead-letters', partition: 0 }])
+  expect(letters).toMatchObject({ endOffset: 0 })
 })
