@@ -48,10 +48,12 @@ a test compares the two in both directions.
 | --- | --- |
 | retry | tries again, with a growing pause |
 | dead-letter | puts the record aside with its topic, partition, offset and reason, and goes on |
-| restore | rebuilds the damaged state from its changelog |
-| rejoin | gives up its tasks and joins the group anew |
+| restore | drops what is not committed and goes on from what is; damaged state is rebuilt from its changelog |
+| rejoin | drops what is not committed and asks the group which tasks it still has |
 | stop | stops with a message; a person has to act |
 | reject | answers the caller, and nothing else changes |
+
+Whatever of these is met in a record or a batch of an input makes a dead letter of it.
 `
 
 /** The page for these rows; `retired` is kept from the page before. */
