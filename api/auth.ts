@@ -30,7 +30,7 @@ export interface AuthSettings {
   readonly tokens?: TokenVerifier | undefined
   /** What the other instances of the group show. */
   readonly peers?: ApiKey
-  /** Origins (`https://host:port`) of other sites whose pages may open sockets. */
+  /** Origins (`https://host:port`) of other sites whose pages may open sockets and send changes. */
   readonly allowedOrigins: readonly string[]
 }
 

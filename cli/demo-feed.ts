@@ -1,6 +1,6 @@
 /**
- * Feeds the demo world's events to the log: on a first start some hours of history as fast as
- * they are taken, then live. What has been fed is committed with the events themselves, so that a
+ * Feeds the demo world's events to the log: on a first start some history as fast as they are
+ * taken, then live. What has been fed is committed with the events themselves, so that a
  * restart, after a kill too, neither repeats nor skips any.
  */
 import { eventRecord } from '../contracts/event-record.ts'

@@ -1,6 +1,6 @@
 /**
- * Which keys have no row in the database, so that a miss costs no read. What was there when the
- * store was opened is known by its highest key alone, what was written since by a filter: keys
+ * Which keys have no row in the database, so that a miss costs no read. What was there when it
+ * was first asked is known by its highest key alone, what was written since by a filter: keys
  * above the one and not in the other have no row. So rows that begin with a time, and all rows
  * of a store that began empty, are known of; others are read.
  */

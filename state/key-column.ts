@@ -18,7 +18,7 @@ export class KeyColumn {
   #bytes = this.#own
   #end = 0
 
-  /** Begins a batch of so many keys; `raw` holds the bytes that `addRaw` points into. */
+  /** Begins a batch of so many keys; `raw` holds the bytes that `setRaw` points into. */
   begin(length: number, raw?: Buffer): void {
     if (this.#starts.length < length) {
       const capacity = Math.max(length, this.#starts.length * 2)

@@ -90,8 +90,8 @@ export class RowEntries<V> {
   }
 
   /**
-   * The sealed rows are in the database; `lengths` are those of their bytes. Rows that nobody reads
-   * by key, such as timers, are not remembered when they are gone.
+   * The sealed rows are in the database; `lengthOf` gives those of their bytes. Rows that nobody
+   * reads by key, such as timers, are not remembered when they are gone.
    */
   applied(lengthOf: (i: number) => number): void {
     const { sealed } = this

@@ -20,7 +20,7 @@ export class Batch<K = unknown, V = unknown> {
   readonly values: V[]
   readonly times: number[]
   readonly streamTimes: number[]
-  /** Index of the source partition (see `SourcePartitions`); -1 for results of closing. */
+  /** Index of the source partition (in `origins` of the plan); -1 for results of closing. */
   readonly sources: number[]
   readonly offsets: number[]
   /** The value a table row had before this change; only in batches of table changes. */

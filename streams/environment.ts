@@ -8,7 +8,7 @@ import type { RetryPolicy } from './retries.ts'
 import type { Tracing } from './spans.ts'
 import type { Topology } from './topology.ts'
 
-/** Places where a crash test kills the process; each lies between two durable facts. */
+/** Places where a crash test kills the process: between durable facts, or beside one. */
 export type CrashPoint =
   | 'polled'
   | 'run'

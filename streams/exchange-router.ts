@@ -7,7 +7,7 @@
  *
  * An edge begins on its topic and goes over to memory at an epoch boundary at which all that the
  * topic holds for the target has been processed, whoever wrote it (law 5; the engine's drain in
- * `exchange-drain.ts`). Without a group there are no such topics and every edge is in memory.
+ * `epoch-runner.ts`). Without a group there are no such topics and every edge is in memory.
  */
 import { Batch } from './batch.ts'
 import { assert } from './errors.ts'

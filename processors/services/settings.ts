@@ -21,7 +21,7 @@ export interface ServiceSettings {
   readonly commandTimeoutMs: number
   /** How often a charge or a reservation is told before it is given up. */
   readonly commandAttemptsMax: number
-  /** How long after its first event an order is remembered, ms of event time. */
+  /** How long after its first event an order is remembered, and after it was read, ms. */
   readonly keepMs: number
 }
 
