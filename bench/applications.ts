@@ -18,10 +18,11 @@ import type { EventLog } from '../log/port.ts'
 import { RecordBatchBuilder } from '../log/record-batch-builder.ts'
 import { json, Topology, textKey, tumbling } from '../streams/index.ts'
 import { type Figure, measured } from './report.ts'
+import { setting } from './settings.ts'
 
-const APPLICATIONS = Number(process.env.BENCH_APPLICATIONS ?? 8)
-const RECORDS = Number(process.env.BENCH_RECORDS ?? 200_000)
-const IDLE_MS = 1000 * Number(process.env.BENCH_SECONDS ?? 20)
+const APPLICATIONS = setting('BENCH_APPLICATIONS', 8)
+const RECORDS = setting('BENCH_RECORDS', 200_000)
+const IDLE_MS = 1000 * setting('BENCH_SECONDS', 20)
 const BROKERS = process.env.BENCH_BROKERS
 const RUN = `bench${process.pid}`
 
@@ -69,7 +70,8 @@ async function withService(
 }
 
 const run = (service: Service) => {
-  for (const { engine } of service.applications) engine.run().catch(() => {})
+  // What stops one stops the bench.
+  for (const { engine } of service.applications) void engine.run()
 }
 
 async function untilRunning({ applications }: Service): Promise<void> {

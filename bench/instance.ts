@@ -1,6 +1,7 @@
 /** One instance of a benchmark's application on Kafka, as the whole of a process. */
 import { mkdirSync } from 'node:fs'
 import { joinStreamsGroup, type KafkaLog, openKafkaLog } from '../log/kafka/index.ts'
+import type { EventLog } from '../log/port.ts'
 import { openRocksDB } from '../state/rocksdb.ts'
 import { Engine } from '../streams/engine.ts'
 import { groupTopology } from '../streams/group-topology.ts'
@@ -14,6 +15,20 @@ export interface InstanceOptions {
   /** Tells the instances of an application apart; the same each time it comes back. */
   readonly instance?: string
   readonly onLog?: (log: KafkaLog) => void
+}
+
+/** Prints when the first records of the input were fetched: `first-fetch <epoch ms>`. */
+export function tellFirstFetch(log: EventLog): void {
+  const fetch = log.fetch.bind(log)
+  let told = false
+  log.fetch = async (requests, options) => {
+    const responses = await fetch(requests, options)
+    if (!told && responses.some(({ bytes }) => bytes.length > 0)) {
+      told = true
+      process.stdout.write(`first-fetch ${Date.now()}\n`)
+    }
+    return responses
+  }
 }
 
 /** Runs until SIGTERM. Its name in the group is always the same, so that it comes back as it. */

@@ -9,8 +9,9 @@ import { type Bed, environment, withBed } from './environment.ts'
 import { referenceTopology } from './reference/topology.ts'
 import { PARTITIONS, produceReference } from './reference-input.ts'
 import { type Figure, measured } from './report.ts'
+import { setting } from './settings.ts'
 
-const ORDERS = Number(process.env.BENCH_ORDERS ?? 1_000_000)
+const ORDERS = setting('BENCH_ORDERS', 1_000_000)
 /** Of the whole input; a smaller one is checked for count alone. */
 const TRUTH = { joined: 949_905, amount: 23_981_953_270, windows: 5_286 }
 

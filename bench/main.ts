@@ -1,55 +1,118 @@
 /** `npm run bench -- NAME [--json] [--variant NAME]`; bench/README.md has the vocabulary. */
 import { parseArgs } from 'node:util'
-import { applicationsBench } from './applications.ts'
-import { job } from './job.ts'
-import { kafkaDriver } from './kafka-driver/kafka-driver.ts'
-import { latency } from './latency/latency.ts'
-import { logBench } from './log.ts'
-import { reference } from './reference/reference.ts'
-import { replayBench } from './replay.ts'
+import { contain } from './contained.ts'
+import { peerVersions, requireJava } from './peer.ts'
 import { type Figure, report } from './report.ts'
-import { restore } from './restore/restore.ts'
-import { startup } from './startup.ts'
-import { stateBench } from './state/state.ts'
-import { storeBench } from './store.ts'
-import { tracingBench } from './tracing/tracing.ts'
-import { viewsBench } from './views.ts'
+import { Unusable } from './settings.ts'
 
-const benches: Record<string, () => Promise<Figure[]>> = {
-  log: logBench,
-  store: storeBench,
-  job,
-  views: viewsBench,
-  replay: replayBench,
-  startup,
-  tracing: tracingBench,
-  applications: applicationsBench,
-  reference: () => reference(values.variant),
-  latency,
-  restore,
-  state: stateBench,
-  'kafka-driver': kafkaDriver,
+interface Bench {
+  readonly run: () => Promise<Figure[]>
+  /** Runs minutes: only when it is named. */
+  readonly isSlow?: boolean
+  readonly needsJava?: boolean
 }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { json: { type: 'boolean', default: false }, variant: { type: 'string' } },
-})
-// Those that need Java and minutes are run when they are asked for.
-const slow = ['reference', 'latency', 'restore', 'state', 'kafka-driver', 'tracing']
-const quick = Object.keys(benches).filter(name => !slow.includes(name))
-const names = positionals.length > 0 ? positionals : quick
-if (values.variant !== undefined && names.join() !== 'reference') {
-  process.stderr.write('Only the bench reference has variants.\n')
-  process.exit(2)
+const withJava = { isSlow: true, needsJava: true }
+
+const benches: Readonly<Record<string, Bench>> = {
+  log: { run: async () => (await import('./log.ts')).logBench() },
+  store: { run: async () => (await import('./store.ts')).storeBench() },
+  job: { run: async () => (await import('./job.ts')).job() },
+  views: { run: async () => (await import('./views.ts')).viewsBench() },
+  replay: { run: async () => (await import('./replay.ts')).replayBench() },
+  startup: { run: async () => (await import('./startup.ts')).startup() },
+  applications: { run: async () => (await import('./applications.ts')).applicationsBench() },
+  tracing: { run: async () => (await import('./tracing/tracing.ts')).tracingBench(), isSlow: true },
+  state: { run: async () => (await import('./state/state.ts')).stateBench(), isSlow: true },
+  reference: {
+    run: async () => (await import('./reference/reference.ts')).reference(asked.variant),
+    ...withJava,
+  },
+  latency: { run: async () => (await import('./latency/latency.ts')).latency(), ...withJava },
+  restore: { run: async () => (await import('./restore/restore.ts')).restore(), ...withJava },
+  'kafka-driver': {
+    run: async () => (await import('./kafka-driver/kafka-driver.ts')).kafkaDriver(),
+    ...withJava,
+  },
 }
-for (const name of names) {
-  const bench = benches[name]
-  if (bench === undefined) {
-    process.stderr.write(
-      `There is no bench ${name}. There are: ${Object.keys(benches).join(', ')}\n`,
-    )
-    process.exit(2)
+
+const usage = `npm run bench -- [NAME …] [--json] [--variant NAME] [--rounds N]
+
+Without a name all benches that take no minutes. Those that do are marked with *, those that need
+Java and Maven with **:
+  ${Object.entries(benches)
+    .map(([name, { isSlow, needsJava }]) => name + (needsJava ? '**' : isSlow ? '*' : ''))
+    .join(' ')}
+--json     one line of JSON on stdout for each, as its last
+--variant  of reference: bench/README.md has them, and what each bench measures
+--rounds   how often, in turn (BENCH_ROUNDS)
+`
+
+interface Asked {
+  readonly names: readonly string[]
+  readonly json: boolean
+  readonly variant?: string
+}
+
+function whatIsAsked(): Asked {
+  const { values, positionals } = parsed()
+  if (values.help) {
+    process.stdout.write(usage)
+    process.exit(0)
   }
-  report(name, await bench(), values.json)
+  const quick = Object.keys(benches).filter(name => !benches[name]!.isSlow)
+  const names = positionals.length > 0 ? positionals : quick
+  for (const name of names) {
+    if (Object.hasOwn(benches, name)) continue
+    throw new Unusable(`There is no bench ${name}. There are: ${Object.keys(benches).join(', ')}.`)
+  }
+  const { json, variant, rounds } = values
+  if (variant !== undefined && names.join() !== 'reference') {
+    throw new Unusable('Only the bench reference has variants.')
+  }
+  if (rounds !== undefined) process.env.BENCH_ROUNDS = rounds
+  return { names, json, variant }
+}
+
+function parsed() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        help: { type: 'boolean', short: 'h', default: false },
+        json: { type: 'boolean', default: false },
+        rounds: { type: 'string' },
+        variant: { type: 'string' },
+      },
+    })
+  } catch (error) {
+    throw new Unusable((error as Error).message)
+  }
+}
+
+async function main({ names, json }: Asked): Promise<void> {
+  for (const name of names) if (benches[name]!.needsJava) requireJava()
+  contain()
+  for (const name of names) {
+    const { run, needsJava } = benches[name]!
+    const figures = await run()
+    report(name, figures, { json, versions: needsJava ? peerVersions() : {} })
+    const wrong = figures.find(figure => figure.name === 'correct' && figure.value === false)
+    if (wrong !== undefined) process.exitCode = 1
+  }
+}
+
+function failed(error: unknown): never {
+  const isUnusable = error instanceof Unusable
+  const text = isUnusable ? error.message : error instanceof Error ? error.stack : String(error)
+  process.stderr.write(`${text}\n`)
+  process.exit(isUnusable ? 2 : 1)
+}
+
+let asked: Asked
+try {
+  asked = whatIsAsked()
+  await main(asked)
+} catch (error) {
+  failed(error)
 }

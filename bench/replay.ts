@@ -16,12 +16,13 @@ import { RecordingWriter } from '../recording/writer.ts'
 import { environment, withBed } from './environment.ts'
 import { appendBatches, builtBatches, RECORDS } from './log.ts'
 import { type Figure, measured, median } from './report.ts'
+import { setting } from './settings.ts'
 
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3)
+const ROUNDS = setting('BENCH_ROUNDS', 3)
 /** One a millisecond. */
 const TIMER_TICKS = 5000
 const PACED_PER_SECOND = 1000
-const PACED_MS = 1000 * Number(process.env.BENCH_SECONDS ?? 20)
+const PACED_MS = 1000 * setting('BENCH_SECONDS', 20)
 
 const perSecond = (ms: number) => (RECORDS / ms) * 1000
 

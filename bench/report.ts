@@ -1,7 +1,8 @@
 /** What every bench prints: machine, commit, versions, then figures as text and JSON. */
 import { execFileSync } from 'node:child_process'
-import { cpus, totalmem } from 'node:os'
+import { cpus, release, type as systemName, totalmem } from 'node:os'
 import { join } from 'node:path'
+import manifest from '../package.json' with { type: 'json' }
 
 export const root = join(import.meta.dirname, '..')
 
@@ -9,6 +10,13 @@ export interface Figure {
   readonly name: string
   readonly value: number | boolean
   readonly unit: string
+  /** What the value is the median of. */
+  readonly rounds?: readonly number[]
+}
+
+/** Of a figure that was measured several times. */
+export function medianOf(name: string, rounds: readonly number[], unit: string): Figure {
+  return { name, value: median(rounds), unit, rounds }
 }
 
 function commit(): string {
@@ -28,7 +36,9 @@ export function machine(): Record<string, string | number> {
     cpu: cpus()[0]?.model ?? 'unknown',
     cores: cpus().length,
     memoryGiB: Math.round(totalmem() / 2 ** 30),
+    system: `${systemName()} ${release()}`,
     node: process.version,
+    rocksdbNative: manifest.dependencies['rocksdb-native'],
     commit: commit(),
   }
 }
@@ -47,18 +57,36 @@ const shown = (value: number | boolean) =>
       ? Math.round(value).toLocaleString('en')
       : value.toPrecision(3)
 
+export interface ReportOptions {
+  readonly json: boolean
+  /** Of what else took part. */
+  readonly versions?: Readonly<Record<string, string>>
+}
+
 /** Text to stderr; one line of JSON to stdout when asked for. */
-export function report(bench: string, figures: readonly Figure[], json: boolean): void {
-  const about = machine()
-  process.stderr.write(
-    `\n${bench}: ${about.cpu}, ${about.cores} cores, Node ${about.node}, commit ${about.commit}\n`,
-  )
-  for (const { name, value, unit } of figures) {
-    process.stderr.write(`  ${name.padEnd(38)} ${shown(value).padStart(12)} ${unit}\n`)
+export function report(
+  bench: string,
+  figures: readonly Figure[],
+  { json, versions = {} }: ReportOptions,
+): void {
+  const { cpu, cores, ...others } = machine()
+  const about = { ...others, ...versions }
+  const told = Object.entries(about).map(([name, value]) => `${name} ${value}`)
+  process.stderr.write(`\n${bench}: ${cpu}, ${cores} cores, ${told.join(', ')}\n`)
+  for (const { name, value, unit, rounds = [] } of figures) {
+    const each = rounds.length > 1 ? ` (median of ${rounds.map(shown).join(', ')})` : ''
+    process.stderr.write(`  ${name.padEnd(38)} ${shown(value).padStart(12)} ${unit}${each}\n`)
   }
   if (!json) return
-  const values = Object.fromEntries(figures.map(({ name, value }) => [name, value]))
-  process.stdout.write(`${JSON.stringify({ bench, machine: about, ...values })}\n`)
+  const values = Object.fromEntries(
+    figures.flatMap(({ name, value, rounds }) => [
+      [name, value],
+      ...(rounds === undefined ? [] : [[`${name}Rounds`, rounds]]),
+    ]),
+  )
+  process.stdout.write(
+    `${JSON.stringify({ bench, machine: { cpu, cores, ...about }, ...values })}\n`,
+  )
 }
 
 /** User and system time of the process, µs, and wall time, ms, of a piece of work. */

@@ -8,9 +8,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { type Figure, median, root } from './report.ts'
+import { type Figure, medianOf, root } from './report.ts'
+import { setting } from './settings.ts'
 
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3)
+const ROUNDS = setting('BENCH_ROUNDS', 3)
 /** Of demo data that the second start finds. */
 const RUN_MS = 5_000
 const ROWS = '/v1/views/order-volume/rows?limit=1'
@@ -36,7 +37,11 @@ export async function startup(): Promise<Figure[]> {
     process.stderr.write(`startup: ready after ${ms[0]} ms, again after ${ms[1]} ms\n`)
   }
   const figure = (name: string, list: readonly Started[], field: keyof Started): Figure => {
-    return { name, value: median(list.map(one => one[field])), unit: 'ms after `npm start`' }
+    return medianOf(
+      name,
+      list.map(one => one[field]),
+      'ms after `npm start`',
+    )
   }
   return [
     figure('ready', first, 'readyMs'),

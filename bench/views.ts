@@ -14,8 +14,9 @@ import { viewService } from '../streams/view-service.ts'
 import type { ViewService } from '../streams/views.ts'
 import { type Bed, environment, withBed } from './environment.ts'
 import { type Figure, measured } from './report.ts'
+import { setting } from './settings.ts'
 
-const EVENTS = Number(process.env.BENCH_EVENTS ?? 300_000)
+const EVENTS = setting('BENCH_EVENTS', 300_000)
 const RATE = 20
 const START_MS = Date.UTC(2026, 2, 3, 8)
 const MINUTE_MS = 60_000

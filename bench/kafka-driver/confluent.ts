@@ -8,6 +8,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { runProcess } from '../../test/support/processes.ts'
+import { contain } from '../contained.ts'
+import { peerVersions } from '../peer.ts'
 import { report } from '../report.ts'
 import { consumes, figures, inTurn, ratioOf, withInput } from './kafka-driver.ts'
 
@@ -45,6 +47,7 @@ function reasonsIn(output: string): readonly string[] {
   return found.length > 0 ? found.slice(0, REASONS_MAX) : lines.slice(-REASONS_MAX)
 }
 
+contain()
 const folder = mkdtempSync(join(tmpdir(), 'millrace-confluent-'))
 try {
   say(`installing ${NAME} ${VERSION}; this may compile for minutes`)
@@ -66,7 +69,7 @@ try {
         ...figures('fetch', rates),
         { name: 'ratioFetchToConfluent', value: ratio, unit: 'ours ÷ theirs' },
       ],
-      process.argv.includes('--json'),
+      { json: process.argv.includes('--json'), versions: peerVersions() },
     )
   }
 } finally {

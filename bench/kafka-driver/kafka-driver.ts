@@ -12,6 +12,7 @@ import { startKafka } from '../../test/support/kafka/kafka.ts'
 import { toolClasses } from '../../test/support/kafka/tool.ts'
 import { environment } from '../environment.ts'
 import { type Figure, median } from '../report.ts'
+import { setting } from '../settings.ts'
 import {
   type ConsumeJob,
   type ProduceJob,
@@ -22,8 +23,8 @@ import {
 } from './jobs.ts'
 import { BATCH_BYTES, countRecords, fillTopic, PARTITIONS, value } from './records.ts'
 
-const RECORDS = Number(process.env.BENCH_RECORDS ?? 1_000_000)
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 2)
+const RECORDS = setting('BENCH_RECORDS', 1_000_000)
+const ROUNDS = setting('BENCH_ROUNDS', 2)
 const INPUT = 'bench-input'
 
 const say = (text: string) => process.stderr.write(`kafka-driver: ${text}\n`)

@@ -4,7 +4,7 @@
  * output record whose count covers it. Millrace and Kafka Streams in turn, with their defaults for
  * exactly once (epochs of up to 100 ms; commit interval 100 ms), on one broker and the same cores.
  */
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,22 +12,22 @@ import { join } from 'node:path'
 import { openKafkaLog } from '../../log/kafka/index.ts'
 import type { EventLog } from '../../log/port.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
-import { javaPath } from '../../test/support/kafka/jars.ts'
-import { startKafka } from '../../test/support/kafka/kafka.ts'
+import { startKafka, steady } from '../../test/support/kafka/kafka.ts'
 import { environment } from '../environment.ts'
+import { buildPeers, peerCommand, peerThreads } from '../peer.ts'
 import { PARTITIONS } from '../reference-input.ts'
-import { type Figure, median } from '../report.ts'
+import { type Figure, medianOf } from '../report.ts'
+import { setting } from '../settings.ts'
 import { sendPaced } from './pace.ts'
 
-const RATE = Number(process.env.BENCH_RATE ?? 10_000)
-const SECONDS = Number(process.env.BENCH_SECONDS ?? 60)
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 2)
+const RATE = setting('BENCH_RATE', 10_000)
+const SECONDS = setting('BENCH_SECONDS', 60)
+const ROUNDS = setting('BENCH_ROUNDS', 2)
 /** Not counted: code is compiled, caches fill. */
 const WARM_SECONDS = 15
 const START_MS = 6_000
 const DRAIN_MS = 3_000
 const HOUR_MS = 3_600_000
-const peer = join(import.meta.dirname, '../peers')
 
 const say = (text: string) => process.stderr.write(`latency: ${text}\n`)
 
@@ -45,9 +45,8 @@ interface Latencies {
 }
 
 export async function latency(): Promise<Figure[]> {
-  say('building the Kafka Streams peer')
-  execFileSync('mvn', ['--quiet', '--batch-mode', 'package'], { cwd: peer, stdio: 'inherit' })
-  const kafka = await startKafka({ jvmFlags: ['-Xmx1g', '-Xms1g'] })
+  buildPeers(say)
+  const kafka = await startKafka({ config: steady, jvmFlags: ['-Xmx1g', '-Xms1g'] })
   const folder = mkdtempSync(join(tmpdir(), 'millrace-latency-'))
   const log = await openKafkaLog({ bootstrap: [kafka.bootstrap], environment })
   const bed = { bootstrap: kafka.bootstrap, log, folder }
@@ -69,17 +68,17 @@ export async function latency(): Promise<Figure[]> {
 function figures(ours: readonly Latencies[], theirs: readonly Latencies[]): Figure[] {
   const list: Figure[] = []
   for (const name of ['p50', 'p95', 'p99', 'max'] as const) {
-    const mine = median(ours.map(one => one[name]))
-    const its = median(theirs.map(one => one[name]))
+    const rounds = (all: readonly Latencies[]) => all.map(one => one[name])
+    const mine = medianOf(name, rounds(ours), 'ms')
+    const its = medianOf(`kafkaStreams.${name}`, rounds(theirs), 'ms')
     const ratio = `ratio${name[0]!.toUpperCase()}${name.slice(1)}`
-    list.push({ name, value: mine, unit: 'ms' })
-    list.push({ name: `kafkaStreams.${name}`, value: its, unit: 'ms' })
-    list.push({ name: ratio, value: mine / its, unit: 'ours ÷ Kafka Streams' })
+    const value = Number(mine.value) / Number(its.value)
+    list.push(mine, its, { name: ratio, value, unit: 'ours ÷ Kafka Streams' })
   }
   return list
 }
 
-type Command = (bed: Bed, group: string) => [program: string, args: string[]]
+type Command = (bed: Bed, group: string) => ReturnType<typeof peerCommand>
 
 const millrace: Command = ({ bootstrap, folder }, group) => [
   process.execPath,
@@ -89,13 +88,11 @@ const millrace: Command = ({ bootstrap, folder }, group) => [
   ],
 ]
 
-const kafkaStreams: Command = ({ bootstrap, folder }, group) => [
-  javaPath(),
-  [
-    ...['-Xmx2g', '-cp', `${peer}/target/reference.jar:${peer}/target/lib/*`, 'Reference'],
-    ...[bootstrap, group, `${group}-out`, join(folder, group), `${HOUR_MS}`, '2', `${group}-`],
-  ],
-]
+const kafkaStreams: Command = ({ bootstrap, folder }, group) =>
+  peerCommand('Reference', [
+    ...[bootstrap, group, `${group}-out`, join(folder, group), `${HOUR_MS}`],
+    ...[`${peerThreads}`, `${group}-`],
+  ])
 
 async function measure(bed: Bed, group: string, command: Command): Promise<Latencies> {
   const { bootstrap, log } = bed
@@ -121,7 +118,8 @@ async function measure(bed: Bed, group: string, command: Command): Promise<Laten
     await new Promise(resolve => setTimeout(resolve, DRAIN_MS))
     reading.abort()
     await read
-    if (child.exitCode !== null) throw new Error(`${group} ended with ${child.exitCode}`)
+    const ended = child.signalCode ?? child.exitCode
+    if (ended !== null) throw new Error(`${group} ended with ${ended}`)
     const found = counted.latencies(group)
     const shown = Object.entries(found).map(([name, ms]) => `${name} ${Math.round(ms)} ms`)
     say(`${group}: ${shown.join(', ')}; ${sent} sent, at most ${latestMs} ms late`)

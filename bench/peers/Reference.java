@@ -26,6 +26,7 @@ import org.apache.kafka.common.utils.Bytes;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
+import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.JoinWindows;
@@ -39,9 +40,12 @@ import org.apache.kafka.streams.kstream.TimeWindows;
  * Orders joined with payments within 2 min, re-keyed by region, counted and summed in 10-s windows;
  * with {@code join} as the job only joined. Arguments: brokers, application id, output topic, state
  * folder, grace in ms, stream threads, prefix of the input topics (none), job (windows), processing
- * guarantee (exactly_once_v2). Prints {@code first-fetch <epoch ms>} and runs until it is ended.
+ * guarantee (exactly_once_v2). System properties {@code streams.NAME} are settings over its
+ * defaults. Prints {@code first-fetch <epoch ms>} and runs until it is ended.
  */
 public final class Reference {
+  private static final String TUNING = "streams.";
+
   private static final Schema ORDER =
       schema(
           """
@@ -162,6 +166,9 @@ public final class Reference {
     if (guarantee.equals(StreamsConfig.AT_LEAST_ONCE)) {
       config.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 1_000);
     }
+    System.getProperties().stringPropertyNames().stream()
+        .filter(name -> name.startsWith(TUNING))
+        .forEach(name -> config.put(name.substring(TUNING.length()), System.getProperty(name)));
     config.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
     config.put(
         StreamsConfig.mainConsumerPrefix(ConsumerConfig.INTERCEPTOR_CLASSES_CONFIG),
@@ -212,6 +219,16 @@ public final class Reference {
 
   private static void run(KafkaStreams streams) throws InterruptedException {
     var ended = new CountDownLatch(1);
+    streams.setUncaughtExceptionHandler(
+        error -> {
+          error.printStackTrace();
+          return StreamThreadExceptionResponse.SHUTDOWN_CLIENT;
+        });
+    // What stops it says so, instead of being waited for.
+    streams.setStateListener(
+        (now, before) -> {
+          if (now == KafkaStreams.State.ERROR) Runtime.getRuntime().halt(1);
+        });
     Runtime.getRuntime()
         .addShutdownHook(
             new Thread(

@@ -99,8 +99,8 @@ async function untilQuiet(
       end = now
       movedMs = nowMs
     }
-    const ended = children.find(({ exitCode }) => exitCode !== null)
-    if (ended !== undefined) throw new Error(`${name} ended with ${ended.exitCode}`)
+    const ended = children.find(({ exitCode, signalCode }) => exitCode !== null || signalCode)
+    if (ended) throw new Error(`${name} ended with ${ended.signalCode ?? ended.exitCode}`)
     if (end > 0 && nowMs - movedMs > QUIET_MS && (await isDone(log, contender))) return movedMs
     if (nowMs - startedMs > GIVE_UP_MS) throw new Error(`${name} is not done: ${end} outputs`)
     await new Promise(resolve => setTimeout(resolve, POLL_MS))
@@ -121,7 +121,7 @@ function usageOf(children: readonly ChildProcess[]): { cpuUs: number; rssMiB: nu
   return { cpuUs: sum(all.map(one => one.cpuUs)), rssMiB: sum(all.map(one => one.rssMiB)) }
 }
 
-function usage(pid: number): { cpuUs: number; rssMiB: number } {
+export function usage(pid: number): { cpuUs: number; rssMiB: number } {
   // The name of the program, in parentheses, may hold spaces.
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]!.split(' ')
   const ticks = Number(stat[11]) + Number(stat[12])
@@ -129,7 +129,7 @@ function usage(pid: number): { cpuUs: number; rssMiB: number } {
   return { cpuUs: (ticks / TICKS_PER_SECOND) * 1e6, rssMiB: Number(peak?.[1] ?? 0) / 1024 }
 }
 
-async function lastOfEachKey(log: EventLog, topic: string): Promise<Map<string, string>> {
+export async function lastOfEachKey(log: EventLog, topic: string): Promise<Map<string, string>> {
   const last = new Map<string, string>()
   const { partitions } = (await log.describeTopic(topic))!
   for (let partition = 0; partition < partitions; partition++) {

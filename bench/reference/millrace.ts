@@ -3,27 +3,13 @@
  * output topic, data folder, prefix of the input topics (none), `windows` (default) or `join`,
  * number of the instance (1). Prints `first-fetch <epoch ms>` and runs until it is ended.
  */
-import type { KafkaLog } from '../../log/kafka/index.ts'
-import { runInstance } from '../instance.ts'
+import { runInstance, tellFirstFetch } from '../instance.ts'
 import { joinTopology, referenceTopology } from './topology.ts'
 
 const [brokers, application, output, folder, prefix, job, instance] = process.argv.slice(2) as [
   ...[string, string, string, string],
   ...(string | undefined)[],
 ]
-
-function tellFirstFetch(log: KafkaLog): void {
-  const fetch = log.fetch.bind(log)
-  let told = false
-  log.fetch = async (requests, options) => {
-    const responses = await fetch(requests, options)
-    if (!told && responses.some(({ bytes }) => bytes.length > 0)) {
-      told = true
-      process.stdout.write(`first-fetch ${Date.now()}\n`)
-    }
-    return responses
-  }
-}
 
 const names = { application, output, prefix: prefix ?? '' }
 const topology = job === 'join' ? joinTopology(names) : referenceTopology(names)

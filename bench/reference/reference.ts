@@ -4,7 +4,6 @@
  * last output committed), taken alike: each process tells its first fetch, and the end of the
  * output topic that a read_committed reader may see is watched from outside.
  */
-import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,17 +11,18 @@ import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { openKafkaLog } from '../../log/kafka/index.ts'
 import type { EventLog } from '../../log/port.ts'
-import { javaPath } from '../../test/support/kafka/jars.ts'
-import { type KafkaUnderTest, startKafka } from '../../test/support/kafka/kafka.ts'
+import { type KafkaUnderTest, startKafka, steady } from '../../test/support/kafka/kafka.ts'
 import { environment } from '../environment.ts'
+import { buildPeers, peerCommand, peerThreads } from '../peer.ts'
 import { PARTITIONS, produceReference } from '../reference-input.ts'
-import { type Figure, median } from '../report.ts'
+import { type Figure, median, medianOf } from '../report.ts'
+import { setting, Unusable } from '../settings.ts'
 import { type Contender, contend, type Run } from './contender.ts'
+import { prepareEmbedded, runEmbedded } from './embedded.ts'
 import { type Variant, variants } from './variants.ts'
 
-const ORDERS = Number(process.env.BENCH_ORDERS ?? 1_000_000)
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3)
-const peer = join(import.meta.dirname, '../peers')
+const ORDERS = setting('BENCH_ORDERS', 1_000_000)
+const ROUNDS = setting('BENCH_ROUNDS', 3)
 const HOUR_MS = 3_600_000
 
 const say = (text: string) => process.stderr.write(`reference: ${text}\n`)
@@ -37,23 +37,19 @@ interface Bench {
 
 /** `name`: a variant, the main job when absent. */
 export async function reference(name = 'main'): Promise<Figure[]> {
-  const variant = variants[name]
+  const variant = Object.hasOwn(variants, name) ? variants[name] : undefined
   if (variant === undefined) {
-    throw new Error(`there is no variant ${name}; there are: ${Object.keys(variants).join(', ')}`)
+    throw new Unusable(
+      `There is no variant ${name}. There are: ${Object.keys(variants).join(', ')}.`,
+    )
   }
-  if (variant.peer === 'kafka-streams') {
-    say('building the Kafka Streams peer')
-    execFileSync('mvn', ['--quiet', '--batch-mode', 'package'], { cwd: peer, stdio: 'inherit' })
-  }
-  const kafka = await startKafka({ jvmFlags: ['-Xmx1g', '-Xms1g'] })
+  if (variant.peer === 'kafka-streams') buildPeers(say)
+  const kafka = await startKafka({ config: steady, jvmFlags: ['-Xmx1g', '-Xms1g'] })
   const folder = mkdtempSync(join(tmpdir(), 'millrace-reference-'))
   const log = await openKafkaLog({ bootstrap: [kafka.bootstrap], environment })
   try {
     say(`producing ${ORDERS} orders and their payments`)
-    for (const topic of ['orders', 'payments']) {
-      await log.createTopic(topic, PARTITIONS, { retentionMs: -1 })
-    }
-    const inputs = await produceReference(log, { orders: ORDERS, shuffled: variant.shuffled })
+    const inputs = await produceInput(log, variant)
     const bench = { variant, kafka, log, folder, inputs }
     return await (variant.peer === 'embedded' ? compareEmbedded(bench) : compare(bench))
   } finally {
@@ -61,6 +57,11 @@ export async function reference(name = 'main'): Promise<Figure[]> {
     await kafka.stop()
     rmSync(folder, { recursive: true, force: true })
   }
+}
+
+async function produceInput(log: EventLog, { shuffled }: Variant): Promise<number> {
+  for (const topic of inputs) await log.createTopic(topic, PARTITIONS, { retentionMs: -1 })
+  return produceReference(log, { orders: ORDERS, shuffled })
 }
 
 async function compare(bench: Bench): Promise<Figure[]> {
@@ -73,66 +74,89 @@ async function compare(bench: Bench): Promise<Figure[]> {
     ours.push(await run(bench, await millrace(bench, round)))
     theirs.push(await run(bench, await kafkaStreams(bench, `grace-1h-${round}`, HOUR_MS)))
   }
-  const digests = new Set([...ours, ...theirs].map(({ results }) => digestOf(results)))
-  const found = variant.totals(ours[0]!.results)
-  const { truth } = variant
-  const isTrue = truth === undefined || isDeepStrictEqual(found, truth)
-  const correct = digests.size === 1 && (ORDERS < 1_000_000 || isTrue)
-  if (!correct) say(`outputs differ: ${JSON.stringify({ ...found, digests: digests.size })}`)
+  const names = { name: 'brokerMiB', ratio: 'ratioBrokerBytes', unit: 'MiB written to the broker' }
+  const brokerBytes = [ours, theirs].map(runs => runs.map(one => one.brokerMiB))
   const list: Figure[] = [
-    ...figures(ours, theirs),
-    { name: 'correct', value: correct, unit: 'all outputs are equal, and true' },
-    { name: 'joined', value: found.joined, unit: 'records joined' },
+    ...figures(ours, theirs, peers),
+    ...compared(names, [brokerBytes[0]!, brokerBytes[1]!], peers),
+    ...judged(variant, [...ours, ...theirs]),
   ]
   if (variant.name !== 'main') return list
   const strict = await run(bench, await kafkaStreams(bench, 'grace-30s', 30_000))
-  const lost = found.joined - variant.totals(strict.results).joined
+  const lost = variant.totals(ours[0]!.results).joined - variant.totals(strict.results).joined
   return [...list, { name: 'kafkaStreamsLostAtGrace30s', value: lost, unit: 'records not counted' }]
 }
 
-/** The same job on the embedded log, in a process of its own, beside the one on Kafka. */
+/** The same job on the embedded log and on Kafka in turn, each a process that is measured whole. */
 async function compareEmbedded(bench: Bench): Promise<Figure[]> {
+  const { folder, inputs, variant } = bench
   const onKafka: Measured[] = []
-  const embedded: Record<'inputsPerSecond' | 'cpuPerInput' | 'rssMiB', number>[] = []
-  const args = [join(import.meta.dirname, '../main.ts'), 'job', '--json']
+  const embedded: Run[] = []
+  say('producing the same into the embedded log')
+  await prepareEmbedded(folder, log => produceInput(log, variant))
+  await run(bench, await millrace(bench, 0))
   for (let round = 1; round <= ROUNDS; round++) {
+    embedded.push(tell('embedded', await runEmbedded(folder, round, inputs)))
     onKafka.push(await run(bench, await millrace(bench, round)))
-    const output = execFileSync(process.execPath, args, { encoding: 'utf8' })
-    const figures = JSON.parse(output.trim().split('\n').at(-1)!)
-    say(`embedded: ${Math.round(figures.inputsPerSecond)} inputs/s`)
-    embedded.push(figures)
   }
-  return (['inputsPerSecond', 'cpuPerInput', 'rssMiB'] as const).flatMap(name => {
-    const value = median(embedded.map(one => one[name]))
-    const other = median(onKafka.map(one => one[name]))
-    const ratio = `ratio${name[0]!.toUpperCase()}${name.slice(1)}`
-    return [
-      { name, value, unit: units[name] },
-      { name: `kafka.${name}`, value: other, unit: units[name] },
-      { name: ratio, value: value / other, unit: 'embedded ÷ Kafka' },
-    ]
-  })
+  return [
+    ...figures(embedded, onKafka, { prefix: 'kafka', ratios: 'embedded ÷ Kafka' }),
+    ...judged(variant, [...embedded, ...onKafka]),
+  ]
 }
 
 const units = {
   inputsPerSecond: 'inputs/s',
   cpuPerInput: 'µs/input',
   rssMiB: 'MiB at most',
-  brokerMiB: 'MiB written to the broker',
 } as const
 
-function figures(ours: readonly Measured[], theirs: readonly Measured[]): Figure[] {
-  const list: Figure[] = []
-  for (const [name, unit] of Object.entries(units) as [keyof typeof units, string][]) {
-    const mine = median(ours.map(one => one[name]))
-    const its = median(theirs.map(one => one[name]))
-    const short = { inputsPerSecond: 'InputsPerSecond', cpuPerInput: 'CpuPerInput', rssMiB: 'Rss' }
-    list.push({ name, value: mine, unit })
-    list.push({ name: `kafkaStreams.${name}`, value: its, unit })
-    const ratio = name === 'brokerMiB' ? 'BrokerBytes' : short[name]
-    list.push({ name: `ratio${ratio}`, value: mine / its, unit: 'ours ÷ Kafka Streams' })
-  }
-  return list
+const ratioNames = {
+  inputsPerSecond: 'ratioInputsPerSecond',
+  cpuPerInput: 'ratioCpuPerInput',
+  rssMiB: 'ratioRss',
+} as const
+
+interface Sides {
+  /** Before the names of the second's figures. */
+  readonly prefix: string
+  readonly ratios: string
+}
+
+const peers: Sides = { prefix: 'kafkaStreams', ratios: 'ours ÷ Kafka Streams' }
+
+function figures(ours: readonly Run[], theirs: readonly Run[], sides: Sides): Figure[] {
+  return (['inputsPerSecond', 'cpuPerInput', 'rssMiB'] as const).flatMap(name => {
+    const of = (runs: readonly Run[]) => runs.map(one => one[name])
+    const names = { name, ratio: ratioNames[name], unit: units[name] }
+    return compared(names, [of(ours), of(theirs)], sides)
+  })
+}
+
+function compared(
+  { name, ratio, unit }: { name: string; ratio: string; unit: string },
+  [mine, its]: readonly [readonly number[], readonly number[]],
+  { prefix, ratios }: Sides,
+): Figure[] {
+  return [
+    medianOf(name, mine, unit),
+    medianOf(`${prefix}.${name}`, its, unit),
+    { name: ratio, value: median(mine) / median(its), unit: ratios },
+  ]
+}
+
+/** Whether all runs wrote the same, and what is known to be true. */
+function judged(variant: Variant, runs: readonly Run[]): Figure[] {
+  const digests = new Set(runs.map(({ results }) => digestOf(results)))
+  const found = variant.totals(runs[0]!.results)
+  const { truth } = variant
+  const isTrue = truth === undefined || isDeepStrictEqual(found, truth)
+  const correct = digests.size === 1 && (ORDERS < 1_000_000 || isTrue)
+  if (!correct) say(`outputs differ: ${JSON.stringify({ ...found, digests: digests.size })}`)
+  return [
+    { name: 'correct', value: correct, unit: `all outputs are equal${truth ? ', and true' : ''}` },
+    { name: 'joined', value: found.joined, unit: 'records joined' },
+  ]
 }
 
 type Measured = Run & { readonly brokerMiB: number }
@@ -141,12 +165,16 @@ async function run({ log, kafka, inputs }: Bench, contender: Contender): Promise
   const before = bytesIn(kafka.folder)
   const measured = await contend(log, contender, inputs)
   const brokerMiB = (bytesIn(kafka.folder) - before) / 2 ** 20
-  const { inputsPerSecond, cpuPerInput, rssMiB, seconds } = measured
+  return { ...tell(contender.name, measured), brokerMiB }
+}
+
+function tell(name: string, run: Run): Run {
+  const { inputsPerSecond, cpuPerInput, rssMiB, seconds } = run
   say(
-    `${contender.name}: ${Math.round(inputsPerSecond)} inputs/s in ${seconds.toFixed(1)} s, ` +
+    `${name}: ${Math.round(inputsPerSecond)} inputs/s in ${seconds.toFixed(1)} s, ` +
       `${cpuPerInput.toFixed(2)} µs/input, ${Math.round(rssMiB)} MiB`,
   )
-  return { ...measured, brokerMiB }
+  return run
 }
 
 async function millrace(bench: Bench, round: number): Promise<Contender> {
@@ -167,16 +195,21 @@ async function kafkaStreams(bench: Bench, label: string, graceMs: number): Promi
   const group = `kafka-streams-${label}`
   const output = `${group}-out`
   await log.createTopic(output, PARTITIONS, { retentionMs: -1 })
-  const classPath = `${peer}/target/reference.jar:${peer}/target/lib/*`
   // One thread a core, however many processes.
-  const threads = `${2 / variant.instances}`
-  const processes = numbers(variant.instances).map(instance => [
-    ...['-Xmx2g', '-cp', classPath, 'Reference', kafka.bootstrap, group, output],
-    ...[join(folder, `${group}-${instance}`), `${graceMs}`, threads],
-    ...['', variant.job, variant.guarantee],
-  ])
-  const name = `Kafka Streams, ${label}`
-  return { name, command: javaPath(), processes, output, group, inputs }
+  const threads = `${Math.max(1, peerThreads / variant.instances)}`
+  const commands = numbers(variant.instances).map(instance =>
+    peerCommand(
+      'Reference',
+      [
+        ...[kafka.bootstrap, group, output, join(folder, `${group}-${instance}`)],
+        ...[`${graceMs}`, threads, '', variant.job, variant.guarantee],
+      ],
+      variant.tuning,
+    ),
+  )
+  const [command] = commands[0]!
+  const processes = commands.map(([, args]) => args)
+  return { name: `Kafka Streams, ${label}`, command, processes, output, group, inputs }
 }
 
 const inputs = ['orders', 'payments']

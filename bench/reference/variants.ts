@@ -13,7 +13,9 @@ export interface Variant {
   readonly job: 'windows' | 'join'
   /** Of Kafka Streams: Millrace always is exactly once. */
   readonly guarantee: 'exactly_once_v2' | 'at_least_once'
-  /** Processes of each; Kafka Streams has two threads in all. */
+  /** Settings of Kafka Streams over its defaults. */
+  readonly tuning: Readonly<Record<string, string>>
+  /** Processes of each; Kafka Streams has a thread a core in all. */
   readonly instances: 1 | 2
   readonly shuffled: boolean
   readonly totals: (results: ReadonlyMap<string, string>) => Totals
@@ -47,6 +49,7 @@ const main: Variant = {
   peer: 'kafka-streams',
   job: 'windows',
   guarantee: 'exactly_once_v2',
+  tuning: {},
   instances: 1,
   shuffled: false,
   totals: ofWindows,
@@ -54,6 +57,18 @@ const main: Variant = {
 }
 
 const { truth: _, ...unknown } = main
+
+/**
+ * For throughput at the price of latency: fewer and larger commits and batches, stores that are
+ * cached (https://docs.confluent.io/cloud/current/client-apps/optimizing/throughput.html, and
+ * https://kafka.apache.org/documentation/streams/developer-guide/memory-mgmt.html).
+ */
+const throughput = {
+  'commit.interval.ms': '1000',
+  'producer.linger.ms': '100',
+  'producer.batch.size': '200000',
+  'statestore.cache.max.bytes': `${128 << 20}`,
+}
 
 export const variants: Readonly<Record<string, Variant>> = {
   main,
@@ -65,6 +80,7 @@ export const variants: Readonly<Record<string, Variant>> = {
     truth: { ...TRUTH, keys: TRUTH.joined },
   },
   'at-least-once': { ...main, name: 'at-least-once', guarantee: 'at_least_once' },
+  tuned: { ...main, name: 'tuned', tuning: throughput },
   'two-instances': { ...main, name: 'two-instances', instances: 2 },
   shuffled: { ...unknown, name: 'shuffled', shuffled: true },
   embedded: { ...main, name: 'embedded', peer: 'embedded' },

@@ -2,32 +2,34 @@
  * `restore`: the last value of `BENCH_KEYS` keys is state. How long it takes from a kill -9, and
  * from an empty disk, to running, for Millrace and for Kafka Streams on the same broker.
  */
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, statfsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { openKafkaLog } from '../../log/kafka/index.ts'
 import type { EventLog } from '../../log/port.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
-import { javaPath } from '../../test/support/kafka/jars.ts'
-import { startKafka } from '../../test/support/kafka/kafka.ts'
+import { startKafka, steady } from '../../test/support/kafka/kafka.ts'
 import { environment } from '../environment.ts'
+import { buildPeers, peerCommand, peerThreads } from '../peer.ts'
 import { PARTITIONS } from '../reference-input.ts'
-import { type Figure, median } from '../report.ts'
+import { type Figure, medianOf } from '../report.ts'
+import { setting } from '../settings.ts'
 
-const KEYS = Number(process.env.BENCH_KEYS ?? 10_000_000)
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3)
+const KEYS = setting('BENCH_KEYS', 10_000_000)
+const ROUNDS = setting('BENCH_ROUNDS', 3)
 const VALUE_BYTES = 100
 /** Input, two changelogs and two stores, and what compaction needs beside them. */
 const DISK_BYTES_PER_KEY = 1_200
+/** Of what is free. */
+const DISK_SHARE = 0.9
 const GIVE_UP_MS = 900_000
 const BATCH_RECORDS = 2_000
-const peer = join(import.meta.dirname, '../peers')
 
 const say = (text: string) => process.stderr.write(`restore: ${text}\n`)
-const sleep = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
 
 interface Bed {
   readonly bootstrap: string
@@ -43,23 +45,24 @@ interface Contender {
   readonly folder: string
 }
 
-interface Restored {
-  readonly afterKillMs: number
-  readonly fromEmptyMs: number
-}
-
 export async function restore(): Promise<Figure[]> {
   const folder = mkdtempSync(join(tmpdir(), 'millrace-restore-'))
   const keys = keysThatFit(folder)
-  say('building the Kafka Streams peer')
-  execFileSync('mvn', ['--quiet', '--batch-mode', 'package'], { cwd: peer, stdio: 'inherit' })
-  const kafka = await startKafka({ jvmFlags: ['-Xmx1g', '-Xms1g'] })
+  buildPeers(say)
+  const kafka = await startKafka({ config: steady, jvmFlags: ['-Xmx1g', '-Xms1g'] })
   const log = await openKafkaLog({ bootstrap: [kafka.bootstrap], environment })
   const bed = { bootstrap: kafka.bootstrap, log, folder, keys }
   try {
     await produce(bed)
-    const ours = await measure(bed, millrace(bed))
-    const theirs = await measure(bed, kafkaStreams(bed))
+    const ours = new Restored(millrace(bed))
+    const theirs = new Restored(kafkaStreams(bed))
+    for (const one of [ours, theirs]) await one.build(bed)
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const one of [ours, theirs]) await one.afterKill()
+    }
+    for (let round = 0; round < ROUNDS; round++) {
+      for (const one of [ours, theirs]) await one.fromEmpty()
+    }
     return figures(keys, ours, theirs)
   } finally {
     await log.close()
@@ -70,34 +73,30 @@ export async function restore(): Promise<Figure[]> {
 
 function keysThatFit(folder: string): number {
   const { bavail, bsize } = statfsSync(folder)
-  const fit = Math.floor((bavail * bsize) / DISK_BYTES_PER_KEY)
+  const fit = Math.floor((bavail * bsize * DISK_SHARE) / DISK_BYTES_PER_KEY)
   if (fit >= KEYS) return KEYS
   say(`${KEYS} keys need ${(KEYS * DISK_BYTES_PER_KEY) / 1e9} GB of disk; ${fit} keys fit`)
   return fit
 }
 
 function figures(keys: number, ours: Restored, theirs: Restored): Figure[] {
-  const rate = (ms: number) => (keys / ms) * 1000
+  const killed = 'ms from start to running'
+  const emptied = 'records/s, start included'
+  const rates = (all: readonly number[]) => all.map(ms => (keys / ms) * 1000)
+  const list = [
+    medianOf('afterKill', ours.afterKillMs, killed),
+    medianOf('kafkaStreams.afterKill', theirs.afterKillMs, killed),
+    medianOf('fromEmpty', rates(ours.fromEmptyMs), emptied),
+    medianOf('kafkaStreams.fromEmpty', rates(theirs.fromEmptyMs), emptied),
+  ] as const
+  const ratio = (name: string, mine: Figure, its: Figure): Figure => {
+    return { name, value: Number(mine.value) / Number(its.value), unit: 'ours ÷ Kafka Streams' }
+  }
   return [
     { name: 'keys', value: keys, unit: `keys, values of ${VALUE_BYTES} B` },
-    { name: 'afterKill', value: ours.afterKillMs, unit: 'ms from start to running' },
-    { name: 'kafkaStreams.afterKill', value: theirs.afterKillMs, unit: 'ms from start to running' },
-    {
-      name: 'ratioAfterKill',
-      value: ours.afterKillMs / theirs.afterKillMs,
-      unit: 'ours ÷ Kafka Streams',
-    },
-    { name: 'fromEmpty', value: rate(ours.fromEmptyMs), unit: 'records/s, start included' },
-    {
-      name: 'kafkaStreams.fromEmpty',
-      value: rate(theirs.fromEmptyMs),
-      unit: 'records/s, start included',
-    },
-    {
-      name: 'ratioFromEmpty',
-      value: theirs.fromEmptyMs / ours.fromEmptyMs,
-      unit: 'ours ÷ Kafka Streams',
-    },
+    ...list,
+    ratio('ratioAfterKill', list[0], list[1]),
+    ratio('ratioFromEmpty', list[2], list[3]),
   ]
 }
 
@@ -136,30 +135,52 @@ function millrace({ bootstrap, folder }: Bed): Contender {
 
 function kafkaStreams({ bootstrap, folder }: Bed): Contender {
   const own = join(folder, 'kafka-streams')
-  const classPath = `${peer}/target/reference.jar:${peer}/target/lib/*`
-  const args = ['-Xmx2g', '-cp', classPath, 'Restore', bootstrap, 'kafka-streams', own]
-  return { name: 'kafka-streams', command: javaPath(), args, folder: own }
+  const settings = [bootstrap, 'kafka-streams', own, `${peerThreads}`]
+  const [command, args] = peerCommand('Restore', settings)
+  return { name: 'kafka-streams', command, args, folder: own }
 }
 
-async function measure(bed: Bed, contender: Contender): Promise<Restored> {
-  const first = run(contender)
-  say(`${contender.name}: building its state`)
-  await Promise.race([untilDone(bed, contender.name), first.ended])
-  let running = first
-  const afterKill: number[] = []
-  for (let round = 0; round < ROUNDS; round++) {
-    await running.kill()
-    running = run(contender)
-    afterKill.push(await running.untilRunning())
+/** What a contender's starts take; between them nothing of it runs. */
+class Restored {
+  readonly afterKillMs: number[] = []
+  readonly fromEmptyMs: number[] = []
+  readonly #contender: Contender
+
+  constructor(contender: Contender) {
+    this.#contender = contender
   }
-  await running.kill()
-  rmSync(contender.folder, { recursive: true, force: true })
-  running = run(contender)
-  const fromEmptyMs = await running.untilRunning()
-  await running.kill()
-  const shown = afterKill.map(Math.round).join(', ')
-  say(`${contender.name}: ${shown} ms after a kill, ${Math.round(fromEmptyMs)} ms from empty`)
-  return { afterKillMs: median(afterKill), fromEmptyMs }
+
+  async build(bed: Bed): Promise<void> {
+    const { name } = this.#contender
+    say(`${name}: building its state`)
+    const running = run(this.#contender)
+    await Promise.race([untilDone(bed, name), running.ended])
+    await running.kill()
+  }
+
+  /** Killed while it runs, and started again at once. */
+  async afterKill(): Promise<void> {
+    const killed = run(this.#contender)
+    await killed.untilRunning()
+    await killed.kill()
+    const ms = await this.#start()
+    this.afterKillMs.push(ms)
+    say(`${this.#contender.name}: ${Math.round(ms)} ms after a kill`)
+  }
+
+  async fromEmpty(): Promise<void> {
+    rmSync(this.#contender.folder, { recursive: true, force: true })
+    const ms = await this.#start()
+    this.fromEmptyMs.push(ms)
+    say(`${this.#contender.name}: ${Math.round(ms)} ms from empty`)
+  }
+
+  async #start(): Promise<number> {
+    const running = run(this.#contender)
+    const ms = await running.untilRunning()
+    await running.kill()
+    return ms
+  }
 }
 
 function run({ name, command, args }: Contender) {
@@ -172,11 +193,21 @@ function run({ name, command, args }: Contender) {
       if (line.startsWith('running ')) resolve(Number(line.slice(8)) - startedMs)
     })
   })
-  const ended = exited.then(([code]) => Promise.reject(new Error(`${name} ended with ${code}`)))
+  const ended = exited.then(([code, signal]) =>
+    Promise.reject(new Error(`${name} ended with ${signal ?? code}`)),
+  )
   ended.catch(() => {})
   return {
     ended,
-    untilRunning: () => Promise.race([running, ended]),
+    async untilRunning() {
+      const timer = new AbortController()
+      const { signal } = timer
+      const tooLong = sleep(GIVE_UP_MS, undefined, { signal }).then(() => {
+        throw new Error(`${name} does not run after ${GIVE_UP_MS} ms`)
+      })
+      tooLong.catch(() => {})
+      return Promise.race([running, ended, tooLong]).finally(() => timer.abort())
+    },
     async kill() {
       child.kill('SIGKILL')
       await exited

@@ -12,15 +12,18 @@ import { join } from 'node:path'
 import { createInterface, type Interface } from 'node:readline'
 import { cachedRowsBytes } from '../../cli/memory.ts'
 import manifest from '../../package.json' with { type: 'json' }
-import { type Figure, median } from '../report.ts'
+import { type Figure, median, medianOf } from '../report.ts'
+import { setting, settings } from '../settings.ts'
 
-const SIZES = (process.env.BENCH_ROWS ?? '1000000,10000000,50000000').split(',').map(Number)
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3)
+const SIZES = settings('BENCH_ROWS', [1_000_000, 10_000_000, 50_000_000])
+const ROUNDS = setting('BENCH_ROUNDS', 3)
 const UPDATES = 1_000_000
 /** `MEMORY` of the process; what of it is for cached rows follows as in the service. */
 const MEMORY_MIB = 1024
 /** A row, its changelog record and what RocksDB needs to merge them. */
 const DISK_BYTES_PER_ROW = 450
+/** Of what is free. */
+const DISK_SHARE = 0.9
 
 const say = (text: string) => process.stderr.write(`state: ${text}\n`)
 
@@ -53,7 +56,7 @@ export async function stateBench(): Promise<Figure[]> {
 function sizesThatFit(folder: string): number[] {
   const { bavail, bsize } = statfsSync(folder)
   const fit: number[] = []
-  let rowsLeft = Math.floor((bavail * bsize) / DISK_BYTES_PER_ROW)
+  let rowsLeft = Math.floor((bavail * bsize * DISK_SHARE) / DISK_BYTES_PER_ROW)
   for (const size of SIZES) {
     const rows = Math.min(size, rowsLeft)
     if (rows < size) say(`the disk has room for ${rows} of ${size} rows: that is the largest size`)
@@ -105,7 +108,7 @@ function figures(all: readonly Sized[]): Figure[] {
   const list: Figure[] = []
   for (const { size, rates, rssBytes } of all) {
     const name = `${Math.round(size / 1e5) / 10}M`
-    list.push({ name: `inputsPerSecond${name}`, value: median(rates), unit: 'inputs/s' })
+    list.push(medianOf(`inputsPerSecond${name}`, rates, 'inputs/s'))
     const rssMiB = rssBytes / 2 ** 20
     list.push({ name: `rssMiB${name}`, value: rssMiB, unit: 'MiB at most' })
     list.push({ name: `rssOfBudget${name}`, value: rssMiB / MEMORY_MIB, unit: `of ${MEMORY_MIB}` })

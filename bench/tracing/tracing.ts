@@ -15,10 +15,11 @@ import { type Bed, environment, withBed } from '../environment.ts'
 import { referenceTopology } from '../reference/topology.ts'
 import { PARTITIONS, produceReference } from '../reference-input.ts'
 import { type Figure, measured, median, root } from '../report.ts'
+import { setting } from '../settings.ts'
 import { shareOf } from './profile.ts'
 
-const ORDERS = Number(process.env.BENCH_ORDERS ?? 1_000_000)
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3)
+const ORDERS = setting('BENCH_ORDERS', 1_000_000)
+const ROUNDS = setting('BENCH_ROUNDS', 3)
 const SAMPLED_EVERY = 100
 const TURN_MS = 500
 const PAUSE_MS = 60
