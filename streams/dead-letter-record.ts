@@ -283,12 +283,18 @@ export function errorCode(error: unknown): string | null {
   return typeof code === 'string' && code !== '' ? code : error.name
 }
 
+/** Records that fail mostly fail alike, many at once. */
+let digested = { lines: '', digest: '' }
+
 /** The same for errors thrown at the same place by the same way, whatever folder the code is in. */
 export function stackDigest(error: unknown): string | null {
   if (!(error instanceof Error) || typeof error.stack !== 'string') return null
-  const frames = error.stack
-    .split('\n')
-    .filter(line => /^\s+at /.test(line))
-    .map(line => line.trim().replace(/(?:file:\/\/)?[^\s()]*[\\/]/g, ''))
-  return createHash('sha256').update(frames.join('\n')).digest('hex').slice(0, 16)
+  const frames = error.stack.split('\n').filter(line => /^\s+at /.test(line))
+  const lines = frames.join('\n')
+  if (lines !== digested.lines || digested.digest === '') {
+    const named = frames.map(line => line.trim().replace(/(?:file:\/\/)?[^\s()]*[\\/]/g, ''))
+    const digest = createHash('sha256').update(named.join('\n')).digest('hex').slice(0, 16)
+    digested = { lines, digest }
+  }
+  return digested.digest
 }
