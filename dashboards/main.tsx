@@ -8,10 +8,11 @@ import { PaymentsPanel } from './panels/payments.tsx'
 import { ProductsPanel } from './panels/products.tsx'
 import { RevenuePanel } from './panels/revenue.tsx'
 import { Tiles } from './panels/tiles.tsx'
+import { ViewsPanel } from './panels/views.tsx'
 import { VolumePanel } from './panels/volume.tsx'
 import { Announcer } from './parts/announcer.tsx'
 import { Header, Notice } from './parts/header.tsx'
-import { connection, start } from './state.ts'
+import { connection, hasPanels, start } from './state.ts'
 import './theme.ts'
 
 function Page() {
@@ -27,19 +28,29 @@ function Page() {
         <KeyForm />
       ) : (
         <main id="panels" class={connection.value === 'open' ? '' : 'stale'}>
-          <Tiles />
-          <div class="grid">
-            <RevenuePanel />
-            <AlertsPanel />
-            <VolumePanel />
-            <PaymentsPanel />
-            <ProductsPanel />
-            <FunnelPanel />
-            <LatencyPanel />
-          </div>
+          {hasPanels.value && <Panels />}
+          <ViewsPanel />
         </main>
       )}
       <Footer />
+    </>
+  )
+}
+
+/** Of the analytics; an instance without any of them has its views alone. */
+function Panels() {
+  return (
+    <>
+      <Tiles />
+      <div class="grid">
+        <RevenuePanel />
+        <AlertsPanel />
+        <VolumePanel />
+        <PaymentsPanel />
+        <ProductsPanel />
+        <FunnelPanel />
+        <LatencyPanel />
+      </div>
     </>
   )
 }

@@ -15,8 +15,18 @@ export const now = signal(Date.now())
 /** Wall time at which the page was paused. */
 export const pausedAt = signal<number | undefined>(undefined)
 export const figures = signal<ServiceFigures | undefined>(undefined)
-/** Names of the views that the server has; undefined before it has said. */
-export const declared = signal<ReadonlySet<string> | undefined>(undefined)
+
+/** A view as the server describes it. */
+export interface DeclaredView {
+  readonly name: string
+  readonly kind: 'table' | 'window' | 'session'
+  readonly key: readonly string[]
+  readonly units: Readonly<Record<string, string>>
+  readonly description: string
+}
+
+/** The views that the server has, by name; undefined before it has said. */
+export const declared = signal<ReadonlyMap<string, DeclaredView> | undefined>(undefined)
 
 /** Time of the newest event that the server has seen. */
 export const newestEvent = computed(() => figures.value?.newestEventMs)
@@ -95,6 +105,11 @@ export class Feed<Row> {
 
 const feeds: Feed<unknown>[] = []
 
+/** Whether the server has a view that the page has a panel for. */
+export const hasPanels = computed(
+  () => declared.value === undefined || feeds.some(({ view }) => declared.value!.has(view)),
+)
+
 const keyName = 'millrace.key'
 
 function storedKey(): string | undefined {
@@ -159,7 +174,7 @@ export function resume(): void {
   showAll()
 }
 
-async function ask(path: string): Promise<Response | undefined> {
+export async function ask(path: string): Promise<Response | undefined> {
   const key = storedKey()
   const headers = new Headers(key === undefined ? {} : { authorization: `Bearer ${key}` })
   try {
@@ -174,18 +189,27 @@ async function poll(): Promise<void> {
   if (declared.value === undefined) {
     const answer = await ask('/v1/views')
     if (answer !== undefined) {
-      const { views } = (await answer.json()) as { views: readonly { name: string }[] }
-      declared.value = new Set(views.map(view => view.name))
+      const { views } = (await answer.json()) as { views: readonly DeclaredView[] }
+      declared.value = new Map(views.map(view => [view.name, view]))
     }
   }
   const answer = await ask('/metrics')
   if (answer !== undefined && pausedAt.value === undefined) {
     figures.value = figuresOf(await answer.text())
   }
-  if (declared.value !== undefined) openFeeds(declared.value)
+  if (declared.value === undefined) return
+  openFeeds(declared.value)
+  if (pausedAt.value === undefined) for (const poller of pollers) poller()
 }
 
-function openFeeds(views: ReadonlySet<string>): void {
+const pollers: (() => void)[] = []
+
+/** Does so with every poll, but while the page is paused. */
+export function onPoll(poller: () => void): void {
+  pollers.push(poller)
+}
+
+function openFeeds(views: ReadonlyMap<string, unknown>): void {
   for (const feed of feeds) {
     if (views.has(feed.view)) feed.open(dataNow.value)
     else feed.markAbsent()

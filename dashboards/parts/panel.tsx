@@ -3,7 +3,7 @@ import { type Signal, signal } from '@preact/signals'
 import type { ComponentChildren } from 'preact'
 import { useId, useMemo } from 'preact/hooks'
 import { count } from '../format.ts'
-import { connection, type Feed, type FeedStatus, figures } from '../state.ts'
+import { connection, type FeedStatus, figures } from '../state.ts'
 
 export interface TableData {
   readonly head: readonly string[]
@@ -16,7 +16,8 @@ export interface PanelProps {
   readonly title: string
   /** What is shown, over which time. */
   readonly about: string
-  readonly feed: Feed<never> | Feed<unknown>
+  /** Of which view, and whether its rows are there. */
+  readonly feed: { readonly view: string; readonly status: Signal<FeedStatus> }
   readonly area: string
   readonly empty: boolean
   readonly emptyText: string
@@ -30,7 +31,7 @@ export function Panel(props: PanelProps) {
   const { title, about, area, feed, table } = props
   const id = useId()
   const asTable = useMemo(() => signal(false), [])
-  const status = (feed.status as Signal<FeedStatus>).value
+  const status = feed.status.value
   const late = figures.value?.lateByStep.get(feed.view) ?? 0
   return (
     <figure class={`panel area-${area}`} aria-labelledby={id}>
@@ -106,7 +107,7 @@ export function DataTable({ title, data }: { title: string; data: TableData }) {
         </thead>
         <tbody>
           {data.rows.map(([first, ...rest]) => (
-            <tr key={`${first} ${rest[0]}`}>
+            <tr key={`${first} ${rest.slice(0, Math.max(1, data.words - 1)).join(' ')}`}>
               <th scope="row">{first}</th>
               {rest.map((text, index) => (
                 <td key={data.head[index + 1]} class={index + 1 < data.words ? 'word' : ''}>

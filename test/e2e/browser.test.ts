@@ -3,12 +3,15 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
+import Type from 'typebox'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { parseApiKeys, type Server } from '../../api/index.ts'
 import { buildDashboard } from '../../dashboards/build.ts'
+import { dateTime } from '../../dashboards/format.ts'
 import { findChromium, launchChromium } from '../support/chromium.ts'
 import { fakeServer } from '../support/fake-server.ts'
 import { FakeShop } from '../support/fake-shop.ts'
+import { FakeViews } from '../support/fake-views.ts'
 import { freePort } from '../support/ports.ts'
 
 const missing = findChromium() === undefined
@@ -97,6 +100,47 @@ describe.skipIf(missing)('the dashboard', () => {
     shop.unpaid(14, Date.now())
     await expect.poll(() => page.locator('.alerts li').count()).toBe(before + 1)
     await expect.poll(() => figureOf(page, 'Unpaid after 24 h').textContent()).toBe('14')
+    expect(complaints).toEqual([])
+  })
+
+  test('any view can be looked at: its newest windows, as they change', async () => {
+    const shop = filledShop()
+    const { address } = await serve(shop)
+    const { page, complaints } = await visit(address)
+    await page.getByLabel('View whose rows are shown').selectOption('unpaid-orders')
+    const panel = page.getByRole('figure', { name: 'unpaid-orders' })
+    await expect.poll(() => panel.locator('tbody tr').count()).toBe(12)
+    shop.unpaid(14, Date.now())
+    await expect.poll(() => panel.locator('tbody tr').count()).toBe(14)
+    await page.getByLabel('View whose rows are shown').selectOption('revenue')
+    const first = page.getByRole('figure', { name: 'revenue' }).locator('tbody tr').first()
+    const { rows } = await shop.views.rows('revenue', { key: {}, limit: 10_000 })
+    const newest = Math.max(...rows.map(row => row.windowStart as number))
+    await expect.poll(() => first.textContent()).toContain(dateTime(newest))
+    expect(await violations(page)).toEqual([])
+    expect(complaints).toEqual([])
+  })
+
+  test('an instance with views of its own shows those, and no empty panels', async () => {
+    const fake = new FakeViews([
+      {
+        name: 'balance',
+        kind: 'table',
+        description: 'What each account has.',
+        key: [{ name: 'account', type: 'string' }],
+        value: Type.Object({ cents: Type.Integer(), at: Type.Integer() }),
+        units: { at: 'ms' },
+      },
+    ])
+    fake.put('balance', { account: 'ann', cents: 750, at: 1_767_225_600_000 })
+    const { server } = await fakeServer({ fake, dashboardRoot })
+    servers.push(server)
+    const { page, complaints } = await visit(await server.listen({ host: '127.0.0.1', port: 0 }))
+    const panel = page.getByRole('figure', { name: 'balance' })
+    const shown = `ann750${dateTime(1_767_225_600_000)}`
+    await expect.poll(() => panel.locator('tbody tr').allTextContents()).toEqual([shown])
+    expect(await page.locator('.panel').count()).toBe(1)
+    expect(await violations(page)).toEqual([])
     expect(complaints).toEqual([])
   })
 
