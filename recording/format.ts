@@ -153,6 +153,16 @@ export function blockSpans(body: Buffer): Span[] {
   return readSpans(body, BLOCK_HEAD_BYTES, body.readUInt32BE(4))
 }
 
+/** Throws `Damage` where spans are of nothing that the header names. */
+export function checkSpans(spans: readonly Span[], { topics }: RecordingHeader): void {
+  for (const { topic, partition, from, to } of spans) {
+    const known = topics[topic]
+    if (known === undefined || partition >= known.partitions || !(from >= 0 && to > from)) {
+      throw new Damage('its list of spans names what is not recorded')
+    }
+  }
+}
+
 /** The batches of a block's body, for each span in order. Throws `Damage`. */
 export async function blockBatches(body: Buffer, spans: readonly Span[]): Promise<Buffer[]> {
   const rawSize = body.readUInt32BE(0)

@@ -9,6 +9,7 @@ import {
   type BlockEntry,
   blockBatches,
   blockSpans,
+  checkSpans,
   Damage,
   decodeHeader,
   decodeIndex,
@@ -22,6 +23,7 @@ import {
   TRAILER_BYTES,
   VERSION,
 } from './format.ts'
+import { hasFrameIn } from './frame-search.ts'
 import type { RecordingFile } from './port.ts'
 
 /** Where a recording stops being readable. */
@@ -62,7 +64,9 @@ export async function openRecording(
 ): Promise<Recording> {
   const size = await file.size()
   const { header, end: start } = await readHeader(file, size)
-  const index = await readIndex(file, size, { header, start })
+  const indexAt = indexPosition(await file.read(Math.max(0, size - TRAILER_BYTES), TRAILER_BYTES))
+  const index =
+    indexAt === undefined ? undefined : await readIndex(file, size, { header, start, end: indexAt })
   if (index !== undefined && !scan) {
     return {
       file,
@@ -73,7 +77,8 @@ export async function openRecording(
       damage: undefined,
     }
   }
-  const scanned = await scanBlocks(file, { header, start, size: index?.end ?? size })
+  const isEnded = indexAt !== undefined
+  const scanned = await scanBlocks(file, { header, start, size: index?.end ?? size, isEnded })
   return { file, header, isComplete: index !== undefined, ...scanned }
 }
 
@@ -110,34 +115,40 @@ interface Place {
 }
 
 /** The index and where it begins; undefined where there is none that can be trusted. */
-async function readIndex(file: RecordingFile, size: number, { header, start }: Place) {
-  const end = indexPosition(await file.read(Math.max(0, size - TRAILER_BYTES), TRAILER_BYTES))
-  if (end === undefined || end < start || end + FRAME_BYTES + TRAILER_BYTES > size) return undefined
+async function readIndex(
+  file: RecordingFile,
+  size: number,
+  { header, start, end }: Place & { readonly end: number },
+) {
+  if (end < start || end + FRAME_BYTES + TRAILER_BYTES > size) return undefined
   try {
     const frame = await file.read(end, size - TRAILER_BYTES - end)
     const head = readFrameHead(frame)
     if (head.kind !== 'I' || FRAME_BYTES + head.size !== frame.length) return undefined
     const blocks = await decodeIndex(frameBody(frame))
-    for (const { spans } of blocks) checkSpans(spans, header)
-    return { blocks, end }
+    let position = start
+    for (const block of blocks) {
+      if (block.position !== position) return undefined
+      checkSpans(block.spans, header)
+      position += FRAME_BYTES + block.size
+    }
+    return position === end ? { blocks, end } : undefined
   } catch (error) {
     if (error instanceof Damage) return undefined
     throw error
   }
 }
 
-function checkSpans(spans: readonly Span[], { topics }: RecordingHeader): void {
-  for (const { topic, partition, from, to } of spans) {
-    const known = topics[topic]
-    if (known === undefined || partition >= known.partitions || !(from >= 0 && to > from)) {
-      throw new Damage('its list of spans names what is not recorded')
-    }
-  }
+interface Extent extends Place {
+  /** Where the blocks end at the latest. */
+  readonly size: number
+  /** It has a trailer: no interruption cut it off. */
+  readonly isEnded: boolean
 }
 
 async function scanBlocks(
   file: RecordingFile,
-  { header, start, size }: Place & { readonly size: number },
+  { header, start, size, isEnded }: Extent,
 ): Promise<Pick<Recording, 'blocks' | 'end' | 'damage'>> {
   const blocks: BlockEntry[] = []
   let position = start
@@ -146,14 +157,18 @@ async function scanBlocks(
     end: position,
     damage: { position, reason, isTorn },
   })
+  // A frame that reaches beyond the end was cut off, unless its size is what is wrong.
+  const cutOff = async () => {
+    const place = { header, from: position + 1, to: size }
+    const isTorn = !isEnded && !(await hasFrameIn(file, place))
+    return damaged(isTorn ? 'it ends within a frame' : 'the size of its frame is wrong', isTorn)
+  }
   while (position < size) {
     const head = await file.read(position, FRAME_BYTES)
     try {
-      if (head.length < FRAME_BYTES || position + FRAME_BYTES > size) {
-        return damaged('it ends within a frame', true)
-      }
+      if (head.length < FRAME_BYTES || position + FRAME_BYTES > size) return await cutOff()
       const { kind, size: bodySize } = readFrameHead(head)
-      if (position + FRAME_BYTES + bodySize > size) return damaged('it ends within a frame', true)
+      if (position + FRAME_BYTES + bodySize > size) return await cutOff()
       const body = frameBody(await file.read(position, FRAME_BYTES + bodySize))
       // An index whose trailer is lost is no harm: the blocks are all there.
       if (kind === 'I') return { blocks, end: position, damage: undefined }

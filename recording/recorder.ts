@@ -95,8 +95,9 @@ export type Resumable = Pick<Recording, 'header' | 'blocks'>
 
 /**
  * A writer that goes on where an interrupted or ended recording stops: what follows its last whole
- * block is cut off. Rejects with RECORDING_DAMAGED where that is more than an interruption leaves,
- * and with RECORDING_MISMATCH where the log is not the one that was recorded.
+ * block is cut off, once the log is known to have what comes next. Rejects with RECORDING_DAMAGED
+ * where that is more than an interruption leaves, with RECORDING_MISMATCH where the log is not the
+ * one that was recorded, and with RECORD_SOURCE_LOST.
  */
 export async function resumeWriter(
   recording: Recording,
@@ -119,8 +120,25 @@ export async function resumeWriter(
       throw mismatch(`topic ${name} has ${found.partitions} partitions now, ${partitions} then`)
     }
   }
+  await requireOffsets(source, nextOffsets(recording))
   await file.truncate(end)
   return new RecordingWriter(file, header, { blocks, end })
+}
+
+async function requireOffsets(
+  source: RecordSource,
+  offsets: readonly PartitionOffset[],
+): Promise<void> {
+  for (const [i, { startOffset, endOffset }] of (await source.offsets(offsets)).entries()) {
+    const next = offsets[i]!
+    if (next.offset < startOffset || next.offset > endOffset) {
+      throw sourceLost(next, `the log holds ${startOffset} to ${endOffset}`)
+    }
+  }
+}
+
+function sourceLost({ topic, partition, offset }: PartitionOffset, reason: string) {
+  return recordingError('RECORD_SOURCE_LOST', { topic, partition, offset, reason })
 }
 
 interface Reading {
@@ -190,8 +208,7 @@ function take(
 ): number {
   const { target, offset: from, end } = reading
   const { topic, topicIndex, partition } = target
-  const fail = (reason: string) =>
-    recordingError('RECORD_SOURCE_LOST', { topic, partition, offset: from, reason })
+  const fail = (reason: string) => sourceLost({ ...target, offset: from }, reason)
   if (response.error === 'unknown-topic') throw fail('the topic is gone')
   if (response.error !== undefined) {
     throw fail(`the log holds ${response.startOffset} to ${response.endOffset}`)

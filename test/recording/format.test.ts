@@ -110,6 +110,24 @@ test('one flipped bit anywhere is an error with its place, or changes nothing th
   expect(found).toBeGreaterThan(bytes.length / 2)
 })
 
+test('a frame size that is damaged is no interruption: whole blocks follow it, or an index does', async () => {
+  const bytes = await sample()
+  const { blocks, end } = await openRecording(new MemoryFile(bytes))
+  for (const [size, places] of [
+    [bytes.length, [...blocks.map(({ position }) => position), end]],
+    [end, blocks.slice(0, -1).map(({ position }) => position)],
+  ] as const) {
+    for (const position of places) {
+      for (const bit of [0x0400_0000, 0x1000]) {
+        const damaged = Buffer.from(bytes.subarray(0, size))
+        damaged.writeUInt32BE((damaged.readUInt32BE(position + 4) ^ bit) >>> 0, position + 4)
+        const { damage } = await openRecording(new MemoryFile(damaged), { scan: true })
+        expect(damage).toMatchObject({ position, isTorn: false })
+      }
+    }
+  }
+})
+
 test('read by its index, a flipped bit of a block is an error that names the block', async () => {
   const bytes = await sample()
   const { blocks } = await openRecording(new MemoryFile(bytes))

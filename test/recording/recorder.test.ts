@@ -147,6 +147,27 @@ describe('an interrupted recording goes on', () => {
     await dispose()
   })
 
+  test('and cuts nothing off where the size of a frame is damaged, or the log lost its place', async () => {
+    const { log, dispose } = await smallLog(2)
+    const file = new MemoryFile()
+    await recordInto(file, log, { options: { recordsMax: 4 }, finish: false })
+    await resumeInto(file, log)
+    const { blocks, end } = await openRecording(file)
+    const damaged = new MemoryFile(file.bytes.subarray(0, end))
+    damaged.bytes[blocks[0]!.position + 4]! ^= 4
+    await expect(resumeInto(damaged, log)).rejects.toMatchObject({ code: 'RECORDING_DAMAGED' })
+    expect(damaged.bytes.length).toBe(end)
+    const torn = new MemoryFile(file.bytes.subarray(0, end - 1))
+    await log.deleteRecords(orders(0), 6)
+    await log.deleteRecords(orders(1), 6)
+    const recording = await openRecording(torn)
+    expect(recording.damage?.isTorn).toBe(true)
+    const refused = { code: 'RECORD_SOURCE_LOST' }
+    await expect(resumeWriter(recording, log)).rejects.toMatchObject(refused)
+    expect(torn.bytes.length).toBe(end - 1)
+    await dispose()
+  })
+
   test('and says so when the log has lost what comes next', async () => {
     const { log, dispose } = await smallLog(2)
     const file = new MemoryFile()
