@@ -3,6 +3,7 @@
  * in a partition, each partition in its own order. A late record comes right behind the one that
  * made it late, as it did when it was recorded.
  */
+import { MillraceError } from '../log/errors.ts'
 import type { RecordColumns } from '../log/record-columns.ts'
 import type { BlockEntry } from './format.ts'
 import { type Recording, readBlock, type SpanData, spanRecords } from './reader.ts'
@@ -25,22 +26,52 @@ export type Chunk = readonly Run[]
 /** A chunk ends here, so that its runs do not outgrow memory. */
 const CHUNK_RUNS = 4096
 
-/** The whole recording, in chunks. Throws RECORDING_DAMAGED. */
+/**
+ * The whole recording, in chunks. Where a block is damaged, all that lies before it in the file
+ * comes first, and of partitions that were ahead what had come already: none has a gap. Then it
+ * throws RECORDING_DAMAGED.
+ */
 export async function* timeline(recording: Recording): AsyncGenerator<Chunk> {
-  const cursors = openCursors(recording)
-  await Promise.all(cursors.map(cursor => cursor.fill()))
-  let open = cursors.filter(cursor => !cursor.isAtEnd)
-  while (open.length > 0) {
+  const reading = new Reading(openCursors(recording))
+  await reading.fill(reading.open)
+  while (reading.open.length > 0) {
     const runs: Run[] = []
     let drained: Cursor | undefined
     while (drained === undefined && runs.length < CHUNK_RUNS) {
-      const { first, bound } = earliest(open)
+      const { first, bound } = earliest(reading.open)
       runs.push(first.take(bound))
       if (first.isDrained) drained = first
     }
     yield runs
-    await drained?.fill()
-    if (drained?.isAtEnd === true) open = open.filter(cursor => cursor !== drained)
+    if (drained !== undefined) await reading.fill([drained])
+  }
+  if (reading.damage !== undefined) throw reading.damage
+}
+
+/** The partitions that have something to take, up to the first damage that was met. */
+class Reading {
+  open: readonly Cursor[]
+  damage: MillraceError | undefined
+
+  constructor(cursors: readonly Cursor[]) {
+    this.open = cursors
+  }
+
+  async fill(cursors: readonly Cursor[]): Promise<void> {
+    for (const result of await Promise.allSettled(cursors.map(cursor => cursor.fill()))) {
+      if (result.status === 'rejected') this.#failed(result.reason)
+    }
+    if (cursors.some(cursor => cursor.isDrained) || this.damage !== undefined) {
+      this.open = this.open.filter(cursor => !cursor.isDrained)
+    }
+  }
+
+  #failed(error: unknown): void {
+    if (!(error instanceof MillraceError && error.code === 'RECORDING_DAMAGED')) throw error
+    const position = Number(error.details.position)
+    if (position >= Number(this.damage?.details.position ?? Number.POSITIVE_INFINITY)) return
+    this.damage = error
+    for (const cursor of this.open) cursor.endBefore(position)
   }
 }
 
@@ -63,8 +94,10 @@ class Cursor {
   readonly #blocks: BlockCache
   readonly #topic: number
   readonly #partition: number
-  readonly #entries: readonly BlockEntry[]
+  #entries: readonly BlockEntry[]
   #nextEntry = 0
+  /** Of the block that the runs are of. */
+  #position = 0
   #spans: SpanData[] = []
   #runs: { columns: RecordColumns; streamTimes: Float64Array }[] = []
   #at = 0
@@ -105,6 +138,13 @@ class Cursor {
     }
   }
 
+  /** Leaves out what lies in the file from `position` on. */
+  endBefore(position: number): void {
+    this.#entries = this.#entries.filter(entry => entry.position < position)
+    this.#spans = this.#spans.filter(data => data.position < position)
+    if (this.#position >= position) this.#runs = []
+  }
+
   async #nextBlock(): Promise<SpanData[]> {
     const all = await this.#blocks.get(this.#entries[this.#nextEntry++]!)
     const following = this.#entries[this.#nextEntry]
@@ -115,6 +155,7 @@ class Cursor {
   }
 
   #decode(data: SpanData): void {
+    this.#position = data.position
     this.#runs = spanRecords(this.#recording, data).map(columns => {
       const streamTimes = new Float64Array(columns.length)
       for (let i = 0; i < columns.length; i++) {

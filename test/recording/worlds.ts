@@ -100,11 +100,16 @@ export async function recordInto(
   return records
 }
 
-export async function resumeInto(file: RecordingFile, log: EmbeddedLog): Promise<number> {
+export async function resumeInto(
+  file: RecordingFile,
+  log: EmbeddedLog,
+  options?: Partial<RecordOptions>,
+): Promise<number> {
   const recording = await openRecording(file)
   const writer = await resumeWriter(recording, log)
   const offsets = nextOffsets(recording)
-  const records = await record({ source: log, writer, offsets, environment, toEnd: true })
+  const all = { source: log, writer, offsets, environment, toEnd: true, ...options }
+  const records = await record(all)
   await writer.finish()
   return records
 }
