@@ -1,11 +1,13 @@
 /** `millrace convert`: a recording into lines of JSON, and such lines into a recording. */
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { createReadStream, createWriteStream } from 'node:fs'
-import { rm, writeFile } from 'node:fs/promises'
-import { finished } from 'node:stream/promises'
-import { openRecording, type Recording } from '../recording/reader.ts'
-import { timeline } from '../recording/timeline.ts'
+import { createReadStream } from 'node:fs'
+import { open, rm } from 'node:fs/promises'
+import { MillraceError } from '../log/errors.ts'
+import { recordingError } from '../recording/errors.ts'
+import type { RecordedTopic } from '../recording/port.ts'
+import { type DamagePlace, openRecording, type Recording } from '../recording/reader.ts'
+import { type Chunk, timeline } from '../recording/timeline.ts'
 import { type Command, columns, type Invocation, type Terminal } from './command.ts'
 import { effects } from './effects.ts'
 import { cliError } from './errors.ts'
@@ -14,6 +16,7 @@ import { recordLines, type Survey, surveyLines } from './lines-recording.ts'
 import { countText } from './quantities.ts'
 import { recordLine } from './record-lines.ts'
 import { createRecordingFile, openRecordingFile } from './recording-file.ts'
+import { writeWhole } from './whole-file.ts'
 
 const PARTITIONS = 4
 
@@ -57,19 +60,63 @@ async function run({ flags: values, operands, terminal }: Invocation): Promise<n
 async function fromRecording(from: string, to: string, terminal: Terminal): Promise<number> {
   const file = await openRecordingFile(from)
   try {
-    const recording = await openRecording(file)
-    if (to !== '-') await claim(to)
-    const write = to.endsWith('.parquet') ? await parquetWriter() : writeLines
-    const records = await write(to, recording)
+    const readable = new Readable(await openRecording(file))
+    const records = await writeRecords(to, readable)
     terminal.err(`${countText(records)} records\n`)
-    const { damage } = recording
-    if (damage !== undefined) {
-      terminal.err(`${from} ends at byte ${damage.position}: ${damage.reason}.\n`)
-    }
-    return damage === undefined || damage.isTorn ? 0 : 1
+    const { damage } = readable
+    if (damage === undefined) return 0
+    const { position, reason, isTorn } = damage
+    const what = isTorn ? 'ends' : 'is damaged'
+    terminal.err(
+      `${from} ${what} at byte ${position}: ${reason}. What is before it was converted.\n`,
+    )
+    return isTorn ? 0 : 1
   } finally {
     await file.close()
   }
+}
+
+/** A recording as far as it can be read. */
+class Readable {
+  readonly path: string
+  readonly topics: readonly RecordedTopic[]
+  readonly chunks: AsyncIterable<Chunk>
+  damage: DamagePlace | undefined
+
+  constructor(recording: Recording) {
+    this.path = recording.file.path
+    this.topics = recording.header.topics
+    this.damage = recording.damage
+    this.chunks = this.#chunks(recording)
+  }
+
+  async *#chunks(recording: Recording): AsyncGenerator<Chunk> {
+    try {
+      yield* timeline(recording)
+    } catch (error) {
+      if (!(error instanceof MillraceError && error.code === 'RECORDING_DAMAGED')) throw error
+      const { position, reason } = error.details
+      this.damage = { position: Number(position), reason: String(reason), isTorn: false }
+    }
+  }
+}
+
+type WriteRecords = (
+  path: string,
+  topics: readonly RecordedTopic[],
+  chunks: AsyncIterable<Chunk>,
+) => Promise<number>
+
+/** Rejects with FILE_UNWRITABLE, and with RECORDING_DAMAGED where there is nothing to write. */
+async function writeRecords(to: string, readable: Readable): Promise<number> {
+  const write: WriteRecords = to.endsWith('.parquet') ? await parquetWriter() : writeLines
+  const convert = async (path: string) => {
+    const records = await write(path, readable.topics, readable.chunks)
+    const { path: from, damage } = readable
+    if (records > 0 || damage === undefined || damage.isTorn) return records
+    throw recordingError('RECORDING_DAMAGED', { path: from, ...damage })
+  }
+  return to === '-' ? convert(to) : writeWhole(to, convert)
 }
 
 /** Its library is of use here alone. */
@@ -77,31 +124,40 @@ async function parquetWriter() {
   return (await import('./parquet-file.ts')).writeParquet
 }
 
-/** Makes the file. Rejects with FILE_UNWRITABLE, also where there is one. */
-async function claim(path: string): Promise<void> {
+const writeLines: WriteRecords = async (path, topics, chunks) => {
+  const out = path === '-' ? standardOutput : await openLines(path)
+  let records = 0
   try {
-    await writeFile(path, '', { flag: 'wx' })
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    const reason = code === 'EEXIST' ? 'it exists already' : message
-    throw cliError('FILE_UNWRITABLE', { path, reason }, { cause: error })
+    for await (const runs of chunks) {
+      let lines = ''
+      for (const { topic, partition, columns: all, start, end } of runs) {
+        const place = { topic: topics[topic]!.name, partition }
+        for (let i = start; i < end; i++) lines += `${recordLine(place, all, i)}\n`
+        records += end - start
+      }
+      await out.write(lines)
+    }
+  } finally {
+    await out.close()
   }
+  return records
 }
 
-async function writeLines(path: string, recording: Recording): Promise<number> {
-  const out = path === '-' ? process.stdout : createWriteStream(path)
-  let records = 0
-  for await (const runs of timeline(recording)) {
-    let lines = ''
-    for (const { topic, partition, columns: all, start, end } of runs) {
-      const place = { topic: recording.header.topics[topic]!.name, partition }
-      for (let i = start; i < end; i++) lines += `${recordLine(place, all, i)}\n`
-      records += end - start
-    }
-    if (!out.write(lines)) await once(out, 'drain')
-  }
-  if (path !== '-') await finished(out.end())
-  return records
+interface LinesOut {
+  write(lines: string): Promise<void>
+  close(): Promise<void>
+}
+
+const standardOutput: LinesOut = {
+  write: async lines => {
+    if (!process.stdout.write(lines)) await once(process.stdout, 'drain')
+  },
+  close: async () => {},
+}
+
+async function openLines(path: string): Promise<LinesOut> {
+  const file = await open(path, 'w')
+  return { write: lines => file.appendFile(lines), close: () => file.close() }
 }
 
 interface ToRecording {
@@ -117,20 +173,20 @@ async function toRecording({ from, to, partitions, terminal }: ToRecording): Pro
     terminal.err(problemsText(survey))
     return 1
   }
-  const file = await createRecordingFile(to)
-  try {
-    const { topics } = survey
-    const source = createReadStream(from)
-    const createdMs = effects.clock()
-    const records = await recordLines({ source, file, topics, createdMs, newId: randomUUID })
-    terminal.err(`${countText(records)} records\n`)
-    return 0
-  } catch (error) {
-    await rm(to, { force: true })
-    throw error
-  } finally {
-    await file.close()
-  }
+  const records = await writeWhole(to, async path => {
+    await rm(path, { force: true })
+    const file = await createRecordingFile(path)
+    try {
+      const { topics } = survey
+      const source = createReadStream(from)
+      const createdMs = effects.clock()
+      return await recordLines({ source, file, topics, createdMs, newId: randomUUID })
+    } finally {
+      await file.close()
+    }
+  })
+  terminal.err(`${countText(records)} records\n`)
+  return 0
 }
 
 async function reading<T>(path: string, read: () => Promise<T>): Promise<T> {

@@ -13,8 +13,8 @@ import { decodeEvent } from '../contracts/event-codec.ts'
 import type { BusinessEvent } from '../contracts/events.ts'
 import type { RecordColumns } from '../log/record-columns.ts'
 import { readHeaders } from '../log/record-headers.ts'
-import type { Recording } from '../recording/reader.ts'
-import { type Run, timeline } from '../recording/timeline.ts'
+import type { RecordedTopic } from '../recording/port.ts'
+import type { Chunk, Run } from '../recording/timeline.ts'
 
 const GROUP_ROWS = 50_000
 const GROUP_BYTES = 32 << 20
@@ -37,8 +37,12 @@ type Cell = string | number | bigint | Date | Uint8Array | null
 
 const required: ReadonlySet<string> = new Set(['topic', 'partition', 'offset', 'timestamp'])
 
-/** Writes the file anew; resolves with the number of rows. Throws RECORDING_DAMAGED. */
-export async function writeParquet(path: string, recording: Recording): Promise<number> {
+/** Writes the file anew; resolves with the number of rows. */
+export async function writeParquet(
+  path: string,
+  topics: readonly RecordedTopic[],
+  chunks: AsyncIterable<Chunk>,
+): Promise<number> {
   const writer = new ParquetWriter({
     writer: fileWriter(path),
     schema: schemaFromColumnData({ columnData: new RowGroup().columns() }),
@@ -53,9 +57,9 @@ export async function writeParquet(path: string, recording: Recording): Promise<
     rows += group.rows
     group = new RowGroup()
   }
-  for await (const runs of timeline(recording)) {
+  for await (const runs of chunks) {
     for (const run of runs) {
-      const { name } = recording.header.topics[run.topic]!
+      const { name } = topics[run.topic]!
       for (let i = run.start; i < run.end; i++) {
         group.add(name, run, i)
         if (group.rows >= GROUP_ROWS || group.bytes >= GROUP_BYTES) await flush()

@@ -1,4 +1,5 @@
 /** `millrace record`: what a log has of some topics, into a file that `millrace replay` sends. */
+import { rm } from 'node:fs/promises'
 import { VERSION } from '../recording/format.ts'
 import type { RecordSource } from '../recording/port.ts'
 import { openRecording } from '../recording/reader.ts'
@@ -23,6 +24,7 @@ import { type OpenSource, openRecordSource } from './record-source.ts'
 import { createRecordingFile, reopenRecordingFile } from './recording-file.ts'
 import { readSettings } from './settings.ts'
 import { watchSignals } from './signals.ts'
+import { unwritable } from './whole-file.ts'
 
 const recordSettings = ['dataDir', ...kafkaAccessSettings] as const
 
@@ -136,8 +138,15 @@ async function created(path: string, opened: OpenSource, wanted: Wanted): Promis
   const createdMs = effects.clock()
   const { incarnation } = source
   const header = { version: VERSION, createdMs, source: { kind, incarnation }, topics }
-  const writer = await RecordingWriter.create(file, header)
-  return { writer, offsets: nextOffsets({ header, blocks: [] }), close: () => file.close() }
+  try {
+    const writer = await RecordingWriter.create(file, header)
+    return { writer, offsets: nextOffsets({ header, blocks: [] }), close: () => file.close() }
+  } catch (error) {
+    // Without a header there is nothing to go on with.
+    await file.close()
+    await rm(path, { force: true })
+    throw unwritable(error, path)
+  }
 }
 
 async function resumed(path: string, source: RecordSource): Promise<Begun> {

@@ -14,8 +14,9 @@ import { partitionOf } from '../../log/murmur2.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
 import type { Header } from '../../log/record-headers.ts'
+import { openRecording } from '../../recording/reader.ts'
 import { openOnMemory } from '../log/embedded/environment.ts'
-import { contentsOf, MemoryFile, recordInto } from '../recording/worlds.ts'
+import { contentsOf, MemoryFile, recordInto, resumeInto, smallLog } from '../recording/worlds.ts'
 import { scratchFolder } from '../support/service-process.ts'
 
 interface Bytes {
@@ -200,6 +201,28 @@ describe('millrace convert', () => {
     expect(event).toMatchObject({ topic: 'orders', type: 'OrderCancelled' })
     expect(JSON.parse(event.event as string)).toMatchObject({ orderId: 'o7', reason: 'héllo\n' })
     expect(JSON.parse(event.headers as string)).toMatchObject({ ce_id: 'e7', ce_source: 'test' })
+  })
+
+  test('of a damaged recording it converts what lies before, says so, and nothing is left of nothing', async () => {
+    const { log, dispose } = await smallLog(2)
+    const file = new MemoryFile()
+    await recordInto(file, log, { options: { recordsMax: 4 } })
+    await resumeInto(file, log)
+    await dispose()
+    const [first, second] = (await openRecording(file)).blocks
+    file.bytes[second!.position + second!.size]! ^= 1
+    await writeFile(at('half.mrec'), file.bytes)
+    const { code, err } = await convert(at('half.mrec'), at('half.ndjson'))
+    expect(code).toBe(1)
+    expect(err).toContain(`4 records\n${at('half.mrec')} is damaged at byte ${second!.position}`)
+    expect((await readFile(at('half.ndjson'), 'utf8')).trim().split('\n')).toHaveLength(4)
+    file.bytes[first!.position + first!.size]! ^= 1
+    await writeFile(at('none.mrec'), file.bytes)
+    for (const to of ['none.ndjson', 'none.parquet']) {
+      const refused = { code: 'RECORDING_DAMAGED' }
+      await expect(convert(at('none.mrec'), at(to))).rejects.toMatchObject(refused)
+      await expect(readFile(at(to))).rejects.toThrow('ENOENT')
+    }
   })
 
   test('bad lines are told with their numbers, and nothing is written', async () => {
