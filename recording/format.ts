@@ -17,7 +17,7 @@
  * "B" or "I". A span is what a block holds of one partition: the records with offsets in
  * `[from, to)` of the batches that lie, `bytes` long, at its place in the raw data; a batch may
  * reach beyond either end. `topic` counts the header's topics. Spans of one partition come in
- * order of offsets and lack nothing that the log had between them.
+ * order of offsets and lack nothing that the log had between them; a block may have several.
  *
  * The index repeats the spans of all blocks with the places of their frames. It can be had by
  * reading the blocks: a recording that was interrupted lacks nothing but the block under way, and
@@ -180,26 +180,28 @@ export async function blockBatches(body: Buffer, spans: readonly Span[]): Promis
   return spans.map(({ bytes }) => raw.subarray(position, (position += bytes)))
 }
 
+/** A block's entry in the index. */
+export function encodeEntry({ position, size, spans }: BlockEntry): Buffer {
+  const entry = Buffer.alloc(ENTRY_HEAD_BYTES + spans.length * SPAN_BYTES)
+  writeInt64(entry, 0, position)
+  entry.writeUInt32BE(size, 8)
+  entry.writeUInt32BE(spans.length, 12)
+  writeSpans(entry, ENTRY_HEAD_BYTES, spans)
+  return entry
+}
+
 /** Index frame and trailer, for the end of a recording of `endPosition` bytes. */
 export async function encodeIndex(
-  entries: readonly BlockEntry[],
+  entries: readonly Buffer[],
   endPosition: number,
 ): Promise<Buffer> {
   const count = Buffer.alloc(4)
   count.writeUInt32BE(entries.length)
-  const parts = entries.map(({ position, size, spans }) => {
-    const entry = Buffer.alloc(ENTRY_HEAD_BYTES + spans.length * SPAN_BYTES)
-    writeInt64(entry, 0, position)
-    entry.writeUInt32BE(size, 8)
-    entry.writeUInt32BE(spans.length, 12)
-    writeSpans(entry, ENTRY_HEAD_BYTES, spans)
-    return entry
-  })
   const trailer = Buffer.alloc(TRAILER_BYTES)
   writeInt64(trailer, 0, endPosition)
   TRAILER_MAGIC.copy(trailer, 8)
   return Buffer.concat([
-    encodeFrame('I', [await compress(Buffer.concat([count, ...parts]))]),
+    encodeFrame('I', [await compress(Buffer.concat([count, ...entries]))]),
     trailer,
   ])
 }

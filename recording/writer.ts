@@ -7,6 +7,7 @@ import { recordingError } from './errors.ts'
 import {
   type BlockEntry,
   encodeBlock,
+  encodeEntry,
   encodeHeader,
   encodeIndex,
   FRAME_BYTES,
@@ -37,13 +38,23 @@ export interface Added {
   readonly to: number
 }
 
+/** A span of the block under way. */
+interface OpenSpan {
+  span: Span
+  readonly batches: Buffer[]
+  /** Where its last batch ends: beyond the span where records are left out. */
+  nextOffset: number
+}
+
 export class RecordingWriter {
   readonly header: RecordingHeader
   readonly #file: RecordingFile
-  readonly #blocks: BlockEntry[]
+  /** As bytes: a recording of days has millions of spans. */
+  readonly #entries: Buffer[]
   #end: number
-  #spans: Span[] = []
-  #batches: Buffer[] = []
+  #spans: OpenSpan[] = []
+  /** The last one of each partition. */
+  readonly #newest = new Map<string, OpenSpan>()
   #bytes = 0
 
   constructor(
@@ -53,7 +64,7 @@ export class RecordingWriter {
   ) {
     this.#file = file
     this.header = header
-    this.#blocks = [...blocks]
+    this.#entries = blocks.map(encodeEntry)
     this.#end = end
   }
 
@@ -96,32 +107,65 @@ export class RecordingWriter {
     const last = batches.findLast(batch => batch.baseOffset < to)!
     const kept = bytes.subarray(0, last.end)
     const range = { from, to, records, minTimestamp, maxTimestamp, bytes: kept.length }
-    this.#spans.push({ topic, partition, ...range })
-    this.#batches.push(kept)
+    const span = { topic, partition, ...range }
+    const { nextOffset } = last
+    this.#put({ span, batches: [kept], nextOffset }, batches[0]!.baseOffset)
     this.#bytes += kept.length
     return { records, to }
+  }
+
+  /**
+   * Joins it to the partition's last span, or a slow topic would get one a record. Where a batch
+   * reaches beyond the span that it is in, only another span can leave its other records out.
+   */
+  #put(added: OpenSpan, baseOffset: number): void {
+    const { topic, partition } = added.span
+    const key = `${topic}/${partition}`
+    const newest = this.#newest.get(key)
+    const end = newest?.span.to ?? 0
+    if (newest !== undefined && newest.nextOffset <= end && baseOffset >= end) {
+      newest.span = joined(newest.span, added.span)
+      newest.batches.push(...added.batches)
+      newest.nextOffset = added.nextOffset
+    } else {
+      this.#newest.set(key, added)
+      this.#spans.push(added)
+    }
   }
 
   /** Puts what was added into the file. Rejects with RECORDING_WRITE_FAILED. */
   async flush(): Promise<void> {
     if (this.#spans.length === 0) return
-    const spans = this.#spans
-    const frame = await encodeBlock(spans, this.#batches)
+    const spans = this.#spans.map(({ span }) => span)
+    const batches = this.#spans.flatMap(open => open.batches)
     this.#spans = []
-    this.#batches = []
+    this.#newest.clear()
     this.#bytes = 0
+    const frame = await encodeBlock(spans, batches)
     await writing(this.#file, this.#file.append(frame))
-    this.#blocks.push({ position: this.#end, size: frame.length - FRAME_BYTES, spans })
+    const size = frame.length - FRAME_BYTES
+    this.#entries.push(encodeEntry({ position: this.#end, size, spans }))
     this.#end += frame.length
   }
 
   /** Flushes and writes the index. */
   async finish(): Promise<void> {
     await this.flush()
-    const index = await encodeIndex(this.#blocks, this.#end)
+    const index = await encodeIndex(this.#entries, this.#end)
     await writing(this.#file, this.#file.append(index))
     await writing(this.#file, this.#file.sync())
     this.#end += index.length
+  }
+}
+
+function joined(first: Span, second: Span): Span {
+  return {
+    ...first,
+    to: second.to,
+    records: first.records + second.records,
+    minTimestamp: Math.min(first.minTimestamp, second.minTimestamp),
+    maxTimestamp: Math.max(first.maxTimestamp, second.maxTimestamp),
+    bytes: first.bytes + second.bytes,
   }
 }
 

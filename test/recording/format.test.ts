@@ -4,6 +4,7 @@ import {
   blockBatches,
   blockSpans,
   encodeBlock,
+  encodeEntry,
   encodeHeader,
   encodeIndex,
   frameBody,
@@ -46,7 +47,7 @@ test('the bytes are those of version 1', async () => {
   expect(body.toString('hex', 0, 54)).toBe(`0000000400000001${spanHex}`)
   expect(blockSpans(body)).toEqual([span])
   expect(await blockBatches(body, [span])).toEqual([Buffer.from('abcd')])
-  const index = await encodeIndex([{ position: 17, size: 9, spans: [span] }], 99)
+  const index = await encodeIndex([encodeEntry({ position: 17, size: 9, spans: [span] })], 99)
   expect(index.toString('hex', index.length - 16)).toBe('00000000000000634d5245434944581a')
 })
 
