@@ -34,6 +34,12 @@ export const cliCatalogue = {
     recovery: 'stop',
     status: 500,
   },
+  RECORDING_IN_USE: {
+    message:
+      'Process {pid} writes the recording {path}: wait for its end. If that is no `millrace`, delete {lock}.',
+    recovery: 'stop',
+    status: 409,
+  },
   DATA_MISSING: {
     message: 'There is no database in {dataDir}: name the data folder with --data-dir.',
     recovery: 'stop',

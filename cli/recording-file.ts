@@ -1,14 +1,15 @@
 /** A recording's file on the disk. */
-import { type FileHandle, open } from 'node:fs/promises'
+import { type FileHandle, open, rm } from 'node:fs/promises'
 import type { RecordingFile } from '../recording/port.ts'
 import { cliError } from './errors.ts'
+import { lockRecording } from './recording-lock.ts'
 
 /** Opens a recording to read it. Rejects with FILE_UNREADABLE. */
 export function openRecordingFile(path: string): Promise<RecordingFile> {
   return openFile(path, 'r', 'FILE_UNREADABLE')
 }
 
-/** Opens one to go on with it. Rejects with FILE_UNREADABLE. */
+/** Opens one to go on with it. Rejects with FILE_UNREADABLE or RECORDING_IN_USE. */
 export function reopenRecordingFile(path: string): Promise<RecordingFile> {
   return openFile(path, 'r+', 'FILE_UNREADABLE')
 }
@@ -35,16 +36,25 @@ async function openFile(
     const reason = reasonCode === 'EEXIST' ? 'it exists already' : message
     throw cliError(code, { path, reason }, { cause: error })
   }
-  return new DiskFile(path, handle)
+  try {
+    const release = flags === 'r' ? async () => {} : await lockRecording(path)
+    return new DiskFile(path, handle, release)
+  } catch (error) {
+    await handle.close()
+    if (flags === 'wx+') await rm(path, { force: true })
+    throw error
+  }
 }
 
 class DiskFile implements RecordingFile {
   readonly path: string
   readonly #handle: FileHandle
+  readonly #release: () => Promise<void>
 
-  constructor(path: string, handle: FileHandle) {
+  constructor(path: string, handle: FileHandle, release: () => Promise<void>) {
     this.path = path
     this.#handle = handle
+    this.#release = release
   }
 
   async size(): Promise<number> {
@@ -79,7 +89,11 @@ class DiskFile implements RecordingFile {
     return this.#handle.sync()
   }
 
-  close(): Promise<void> {
-    return this.#handle.close()
+  async close(): Promise<void> {
+    try {
+      await this.#handle.close()
+    } finally {
+      await this.#release()
+    }
   }
 }

@@ -163,6 +163,18 @@ export function checkSpans(spans: readonly Span[], { topics }: RecordingHeader):
   }
 }
 
+/** Ends of spans by partition, for `checkOrder`. */
+export type SpanEnds = Map<number, number>
+
+/** Throws `Damage` where spans do not follow those before them: two processes wrote. */
+export function checkOrder(spans: readonly Span[], ends: SpanEnds): void {
+  for (const { topic, partition, from, to } of spans) {
+    const key = topic * 2 ** 32 + partition
+    if (from < (ends.get(key) ?? 0)) throw new Damage('it has offsets that were before it already')
+    ends.set(key, to)
+  }
+}
+
 /** The batches of a block's body, for each span in order. Throws `Damage`. */
 export async function blockBatches(body: Buffer, spans: readonly Span[]): Promise<Buffer[]> {
   const rawSize = body.readUInt32BE(0)

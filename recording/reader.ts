@@ -9,6 +9,7 @@ import {
   type BlockEntry,
   blockBatches,
   blockSpans,
+  checkOrder,
   checkSpans,
   Damage,
   decodeHeader,
@@ -20,6 +21,7 @@ import {
   type RecordingHeader,
   readFrameHead,
   type Span,
+  type SpanEnds,
   TRAILER_BYTES,
   VERSION,
 } from './format.ts'
@@ -126,10 +128,12 @@ async function readIndex(
     const head = readFrameHead(frame)
     if (head.kind !== 'I' || FRAME_BYTES + head.size !== frame.length) return undefined
     const blocks = await decodeIndex(frameBody(frame))
+    const ends: SpanEnds = new Map()
     let position = start
     for (const block of blocks) {
       if (block.position !== position) return undefined
       checkSpans(block.spans, header)
+      checkOrder(block.spans, ends)
       position += FRAME_BYTES + block.size
     }
     return position === end ? { blocks, end } : undefined
@@ -151,6 +155,7 @@ async function scanBlocks(
   { header, start, size, isEnded }: Extent,
 ): Promise<Pick<Recording, 'blocks' | 'end' | 'damage'>> {
   const blocks: BlockEntry[] = []
+  const ends: SpanEnds = new Map()
   let position = start
   const damaged = (reason: string, isTorn: boolean) => ({
     blocks,
@@ -170,11 +175,14 @@ async function scanBlocks(
       const { kind, size: bodySize } = readFrameHead(head)
       if (position + FRAME_BYTES + bodySize > size) return await cutOff()
       const body = frameBody(await file.read(position, FRAME_BYTES + bodySize))
+      const left = size - position - FRAME_BYTES - bodySize
       // An index whose trailer is lost is no harm: the blocks are all there.
-      if (kind === 'I') return { blocks, end: position, damage: undefined }
+      if (kind === 'I' && left <= TRAILER_BYTES) return { blocks, end: position, damage: undefined }
+      if (kind === 'I') throw new Damage('more follows its index')
       if (kind !== 'B') throw new Damage('a second header begins there')
       const spans = blockSpans(body)
       checkSpans(spans, header)
+      checkOrder(spans, ends)
       blocks.push({ position, size: bodySize, spans })
       position += FRAME_BYTES + bodySize
     } catch (error) {

@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest'
 import type { EmbeddedLog } from '../../log/embedded/index.ts'
 import type { FetchRequest, TopicPartition } from '../../log/port.ts'
 import { openRecording, readBlock } from '../../recording/reader.ts'
-import { resumeWriter } from '../../recording/recorder.ts'
-import { openOnMemory } from '../log/embedded/environment.ts'
+import { nextOffsets, record, resumeWriter } from '../../recording/recorder.ts'
+import { environment, openOnMemory } from '../log/embedded/environment.ts'
 import {
   append,
   contents,
@@ -178,6 +178,37 @@ describe('an interrupted recording goes on', () => {
     )
     await dispose()
   })
+})
+
+test('what two processes wrote at once is damaged where records come again', async () => {
+  const { log, dispose } = await smallLog(2)
+  const file = new MemoryFile()
+  await recordInto(file, log)
+  await append(log, orders(0), [{ key: 'new', value: 'once' }])
+  const open = async () => {
+    const recording = await openRecording(file)
+    const writer = await resumeWriter(recording, log)
+    return { writer, offsets: nextOffsets(recording) }
+  }
+  const both = [await open(), await open()]
+  const all = { source: log, environment, toEnd: true }
+  for (const one of both) expect(await record({ ...all, ...one })).toBe(1)
+  for (const { writer } of both) await writer.finish()
+  const { damage, blocks } = await openRecording(file)
+  expect(blocks).toHaveLength(2)
+  expect(damage).toMatchObject({ isTorn: false, reason: expect.stringContaining('before') })
+  await expect(resumeInto(file, log)).rejects.toMatchObject({ code: 'RECORDING_DAMAGED' })
+  await dispose()
+})
+
+test('blocks behind an index are not passed over', async () => {
+  const { log, dispose } = await smallLog(2)
+  const file = new MemoryFile()
+  await recordInto(file, log, { options: { recordsMax: 4 } })
+  await file.append(file.bytes.subarray((await openRecording(file)).blocks[0]!.position))
+  const { damage } = await openRecording(file)
+  expect(damage).toMatchObject({ isTorn: false, reason: 'more follows its index' })
+  await dispose()
 })
 
 test('a log that fails ends it; what was taken before is in the file', async () => {
