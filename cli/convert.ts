@@ -19,6 +19,7 @@ import { createRecordingFile, openRecordingFile } from './recording-file.ts'
 import { writeWhole } from './whole-file.ts'
 
 const PARTITIONS = 4
+const PARTITIONS_MAX = 10_000
 
 export const convertCommand: Command = {
   name: 'convert',
@@ -53,8 +54,14 @@ async function run({ flags: values, operands, terminal }: Invocation): Promise<n
   }
   if (isRecording) return fromRecording(from, to, terminal)
   if (from.endsWith('.parquet')) throw flags.usage('A Parquet file is written, and not read.')
-  const partitions = flags.parsed('partitions', wholeNumber) ?? PARTITIONS
+  const partitions = flags.parsed('partitions', partitionCount) ?? PARTITIONS
   return toRecording({ from, to, partitions, terminal })
+}
+
+function partitionCount(text: string): number {
+  const count = wholeNumber(text)
+  if (count <= PARTITIONS_MAX) return count
+  throw new Error(`at most ${PARTITIONS_MAX}`)
 }
 
 async function fromRecording(from: string, to: string, terminal: Terminal): Promise<number> {

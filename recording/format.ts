@@ -38,6 +38,8 @@ export const TRAILER_BYTES = 16
 export const BYTES_MAX = 256 << 20
 const TRAILER_MAGIC = Buffer.from('4d5245434944581a', 'hex')
 const SPAN_BYTES = 46
+/** Beyond it no date is. */
+const TIME_MS_MAX = 8.64e15
 const BLOCK_HEAD_BYTES = 8
 const ENTRY_HEAD_BYTES = 16
 
@@ -123,15 +125,39 @@ export function encodeHeader(header: RecordingHeader): Buffer {
   return Buffer.concat([MAGIC, encodeFrame('H', [Buffer.from(JSON.stringify(header))])])
 }
 
-/** The body of a header frame; the caller looks at the version first. Throws `Damage`. */
+/** The version that a header's body names; later ones may have another shape. Throws `Damage`. */
+export function headerVersion(body: Buffer): number {
+  const { version } = parsedHeader(body)
+  if (!Number.isInteger(version)) throw new Damage('its header has no version')
+  return version as number
+}
+
+/** The body of a header frame of this version. Throws `Damage`. */
 export function decodeHeader(body: Buffer): RecordingHeader {
+  const header = parsedHeader(body)
+  const { createdMs, source, topics } = header as Partial<RecordingHeader>
+  const isTime = Number.isFinite(createdMs) && Math.abs(createdMs!) <= TIME_MS_MAX
+  const isSource = typeof source?.kind === 'string' && typeof source.incarnation === 'string'
+  const isRight = isTime && isSource && Array.isArray(topics) && topics.every(isTopic)
+  if (!isRight) throw new Damage('its header lacks what it should say')
+  return header as unknown as RecordingHeader
+}
+
+function parsedHeader(body: Buffer): Readonly<Record<string, unknown>> {
   try {
-    const header = JSON.parse(body.toString()) as RecordingHeader
-    if (!Array.isArray(header.topics) || !Number.isInteger(header.version)) throw new Error()
-    return header
+    const header: unknown = JSON.parse(body.toString())
+    if (typeof header === 'object' && header !== null) return header as Record<string, unknown>
   } catch {
-    throw new Damage('its header is none')
+    // Told below.
   }
+  throw new Damage('its header is none')
+}
+
+function isTopic(topic: Partial<RecordedTopic> | null): boolean {
+  const { name, id, partitions, config, from } = topic ?? {}
+  if (typeof name !== 'string' || typeof id !== 'string') return false
+  if (typeof config !== 'object' || config === null || !Array.isArray(from)) return false
+  return from.length === partitions && from.every(at => Number.isSafeInteger(at) && at >= 0)
 }
 
 /** A block's frame; `batches` are in the order of the spans. */
@@ -155,11 +181,12 @@ export function blockSpans(body: Buffer): Span[] {
 
 /** Throws `Damage` where spans are of nothing that the header names. */
 export function checkSpans(spans: readonly Span[], { topics }: RecordingHeader): void {
-  for (const { topic, partition, from, to } of spans) {
+  for (const { topic, partition, from, to, records, bytes } of spans) {
     const known = topics[topic]
     if (known === undefined || partition >= known.partitions || !(from >= 0 && to > from)) {
       throw new Damage('its list of spans names what is not recorded')
     }
+    if (records === 0 || bytes === 0) throw new Damage('its list of spans has one without records')
   }
 }
 

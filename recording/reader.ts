@@ -16,6 +16,7 @@ import {
   decodeIndex,
   FRAME_BYTES,
   frameBody,
+  headerVersion,
   indexPosition,
   MAGIC,
   type RecordingHeader,
@@ -99,11 +100,11 @@ async function readHeader(file: RecordingFile, size: number) {
     const end = MAGIC.length + FRAME_BYTES + bodySize
     if (end > size) throw new Damage('its header is cut off')
     const body = frameBody(await file.read(MAGIC.length, FRAME_BYTES + bodySize))
-    const header = decodeHeader(body)
-    if (header.version !== VERSION) {
-      throw recordingError('RECORDING_VERSION', { path, found: header.version, expected: VERSION })
+    const found = headerVersion(body)
+    if (found !== VERSION) {
+      throw recordingError('RECORDING_VERSION', { path, found, expected: VERSION })
     }
-    return { header, end }
+    return { header: decodeHeader(body), end }
   } catch (error) {
     if (error instanceof Damage) throw damaged(error.message)
     throw error

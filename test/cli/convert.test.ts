@@ -244,5 +244,9 @@ describe('millrace convert', () => {
     await expect(convert(at('no.ndjson'), at('new.mrec'))).rejects.toThrow('cannot be read')
     await expect(convert(at('no.mrec'), at('new.ndjson'))).rejects.toThrow('cannot be read')
     await expect(convert(at('a.ndjson'), at('b.ndjson'))).rejects.toThrow('is a recording')
+    for (const count of ['0', '10001', '5000000000']) {
+      const refused = { code: 'USAGE', message: expect.stringContaining('--partitions: expected') }
+      await expect(convert(at('a.ndjson'), at('c.mrec'), count)).rejects.toMatchObject(refused)
+    }
   })
 })

@@ -8,6 +8,7 @@ import {
   encodeHeader,
   encodeIndex,
   frameBody,
+  type RecordingHeader,
   VERSION,
 } from '../../recording/format.ts'
 import { inspect } from '../../recording/inspection.ts'
@@ -164,4 +165,40 @@ test('garbage, other files and later versions are refused as what they are', asy
     'version 2; this version reads 1',
   )
   await expect(openRecording(new MemoryFile())).rejects.toThrow('it is empty')
+})
+
+test('a header or a span of another shape is damage with its place, whatever its CRC says', async () => {
+  const source = { kind: 'embedded', incarnation: '' }
+  const topic = { name: 't', id: '', partitions: 1, config: {}, from: [0] }
+  const good = { version: VERSION, createdMs: 0, source, topics: [topic] }
+  const file = (header: unknown) => new MemoryFile(encodeHeader(header as RecordingHeader))
+  expect((await openRecording(file(good))).damage).toBeUndefined()
+  for (const header of [
+    ...[null, 5, [], {}, { ...good, version: 'x' }, { ...good, createdMs: undefined }],
+    ...[
+      { ...good, createdMs: 1e16 },
+      { ...good, source: { kind: 5 } },
+      { ...good, source: null },
+    ],
+    { ...good, topics: [null] },
+    ...[
+      { from: [] },
+      { from: [-1] },
+      { from: null },
+      { partitions: 2 },
+      { config: 5 },
+      { name: 5 },
+    ].map(change => ({ ...good, topics: [{ ...topic, ...change }] })),
+  ]) {
+    const damaged = { code: 'RECORDING_DAMAGED', details: { position: 8 } }
+    await expect(openRecording(file(header))).rejects.toMatchObject(damaged)
+  }
+  const later = { code: 'RECORDING_VERSION' }
+  await expect(openRecording(file({ version: 2, inputs: [] }))).rejects.toMatchObject(later)
+  const times = { minTimestamp: 0, maxTimestamp: 0 }
+  const span = { topic: 0, partition: 0, from: 0, to: 1, records: 1, ...times, bytes: 0 }
+  const empty = file(good)
+  const position = empty.bytes.length
+  await empty.append(await encodeBlock([span], []))
+  expect((await openRecording(empty)).damage).toMatchObject({ position, isTorn: false })
 })
