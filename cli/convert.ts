@@ -3,7 +3,9 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
 import { open, rm } from 'node:fs/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { MillraceError } from '../log/errors.ts'
+import { topicConfig } from '../log/topics.ts'
 import { recordingError } from '../recording/errors.ts'
 import type { RecordedTopic } from '../recording/port.ts'
 import { type DamagePlace, openRecording, type Recording } from '../recording/reader.ts'
@@ -12,13 +14,12 @@ import { type Command, columns, type Invocation, type Terminal } from './command
 import { effects } from './effects.ts'
 import { cliError } from './errors.ts'
 import { Flags, wholeNumber } from './flags.ts'
-import { recordLines, type Survey, surveyLines } from './lines-recording.ts'
+import { EVENT_PARTITIONS, recordLines, type Survey, surveyLines } from './lines-recording.ts'
 import { countText } from './quantities.ts'
 import { recordLine } from './record-lines.ts'
 import { createRecordingFile, openRecordingFile } from './recording-file.ts'
 import { writeWhole } from './whole-file.ts'
 
-const PARTITIONS = 4
 const PARTITIONS_MAX = 10_000
 
 export const convertCommand: Command = {
@@ -33,7 +34,7 @@ export const convertCommand: Command = {
     {
       name: 'partitions',
       placeholder: 'NUMBER',
-      meaning: `of topics made from lines of events, ${PARTITIONS} unless given`,
+      meaning: `of topics made from lines; otherwise ${EVENT_PARTITIONS}, or those of records that say theirs`,
     },
   ],
   examples: [
@@ -52,9 +53,12 @@ async function run({ flags: values, operands, terminal }: Invocation): Promise<n
   if (isRecording === isToRecording) {
     throw flags.usage('One of the two is a recording, and its name ends with .mrec.')
   }
+  if (isRecording && flags.has('partitions')) {
+    throw flags.usage('--partitions is of topics that are made from lines.')
+  }
   if (isRecording) return fromRecording(from, to, terminal)
   if (from.endsWith('.parquet')) throw flags.usage('A Parquet file is written, and not read.')
-  const partitions = flags.parsed('partitions', partitionCount) ?? PARTITIONS
+  const partitions = flags.parsed('partitions', partitionCount)
   return toRecording({ from, to, partitions, terminal })
 }
 
@@ -70,6 +74,7 @@ async function fromRecording(from: string, to: string, terminal: Terminal): Prom
     const readable = new Readable(await openRecording(file))
     const records = await writeRecords(to, readable)
     terminal.err(`${countText(records)} records\n`)
+    if (!to.endsWith('.parquet')) terminal.err(lostText(readable.topics))
     const { damage } = readable
     if (damage === undefined) return 0
     const { position, reason, isTorn } = damage
@@ -81,6 +86,21 @@ async function fromRecording(from: string, to: string, terminal: Terminal): Prom
   } finally {
     await file.close()
   }
+}
+
+/** What a recording made of the lines would have otherwise. */
+function lostText(topics: readonly RecordedTopic[]): string {
+  const lost = topics.flatMap(({ name, partitions, config }) => {
+    const facts: string[] = []
+    if (partitions !== EVENT_PARTITIONS) facts.push(partitionsText(partitions))
+    if (!isDeepStrictEqual(config, topicConfig({}))) facts.push('settings of its own')
+    return facts.length === 0 ? [] : [`${name} had ${facts.join(' and ')}`]
+  })
+  return lost.length === 0 ? '' : `Not in the lines: ${lost.join(', ')}.\n`
+}
+
+function partitionsText(count: number): string {
+  return count === 1 ? '1 partition' : `${countText(count)} partitions`
 }
 
 /** A recording as far as it can be read. */
@@ -170,7 +190,7 @@ async function openLines(path: string): Promise<LinesOut> {
 interface ToRecording {
   readonly from: string
   readonly to: string
-  readonly partitions: number
+  readonly partitions: number | undefined
   readonly terminal: Terminal
 }
 
@@ -192,7 +212,9 @@ async function toRecording({ from, to, partitions, terminal }: ToRecording): Pro
       await file.close()
     }
   })
+  const made = survey.topics.map(({ name, partitions }) => `${name} ${partitionsText(partitions)}`)
   terminal.err(`${countText(records)} records\n`)
+  if (made.length > 0) terminal.err(`Topics, with default settings: ${made.join(', ')}\n`)
   return 0
 }
 

@@ -4,8 +4,9 @@
  */
 import { type NdjsonLine, ndjsonLines } from '../contracts/ndjson.ts'
 import { partitionOf } from '../log/murmur2.ts'
+import { HEADER_BYTES } from '../log/record-batch.ts'
 import { RecordBatchBuilder } from '../log/record-batch-builder.ts'
-import { topicConfig } from '../log/topics.ts'
+import { TOPIC_CONFIG_DEFAULT, topicConfig } from '../log/topics.ts'
 import { VERSION } from '../recording/format.ts'
 import type { RecordedTopic, RecordingFile } from '../recording/port.ts'
 import { BLOCK_BYTES, RecordingWriter } from '../recording/writer.ts'
@@ -29,23 +30,48 @@ export type Lines = AsyncIterable<Buffer>
 /** A record of 1 MiB in base64, and what is around it. */
 const LINE_BYTES_MAX = 4 << 20
 const PROBLEMS_LISTED_MAX = 20
+/** Lengths, offset, timestamp and attributes. */
+const RECORD_HEAD_BYTES_MAX = 40
+const LENGTH_BYTES_MAX = 5
 
-/** What the lines hold. `partitions` is how many a topic of events has. */
-export async function surveyLines(source: Lines, partitions: number): Promise<Survey> {
+/** Of a topic with events, where nothing else is asked for. */
+export const EVENT_PARTITIONS = 4
+
+/**
+ * What the lines hold. A topic has at least `partitions`; without it, one with other records than
+ * events alone has as many as these say.
+ */
+export async function surveyLines(source: Lines, partitions?: number): Promise<Survey> {
   const counts = new Map<string, number>()
+  const largest = new Map<string, number>()
   const problems: LineProblem[] = []
   let problemCount = 0
   for await (const line of parsed(source, () => '')) {
     if (line.ok) {
-      const known = counts.get(line.topic) ?? partitions
-      counts.set(line.topic, Math.max(known, (line.partition ?? 0) + 1))
+      const asked = partitions ?? (line.partition === undefined ? EVENT_PARTITIONS : 1)
+      const known = counts.get(line.topic) ?? 0
+      counts.set(line.topic, Math.max(known, asked, (line.partition ?? 0) + 1))
+      largest.set(line.topic, Math.max(largest.get(line.topic) ?? 0, sizeOf(line)))
     } else if (problemCount++ < PROBLEMS_LISTED_MAX) problems.push(line.problem)
   }
   const topics = [...counts].map(([name, count]) => {
     const from = Array.from({ length: count }, () => 0)
-    return { name, id: '', partitions: count, config: topicConfig({}), from }
+    // A batch is finished behind the record with which it reaches a block's size.
+    const batchBytesMax = BLOCK_BYTES + HEADER_BYTES + largest.get(name)!
+    const isDefault = batchBytesMax <= TOPIC_CONFIG_DEFAULT.batchBytesMax
+    const config = topicConfig(isDefault ? {} : { batchBytesMax })
+    return { name, id: '', partitions: count, config, from }
   })
   return { topics, problems, problemCount }
+}
+
+/** Of a record in a batch, at most. */
+function sizeOf({ key, value, headers }: LineRecord): number {
+  const sizes = headers.map(([name, bytes]) => {
+    return 2 * LENGTH_BYTES_MAX + Buffer.byteLength(name) + (bytes?.length ?? 0)
+  })
+  const fixed = RECORD_HEAD_BYTES_MAX + (key?.length ?? 0) + (value?.length ?? 0)
+  return sizes.reduce((sum, size) => sum + size, fixed)
 }
 
 export interface LinesOptions {

@@ -177,7 +177,9 @@ describe('millrace convert', () => {
     await recordInto(file, log as EmbeddedLog, { topics: ['orders', 'foreign'] })
     await dispose()
     await writeFile(at('a.mrec'), file.bytes)
-    expect(await convert(at('a.mrec'), at('a.ndjson'))).toEqual({ code: 0, err: '52 records\n' })
+    const lost = 'Not in the lines: orders had 3 partitions, foreign had 2 partitions.'
+    const converted = { code: 0, err: `52 records\n${lost}\n` }
+    expect(await convert(at('a.mrec'), at('a.ndjson'))).toEqual(converted)
     const lines = (await readFile(at('a.ndjson'), 'utf8')).trim().split('\n')
     const times = lines.map(line => JSON.parse(line).timestamp)
     expect(times).toEqual(times.toSorted((a, b) => a - b))
@@ -203,6 +205,33 @@ describe('millrace convert', () => {
     expect(JSON.parse(event.headers as string)).toMatchObject({ ce_id: 'e7', ce_source: 'test' })
   })
 
+  test('what lines do not have of topics is told on both ways; others keep their partitions', async () => {
+    const { log, dispose } = await openOnMemory()
+    await log.createTopic('tab', 1, { cleanup: 'compact' })
+    const transaction = log.begin()
+    const row = { key: Buffer.of(1), value: Buffer.alloc(1 << 20), headers: [], timestamp: 5 }
+    transaction.append({ topic: 'tab', partition: 0 }, batchOf([row]))
+    await transaction.commit()
+    const file = new MemoryFile()
+    await recordInto(file, log as EmbeddedLog, { topics: ['tab'] })
+    await dispose()
+    await writeFile(at('tab.mrec'), file.bytes)
+    const there = await convert(at('tab.mrec'), at('tab.ndjson'))
+    const lost = 'Not in the lines: tab had 1 partition and settings of its own.'
+    expect(there).toEqual({ code: 0, err: `1 records\n${lost}\n` })
+    const wide = await convert(at('tab.ndjson'), at('tab7.mrec'), '7')
+    expect(wide.err).toContain('default settings: tab 7 partitions')
+    const back = await convert(at('tab.ndjson'), at('tab2.mrec'))
+    const made = 'Topics, with default settings: tab 1 partition'
+    expect(back).toEqual({ code: 0, err: `1 records\n${made}\n` })
+    const again = await openRecordingFile(at('tab2.mrec'))
+    const { header, blocks } = await openRecording(again)
+    expect(header.topics[0]!.config.batchBytesMax).toBeGreaterThan(blocks[0]!.spans[0]!.bytes)
+    await again.close()
+    const refused = { code: 'USAGE', message: expect.stringContaining('--partitions is of topics') }
+    await expect(convert(at('tab.mrec'), at('t.ndjson'), '3')).rejects.toMatchObject(refused)
+  })
+
   test('of a damaged recording it converts what lies before, says so, and nothing is left of nothing', async () => {
     const { log, dispose } = await smallLog(2)
     const file = new MemoryFile()
@@ -214,7 +243,7 @@ describe('millrace convert', () => {
     await writeFile(at('half.mrec'), file.bytes)
     const { code, err } = await convert(at('half.mrec'), at('half.ndjson'))
     expect(code).toBe(1)
-    expect(err).toContain(`4 records\n${at('half.mrec')} is damaged at byte ${second!.position}`)
+    expect(err).toContain(`\n${at('half.mrec')} is damaged at byte ${second!.position}`)
     expect((await readFile(at('half.ndjson'), 'utf8')).trim().split('\n')).toHaveLength(4)
     file.bytes[first!.position + first!.size]! ^= 1
     await writeFile(at('none.mrec'), file.bytes)

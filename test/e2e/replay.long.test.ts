@@ -188,7 +188,8 @@ test(
     const foreign = join(folder, 'foreign.ndjson')
     const line = { topic: 'orders', partition: 1, timestamp: 1, encoding: 'base64', key: null }
     await writeFile(foreign, JSON.stringify({ ...line, value: 'AAAA', headers: [] }))
-    expect((await millrace(['convert', foreign, `${foreign}.mrec`])).code).toBe(0)
+    const convert = ['convert', foreign, `${foreign}.mrec`, '--partitions', '4']
+    expect((await millrace(convert)).code).toBe(0)
     const args = ['replay', `${foreign}.mrec`, '--data-dir', live, '--speed', 'max']
     const { code, output } = await millrace(args)
     expect(code).toBe(1)
