@@ -116,9 +116,19 @@ function eventAt(columns: RecordColumns, i: number): BusinessEvent | undefined {
   }
 }
 
-/** A JSON object of texts; what is no UTF-8 has replacement characters there. */
+/**
+ * A JSON object of texts, with a list of them for a name that comes again; what is no UTF-8 has
+ * replacement characters there.
+ */
 function headersText(columns: RecordColumns, i: number): string {
-  const pairs = readHeaders(columns, i).map(([name, value]) => [name, value?.toString() ?? null])
+  const all = new Map<string, (string | null)[]>()
+  for (const [name, value] of readHeaders(columns, i)) {
+    const text = value?.toString() ?? null
+    const texts = all.get(name)
+    if (texts === undefined) all.set(name, [text])
+    else texts.push(text)
+  }
+  const pairs = [...all].map(([name, texts]) => [name, texts.length === 1 ? texts[0] : texts])
   return JSON.stringify(Object.fromEntries(pairs))
 }
 

@@ -61,9 +61,13 @@ async function run({ flags: values, terminal }: Invocation): Promise<number> {
   const limits = limitsOf(flags)
   const out = flags.required('out')
   const wanted = flags.has('resume') ? undefined : wantedOf(flags)
+  const brokers = flags.text('from-kafka')
   const interrupted = new AbortController()
   void watchSignals(() => interrupted.abort())
-  const opened = await openRecordSource(settings, flags.text('from-kafka')?.split(','))
+  const opened = await openRecordSource(
+    settings,
+    brokers === undefined ? undefined : listOf(brokers),
+  )
   const progress = new ProgressLine(terminal)
   const startedMs = effects.clock()
   try {
@@ -124,11 +128,17 @@ interface Wanted {
 }
 
 function wantedOf(flags: Flags): Wanted {
-  const topics = new Set(flags.required('topics').split(','))
+  const topics = new Set(listOf(flags.required('topics')))
+  if (topics.size === 0) throw flags.usage('Option --topics names none.')
   const place = flags.text('from') ?? 'beginning'
   const isNamed = place === 'beginning' || place === 'now'
   const from = isNamed ? place : { timestampMs: flags.parsed('from', timeMs)! }
   return { topics: [...topics], from }
+}
+
+function listOf(text: string): string[] {
+  const parts = text.split(',').map(part => part.trim())
+  return parts.filter(part => part !== '')
 }
 
 async function created(path: string, opened: OpenSource, wanted: Wanted): Promise<Begun> {

@@ -156,6 +156,12 @@ describe('millrace convert', () => {
     return { code, err }
   }
 
+  async function parquetRows(path: string) {
+    const file = await asyncBufferFromFile(path)
+    const unpack = (bytes: Uint8Array) => new Uint8Array(zlib.zstdDecompressSync(bytes))
+    return parquetReadObjects({ file, compressors: { ZSTD: unpack }, utf8: false })
+  }
+
   test('there and back the records are the same, in the same partitions and order; Parquet has them', async () => {
     const { log, dispose } = await openOnMemory()
     await log.createTopic('orders', 3)
@@ -189,10 +195,7 @@ describe('millrace convert', () => {
     await back.close()
 
     expect((await convert(at('a.mrec'), at('a.parquet'))).code).toBe(0)
-    const parquet = await asyncBufferFromFile(at('a.parquet'))
-    const unpack = (bytes: Uint8Array) => new Uint8Array(zlib.zstdDecompressSync(bytes))
-    const compressors = { ZSTD: unpack }
-    const rows = await parquetReadObjects({ file: parquet, compressors, utf8: false })
+    const rows = await parquetRows(at('a.parquet'))
     expect(rows.map(row => (row.timestamp as Date).getTime())).toEqual(times)
     const { value, ...first } = rows[0]!
     expect(Buffer.from(value as Uint8Array)).toEqual(bytes.value)
@@ -252,6 +255,24 @@ describe('millrace convert', () => {
       await expect(convert(at('none.mrec'), at(to))).rejects.toMatchObject(refused)
       await expect(readFile(at(to))).rejects.toThrow('ENOENT')
     }
+  })
+
+  test('Parquet keeps headers whose name comes again', async () => {
+    const { log, dispose } = await openOnMemory()
+    await log.createTopic('t', 1)
+    const texts = ['via=one', 'via=two', 'a=x'].map(text => text.split('='))
+    const headers = texts.map(([name, value]): Header => [name!, Buffer.from(value!)])
+    const transaction = log.begin()
+    const record = { key: null, value: null, headers, timestamp: 1 }
+    transaction.append({ topic: 't', partition: 0 }, batchOf([record]))
+    await transaction.commit()
+    const file = new MemoryFile()
+    await recordInto(file, log as EmbeddedLog, { topics: ['t'] })
+    await dispose()
+    await writeFile(at('via.mrec'), file.bytes)
+    expect((await convert(at('via.mrec'), at('via.parquet'))).code).toBe(0)
+    const [row] = await parquetRows(at('via.parquet'))
+    expect(JSON.parse(row!.headers as string)).toEqual({ via: ['one', 'two'], a: 'x' })
   })
 
   test('bad lines are told with their numbers, and nothing is written', async () => {

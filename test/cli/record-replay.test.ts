@@ -57,7 +57,7 @@ test('into a folder, out of it, and the records are there with their places', as
   const report = JSON.parse(replayed.out.trim().split('\n').at(-1)!)
   expect(report).toMatchObject({ planned: 24, acknowledged: 24, failure: null, target: to })
   const out = at('again.mrec')
-  const topics = ['--topics', 'orders,empty', '--data-dir', to]
+  const topics = ['--topics', 'orders, empty,', '--data-dir', to]
   const first = await call('record', ...topics, '--out', out, '--records', '10', '--json')
   expect(JSON.parse(first.out.split('\x1b[K').at(-1)!)).toMatchObject({ records: 10 })
   const rest = await call('record', '--data-dir', to, '--out', out, '--resume')
@@ -127,6 +127,7 @@ test.each([
   ['replay', '--to', 'kafka://nowhere'],
   ['record', '--topics', 'orders'],
   ['record', '--out', 'x.mrec'],
+  ['record', '--out', 'x.mrec', '--topics', ' , '],
   ['record', '--out', 'x.mrec', '--resume', '--topics', 'orders'],
   ['record', '--out', 'x.mrec', '--topics', 'a', '--from', 'yesterday'],
   ['record', '--out', 'x.mrec', '--topics', 'a', '--duration', 'long'],
