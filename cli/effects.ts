@@ -13,10 +13,18 @@ function next(): void {
   if (waiting.length > 0) setImmediate(next)
 }
 
+/** About 25 days: a timer of more goes off at once. */
+const TIMER_MS_MAX = 2 ** 31 - 1
+
 export const effects: EngineEnvironment = {
   clock: followingClock(Date.now, () => performance.now()),
   schedule(task, delayMs) {
-    const timer = setTimeout(task, delayMs)
+    let timer: NodeJS.Timeout
+    const wait = (leftMs: number) => {
+      const ms = Math.min(leftMs, TIMER_MS_MAX)
+      timer = setTimeout(() => (leftMs > ms ? wait(leftMs - ms) : task()), ms)
+    }
+    wait(delayMs)
     return () => clearTimeout(timer)
   },
   randomBytes,

@@ -9,6 +9,7 @@ import type { BusinessEvent } from '../contracts/events.ts'
 import { eventKeyOf, timeFields } from '../contracts/topics.ts'
 import { type Header, readHeaders } from '../log/record-headers.ts'
 import type { ChangeRecord } from '../recording/outgoing.ts'
+import { timeText } from './quantities.ts'
 
 const idFields = ['orderId', 'paymentId', 'notificationId'] as const
 const idHeaders = new Set(['ce_id', 'correlationid', 'causationid'])
@@ -40,6 +41,6 @@ export const changeEvent: ChangeRecord = (columns, i, { shiftMs, pass }) => {
 
 function changedHeader([name, value]: Header, timeMs: number, suffix: string): Header {
   if (value === null) return [name, value]
-  if (name === 'ce_time') return [name, Buffer.from(new Date(timeMs).toISOString())]
+  if (name === 'ce_time') return [name, Buffer.from(timeText(timeMs))]
   return [name, idHeaders.has(name) ? Buffer.from(`${value}${suffix}`) : value]
 }

@@ -19,3 +19,9 @@ export function msText(ms: number): string {
   if (ms < 10_000) return `${Number(ms.toPrecision(3))} ms`
   return `${Number((ms / 1000).toPrecision(3))} s`
 }
+
+/** Epoch ms as ISO 8601; the number where it is no time, as foreign records may have any. */
+export function timeText(ms: number): string {
+  const date = new Date(ms)
+  return Number.isNaN(date.getTime()) ? String(ms) : date.toISOString()
+}

@@ -24,20 +24,42 @@ const LOG_BYTES_MAX = 32 << 20
  * the settings, the instance that has DATA_DIR open, or DATA_DIR.
  */
 export async function openTarget(settings: TargetSettings, to?: string): Promise<OpenTarget> {
-  if (to?.startsWith('kafka://')) return toLog(await openBrokers(settings, brokersOf(to)))
-  if (to !== undefined && /^https?:\/\//.test(to)) return toInstance(to, settings.apiKey)
-  if (to !== undefined) return toFolder(to)
+  if (to !== undefined) return openNamed(settings, to)
   const { millraceBrokers, dataDir } = settings
   if (millraceBrokers !== undefined) return toLog(await openBrokers(settings, millraceBrokers))
   const instance = await findInstance(dataDir)
   return instance === undefined ? toFolder(dataDir) : toInstance(instance.url, settings.apiKey)
 }
 
+async function openNamed(settings: TargetSettings, to: string): Promise<OpenTarget> {
+  if (to.startsWith('kafka://')) return toLog(await openBrokers(settings, brokersOf(to)))
+  if (/^https?:\/\//.test(to)) {
+    if (URL.canParse(to)) return toInstance(to, settings.apiKey)
+    throw misnamed(to, 'http://HOST:PORT')
+  }
+  // A folder made by a slip of the pen would take everything, and say that all is well.
+  if (to === '' || /^[a-z][a-z\d+.-]*:\/\//i.test(to)) {
+    throw misnamed(to, 'kafka://HOST:PORT, http://HOST:PORT or a folder')
+  }
+  if (to.replace(/\/$/, '').split(',').every(isEndpoint)) {
+    throw misnamed(to, `kafka://${to}, http://${to}, or ./${to} for a folder`)
+  }
+  return toFolder(to)
+}
+
+function isEndpoint(text: string): boolean {
+  return /^(\[[\da-f:.]+\]|[\w.-]+):\d{1,5}$/i.test(text)
+}
+
 function brokersOf(to: string): string[] {
   const brokers = to.slice('kafka://'.length).replace(/\/$/, '').split(',')
-  if (brokers.every(broker => /^(\[[\da-f:.]+\]|[\w.-]+):\d{1,5}$/i.test(broker))) return brokers
-  const reason = `--to: expected kafka://HOST:PORT, got ${JSON.stringify(to)}.`
-  throw cliError('USAGE', { reason: `${reason}\nSee \`millrace replay --help\`.` })
+  if (brokers.every(isEndpoint)) return brokers
+  throw misnamed(to, 'kafka://HOST:PORT')
+}
+
+function misnamed(to: string, expected: string): Error {
+  const reason = `--to: expected ${expected}, got ${JSON.stringify(to)}.`
+  return cliError('USAGE', { reason: `${reason}\nSee \`millrace replay --help\`.` })
 }
 
 async function toFolder(dataDir: string): Promise<OpenTarget> {

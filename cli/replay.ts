@@ -15,7 +15,7 @@ import { changeEvent } from './event-changes.ts'
 import { Flags, wholeNumber } from './flags.ts'
 import { kafkaAccessSettings } from './log-access.ts'
 import { ProgressLine } from './progress-line.ts'
-import { countText, msText } from './quantities.ts'
+import { countText, msText, timeText } from './quantities.ts'
 import { openRecordingFile } from './recording-file.ts'
 import { openTarget } from './replay-targets.ts'
 import { readSettings } from './settings.ts'
@@ -127,7 +127,7 @@ function announce(plan: Plan, target: string, terminal: Terminal): void {
   terminal.err(`${countText(records)} records to ${target}${time}\n`)
   if (lastEventMs > effects.clock() + lengthMs + futureMsMax) {
     terminal.err(
-      `The last events are of ${new Date(lastEventMs).toISOString()}: what is more than a day ahead is refused as being in the future. --rewrite-time now avoids that.\n`,
+      `The last events are of ${timeText(lastEventMs)}: what is more than a day ahead is refused as being in the future. --rewrite-time now avoids that.\n`,
     )
   }
 }

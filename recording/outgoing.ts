@@ -62,7 +62,9 @@ export class Outgoing {
     let open = this.#open.get(key)
     if (open === undefined) this.#open.set(key, (open = new OpenPartition(place)))
     const changed = change && this.#changeRecord(columns, i, change)
-    const timestamp = columns.timestamps[i]! + (change?.shiftMs ?? 0)
+    const recorded = columns.timestamps[i]!
+    // Below 0 it says that the record has no time.
+    const timestamp = recorded < 0 ? recorded : recorded + (change?.shiftMs ?? 0)
     this.#bytes +=
       changed === undefined
         ? open.append(timestamp, columns, i)

@@ -30,7 +30,7 @@ export interface PlanOptions {
   readonly rewriteNow: boolean
   /** Epoch ms: when the replay begins. */
   readonly anchorMs: number
-  /** Epoch ms: stream time of the recording's first record. */
+  /** Epoch ms: the first stream time of the recording that is one. */
   readonly startMs: number
 }
 
@@ -84,7 +84,8 @@ export class Plan {
     const { pace, anchorMs, startMs } = this.#options
     if (pace.kind === 'max') return Number.NEGATIVE_INFINITY
     if (pace.kind === 'rate') return anchorMs + (index / pace.perSecond) * 1000
-    const eventMs = streamTimeMs - startMs + pass * this.#periodMs
+    // Before the start are records without a time alone: they go with what comes after them.
+    const eventMs = Math.max(0, streamTimeMs - startMs) + pass * this.#periodMs
     return anchorMs + eventMs / pace.factor
   }
 

@@ -44,7 +44,7 @@ export async function replay(options: ReplayOptions): Promise<ReplayReport> {
   const chunks = timeline(recording)
   // As they are and as fast as can be, blocks are sent without a look at their times.
   const first = isPlain ? undefined : await chunks.next()
-  const startMs = first?.done === false ? startOf(first.value) : 0
+  const startMs = first?.done === false ? await startOf(recording, first.value) : 0
   const anchorMs = environment.clock()
   const plan = new Plan(recording, { pace, passes, rewriteNow, anchorMs, startMs })
   options.onStart?.(plan)
@@ -60,9 +60,23 @@ export async function replay(options: ReplayOptions): Promise<ReplayReport> {
   return meter.report()
 }
 
-/** Stream time of the first record. */
-function startOf([run]: Chunk): number {
-  return run!.streamTimes[run!.start]!
+/** Stream time of the first record that has a time: without one it is below 0. */
+async function startOf(recording: Recording, first: Chunk): Promise<number> {
+  const found = firstTime(first)
+  if (found !== undefined) return found
+  for await (const chunk of timeline(recording)) {
+    const later = firstTime(chunk)
+    if (later !== undefined) return later
+  }
+  return 0
+}
+
+function firstTime(chunk: Chunk): number | undefined {
+  for (const { streamTimes, start, end } of chunk) {
+    const time = streamTimes.subarray(start, end).find(ms => ms >= 0)
+    if (time !== undefined) return time
+  }
+  return undefined
 }
 
 class ReplayRun {

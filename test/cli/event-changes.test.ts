@@ -71,3 +71,10 @@ test('a record that is no event keeps its bytes', () => {
   expect(changeEvent(columns!, 0, { shiftMs: 1, pass: 1 })).toBeUndefined()
   expect(changeEvent(columns!, 1, { shiftMs: 1, pass: 1 })).toBeUndefined()
 })
+
+test('at a time that no date can hold, ce_time is the number', () => {
+  const shiftMs = 8.64e15
+  const { event, headers } = changed(payment, { shiftMs, pass: 0 })
+  expect(event).toEqual({ ...payment, authorizedAt: timeMs + shiftMs })
+  expect(headers.ce_time).toBe(String(timeMs + shiftMs))
+})

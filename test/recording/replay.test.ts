@@ -211,6 +211,33 @@ describe('times', () => {
   })
 })
 
+describe('a record without a time', () => {
+  const at = (key: string, timestampMs: number) => ({ key, timestampMs })
+
+  test('goes with the next one where it is the first, not decades before it', async () => {
+    const recording = await recordingOf([
+      [at('none', -1), at('a', 50_000), at('b', 50_100)],
+      [at('x', 50_050)],
+    ])
+    const { sends, report, startMs, target } = await trial(recording, { rewriteNow: true })
+    expect(sends).toEqual([
+      [0, 2],
+      [50, 1],
+      [100, 1],
+    ])
+    expect(report.latenessMs?.max).toBe(0)
+    expect(target.records[0]).toBe('0:none@-1')
+    expect(target.records[1]).toBe(`0:a@${startMs}`)
+  })
+
+  test('goes with its predecessor in the middle, and with all where none has one', async () => {
+    const middle = await trial(await recordingOf([[at('a', 50_000), at('none', -1)]]), {})
+    expect(middle.sends).toEqual([[0, 2]])
+    const { sends } = await trial(await recordingOf([[at('n', -1), at('m', -1)]]), { passes: 2 })
+    expect(sends.map(([ms]) => ms)).toEqual([0, 1])
+  })
+})
+
 describe('into a log', () => {
   async function replayed(
     recording: Recording,
