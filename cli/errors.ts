@@ -24,6 +24,11 @@ export const cliCatalogue = {
     recovery: 'stop',
     status: 502,
   },
+  INSTANCE_FOREIGN: {
+    message: 'What answers at {url} is no Millrace instance: {reason}.',
+    recovery: 'stop',
+    status: 502,
+  },
   FILE_UNREADABLE: {
     message: 'The file {path} cannot be read: {reason}.',
     recovery: 'stop',

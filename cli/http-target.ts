@@ -9,9 +9,11 @@ import {
   type Refusals,
   type ReplayTarget,
   requirePartitions,
+  SendCutShort,
 } from '../recording/port.ts'
 import { type Answer, bodyOf, type Connection, remote } from './connection.ts'
 import { effects } from './effects.ts'
+import { cliError } from './errors.ts'
 import { eventLine } from './record-lines.ts'
 
 const BYTES_MAX = 4 << 20
@@ -31,8 +33,11 @@ export class HttpTarget implements ReplayTarget {
     this.#connection = remote(url, apiKey)
   }
 
+  /** Rejects with INSTANCE_FOREIGN, too. */
   async prepare(topics: readonly RecordedTopic[]): Promise<void> {
     const { topics: there } = bodyOf(await this.#connection.get('/v1/topology'), this.name)
+    const isKnown = Array.isArray(there) && there.every(topic => Array.isArray(topic?.partitions))
+    if (!isKnown) throw this.#foreign('/v1/topology lists no topics')
     const known = there as readonly { name: string; partitions: readonly unknown[] }[]
     for (const topic of topics) {
       const found = known.find(({ name }) => name === topic.name)
@@ -41,29 +46,31 @@ export class HttpTarget implements ReplayTarget {
   }
 
   async send(records: readonly OutgoingRecords[]): Promise<Refusals> {
-    const refusals: Record<string, number> = {}
-    const refuse = (code: string) => {
-      refusals[code] = (refusals[code] ?? 0) + 1
-    }
+    const outcome = new Outcome()
     let lines: string[] = []
-    for (const { topic, bytes } of records) {
-      for (const columns of decodeBatches(bytes, { verify: false }).runs) {
-        for (let i = 0; i < columns.length; i++) {
-          const line = eventLine(topic, columns, i)
-          if (line === undefined) refuse('RECORD_NOT_EVENT')
-          else lines.push(line)
-          if (lines.length < LINES_MAX) continue
-          await this.#post(lines, refuse)
-          lines = []
+    const post = async () => {
+      if (lines.length > 0) await this.#post(lines, outcome)
+      lines = []
+    }
+    try {
+      for (const { topic, bytes } of records) {
+        for (const columns of decodeBatches(bytes, { verify: false }).runs) {
+          for (let i = 0; i < columns.length; i++) {
+            const line = eventLine(topic, columns, i)
+            if (line === undefined) outcome.refuse('RECORD_NOT_EVENT')
+            else if (lines.push(line) === LINES_MAX) await post()
+          }
         }
       }
+      await post()
+    } catch (error) {
+      throw new SendCutShort(error, outcome)
     }
-    if (lines.length > 0) await this.#post(lines, refuse)
-    return refusals
+    return outcome.refusals
   }
 
-  /** Rejects with INSTANCE_UNREACHABLE or INSTANCE_REFUSED. */
-  async #post(lines: readonly string[], refuse: (code: string) => void): Promise<void> {
+  /** Rejects with INSTANCE_UNREACHABLE, INSTANCE_REFUSED or INSTANCE_FOREIGN. */
+  async #post(lines: readonly string[], outcome: Outcome): Promise<void> {
     const payload = Buffer.from(`${lines.join('\n')}\n`)
     let answer: Answer
     for (let tries = 1; ; tries++) {
@@ -74,8 +81,27 @@ export class HttpTarget implements ReplayTarget {
       if (!isBusy || tries === BUSY_TRIES_MAX) break
       await new Promise<void>(resolve => void effects.schedule(resolve, BUSY_PAUSE_MS))
     }
-    const isRefusal = answer.status === 400 && answer.body.code === 'EVENTS_REJECTED'
-    const body = isRefusal ? answer.body : bodyOf(answer, this.name)
-    for (const { code } of body.rejected as readonly { code: string }[]) refuse(code)
+    const { status, body } = answer
+    // An instance that could not go on says what it had done until then.
+    const { accepted = 0, rejected = [] } = body as { accepted?: unknown; rejected?: unknown }
+    if (Number.isInteger(accepted)) outcome.answered += accepted as number
+    for (const row of Array.isArray(rejected) ? rejected : []) outcome.refuse(String(row?.code))
+    if (status !== 400 || body.code !== 'EVENTS_REJECTED') bodyOf(answer, this.name)
+    if (!('rejected' in body)) throw this.#foreign('/v1/events does not say what it refused')
+  }
+
+  #foreign(reason: string): Error {
+    return cliError('INSTANCE_FOREIGN', { url: this.name, reason })
+  }
+}
+
+/** What became of the records of a send so far. */
+class Outcome {
+  answered = 0
+  readonly refusals: Record<string, number> = {}
+
+  refuse(code: string): void {
+    this.refusals[code] = (this.refusals[code] ?? 0) + 1
+    this.answered++
   }
 }

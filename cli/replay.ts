@@ -1,7 +1,7 @@
 /** `millrace replay`: sends a recording at the pace asked for, and reports what was reached. */
 import { lineCatalogue } from '../contracts/errors.ts'
 import { futureMsMax } from '../contracts/validation.ts'
-import type { ErrorRow } from '../log/errors.ts'
+import { type ErrorRow, reasonOf } from '../log/errors.ts'
 import type { EventLog } from '../log/port.ts'
 import { recordingCatalogue } from '../recording/errors.ts'
 import type { Percentiles, ReplayProgress, ReplayReport } from '../recording/meter.ts'
@@ -19,7 +19,7 @@ import { countText, msText, timeText } from './quantities.ts'
 import { openRecordingFile } from './recording-file.ts'
 import { openTarget } from './replay-targets.ts'
 import { readSettings } from './settings.ts'
-import { watchSignals } from './signals.ts'
+import { exitCodeOf, watchSignals } from './signals.ts'
 
 const replaySettings = ['dataDir', 'apiKey', ...kafkaAccessSettings] as const
 
@@ -52,8 +52,7 @@ async function run({ flags: values, operands, terminal }: Invocation): Promise<n
   const pace = paceOf(flags)
   const passes = flags.parsed('loop', wholeNumber) ?? 1
   const rewriteNow = flags.parsed('rewrite-time', onlyNow) ?? false
-  const interrupted = new AbortController()
-  void watchSignals(() => interrupted.abort())
+  const calledOff = callOff(terminal)
   const file = await openRecordingFile(operands[0]!)
   const progress = new ProgressLine(terminal, 0)
   try {
@@ -69,18 +68,21 @@ async function run({ flags: values, operands, terminal }: Invocation): Promise<n
         passes,
         rewriteNow,
         changeRecord: changeEvent,
-        signal: interrupted.signal,
+        signal: calledOff.signal,
+        giveUp: calledOff.giveUp,
         onStart: plan => announce(plan, target.name, terminal),
         onProgress: state => progress.show(() => progressText(state)),
       })
       progress.end()
-      const position = log === undefined ? null : await positionOf(log, recording)
       const { damage } = recording
-      const all = { file: file.path, target: target.name, ...report, position }
       if (flags.has('json')) {
+        const isAnswered = log !== undefined && report.unanswered === 0
+        const position = isAnswered ? await positionOf(log, recording, terminal) : null
+        const all = { file: file.path, target: target.name, ...report, position }
         terminal.out(`${JSON.stringify({ ...all, damage: damage ?? null })}\n`)
       } else terminal.out(reportText(report, target.name))
-      return isDone(report) && (damage === undefined || damage.isTorn) ? 0 : 1
+      if (!isDone(report) || damage?.isTorn === false) return 1
+      return report.interrupted ? exitCodeOf(calledOff.by()) : 0
     } finally {
       await close()
     }
@@ -90,7 +92,19 @@ async function run({ flags: values, operands, terminal }: Invocation): Promise<n
   }
 }
 
-/** A replay that was called off is done, too. */
+/** The first signal ends the replay, another one the wait for what was sent. */
+function callOff(terminal: Terminal) {
+  const [first, second] = [new AbortController(), new AbortController()]
+  let by: NodeJS.Signals = 'SIGINT'
+  const onSignal = (signal: NodeJS.Signals) => {
+    by = signal
+    terminal.err('Ends once what was sent is answered; Ctrl-C again waits no longer.\n')
+    first.abort()
+  }
+  void watchSignals(onSignal, () => second.abort())
+  return { signal: first.signal, giveUp: second.signal, by: () => by }
+}
+
 function isDone({ failure, refused }: ReplayReport): boolean {
   return failure === null && Object.keys(refused).length === 0
 }
@@ -141,12 +155,22 @@ function progressText(state: ReplayProgress): string {
   return `${share} %, ${countText(reachedRate)}${asked} a second${late}${no}`
 }
 
-/** What covers all that the topics hold now. */
-async function positionOf(log: EventLog, { header }: Recording): Promise<string> {
+/** What covers all that the topics hold now; null where the log does not tell. */
+async function positionOf(
+  log: EventLog,
+  { header }: Recording,
+  terminal: Terminal,
+): Promise<string | null> {
   const offsets: Record<string, number[]> = {}
-  for (const { name: topic, partitions } of header.topics) {
-    const targets = Array.from({ length: partitions }, (_, partition) => ({ topic, partition }))
-    offsets[topic] = (await log.offsets(targets)).map(range => range.highWatermark)
+  try {
+    for (const { name: topic, partitions } of header.topics) {
+      const targets = Array.from({ length: partitions }, (_, partition) => ({ topic, partition }))
+      offsets[topic] = (await log.offsets(targets)).map(range => range.highWatermark)
+    }
+  } catch (error) {
+    // The log of a replay that failed may be away; the report is wanted then above all.
+    terminal.err(`The position is not known: ${reasonOf(error)}\n`)
+    return null
   }
   return encodePosition({ incarnation: log.incarnation, offsets })
 }
@@ -170,10 +194,22 @@ function reportText(report: ReplayReport, target: string): string {
     const { message } = rows[code] ?? { message: '' }
     lines.push(`refused     ${countText(records)} records: ${code} ${message}`.trimEnd())
   }
-  if (report.failure !== null) {
-    const { message, records } = report.failure
+  const { overdue, unanswered, interrupted, failure, sent } = report
+  if (overdue > 0) {
+    const what = 'records were due and not sent; the lateness has them, as of the end'
+    lines.push(`overdue     ${countText(overdue)} ${what}`)
+  }
+  if (unanswered > 0) {
+    const what = 'records were sent and not answered: they are there, or not'
+    lines.push(`unanswered  ${countText(unanswered)} ${what}`)
+  }
+  if (interrupted) {
+    lines.push(`INTERRUPTED ${countText(sent)} of ${countText(planned)} records were sent`)
+  }
+  if (failure !== null) {
+    const { message, records } = failure
     lines.push(`FAILED      ${countText(records)} records were not acknowledged: ${message}`)
-  } else if (keptUp === false && report.sent === planned) {
+  } else if (keptUp === false) {
     lines.push('The target did not take the rate that was asked for: what it took is above.')
   }
   return `${lines.join('\n')}\n`

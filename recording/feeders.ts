@@ -25,6 +25,8 @@ export interface Feeder {
   readonly sizeBytes: number
   /** What was collected. */
   take(): Parcel
+  /** At the end: when those were due that were due by then and never taken; nothing at `max`. */
+  overdue(untilMs: number): AsyncIterable<readonly number[]>
 }
 
 export interface FeederOptions {
@@ -114,6 +116,20 @@ export class PacedFeeder implements Feeder {
     const bytes = this.#outgoing.sizeBytes
     return { records: this.#outgoing.take(), count: dues.length, bytes, dues }
   }
+
+  async *overdue(untilMs: number): AsyncGenerator<readonly number[]> {
+    yield this.#dues
+    while (await this.prepare()) {
+      const { streamTimes, end } = this.#chunk[this.#run]!
+      const dues: number[] = []
+      for (; this.#at < end && this.nextDueMs <= untilMs; this.#at++, this.#index++) {
+        dues.push(this.#options.plan.dueMs(this.#index, this.#pass, streamTimes[this.#at]!))
+      }
+      yield dues
+      if (this.#at < end) return
+      this.#at = this.#chunk[++this.#run]?.start ?? 0
+    }
+  }
 }
 
 /** Read while the one before it is sent; what is wrong with it is told when it is asked for. */
@@ -200,4 +216,6 @@ export class BlockFeeder implements Feeder {
     this.#parcel = undefined
     return parcel
   }
+
+  async *overdue(): AsyncGenerator<readonly number[]> {}
 }

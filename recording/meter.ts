@@ -1,6 +1,7 @@
 /** What a replay did, measured against its plan. Percentiles are within 1 % (DDSketch). */
+import type { MillraceError } from '../log/errors.ts'
 import { DDSketch } from '../streams/sketches/ddsketch.ts'
-import type { Refusals } from './port.ts'
+import { type Refusals, SendCutShort } from './port.ts'
 
 export interface Percentiles {
   readonly p50: number
@@ -17,6 +18,12 @@ export interface ReplayReport {
   readonly acknowledged: number
   /** Looked at and refused one by one, by code. */
   readonly refused: Refusals
+  /** Handed over, and without an answer when the wait for it was ended. */
+  readonly unanswered: number
+  /** Due when the replay ended early, and never handed over. */
+  readonly overdue: number
+  /** Whether it was told to end, and had more to send. */
+  readonly interrupted: boolean
   /** The error that ended the replay: how many records it and those after it in flight had. */
   readonly failure: { readonly code: string; readonly message: string; records: number } | null
   /** From the anchor to the last answer, ms. */
@@ -24,9 +31,12 @@ export interface ReplayReport {
   /** Records a second: asked for (null at `max`), and acknowledged. */
   readonly askedRate: number | null
   readonly reachedRate: number
-  /** Whether the target took what was asked for, when it was; null at `max`. */
+  /** Whether the target took what was asked for, when it was, up to the end; null at `max`. */
   readonly keptUp: boolean | null
-  /** Handed over after it was due, ms, of each record; null at `max`. */
+  /**
+   * Handed over after it was due, ms, of each record; of those that are overdue, how long they were
+   * when it ended. Null at `max`.
+   */
   readonly latenessMs: Percentiles | null
   /** From handing over to the acknowledgement, ms. */
   readonly ackMs: Percentiles | null
@@ -86,6 +96,9 @@ export class Meter {
   readonly #response = new Durations()
   readonly #refused: Record<string, number> = {}
   #sent = 0
+  #unanswered = 0
+  #overdue = 0
+  #overdueMs = 0
   #acknowledged = 0
   #failure: ReplayReport['failure'] = null
   #lastMs: number
@@ -101,6 +114,7 @@ export class Meter {
 
   sent({ count, dues, sentMs }: Sending): void {
     this.#sent += count
+    this.#unanswered += count
     for (const due of dues ?? []) {
       this.#lateness.add(sentMs - due)
       this.#recent.add(sentMs - due)
@@ -108,6 +122,7 @@ export class Meter {
   }
 
   answered({ count, dues, sentMs }: Sending, refusals: Refusals, nowMs: number): void {
+    this.#unanswered -= count
     let refused = 0
     for (const [code, records] of Object.entries(refusals)) {
       this.#refused[code] = (this.#refused[code] ?? 0) + records
@@ -120,11 +135,25 @@ export class Meter {
     this.#lastMs = nowMs
   }
 
-  failed({ count }: Sending, error: unknown, nowMs: number): void {
-    const { code = 'ERROR', message } = error as { code?: string; message: string }
-    this.#failure ??= { code, message, records: 0 }
-    this.#failure.records += count
+  failed({ count, dues, sentMs }: Sending, error: unknown, nowMs: number): void {
+    const isCut = error instanceof SendCutShort
+    const { code = 'ERROR', message } = (isCut ? error.cause : error) as Partial<MillraceError>
+    const answered = isCut ? error.answered : 0
+    if (isCut && answered > 0) {
+      const part = { count: answered, dues: dues?.slice(0, answered), sentMs }
+      this.answered(part, error.refusals, nowMs)
+    }
+    this.#unanswered -= count - answered
+    this.#failure ??= { code, message: String(message), records: 0 }
+    this.#failure.records += count - answered
     this.#lastMs = nowMs
+  }
+
+  /** Was due, and is not handed over any more. */
+  passedOver(dueMs: number, nowMs: number): void {
+    this.#overdue++
+    this.#overdueMs = Math.max(this.#overdueMs, nowMs - dueMs)
+    this.#lateness.add(nowMs - dueMs)
   }
 
   get hasFailed(): boolean {
@@ -149,27 +178,38 @@ export class Meter {
     return progress
   }
 
-  report(): ReplayReport {
-    const { anchorMs, planned, askedRate, lengthMs } = this.#options
-    const elapsedMs = this.#lastMs - anchorMs
-    // By the answers: what is handed over in time may still wait at the target.
-    const behindMs = elapsedMs - lengthMs
-    const isWhole = this.#sent === planned && this.#failure === null
+  /** `endMs`: when the last record was handed over, or the replay was ended. */
+  report({ endMs, isCalledOff }: { endMs: number; isCalledOff: boolean }): ReplayReport {
+    const { planned, askedRate } = this.#options
+    const elapsedMs = this.#lastMs - this.#options.anchorMs
     const latenessMs = this.#lateness.percentiles
-    const keptUp = isWhole && behindMs <= Math.max(KEPT_UP_MS, lengthMs * KEPT_UP_SHARE)
+    const interrupted = isCalledOff && (this.#sent < planned || this.#unanswered > 0)
     return {
       planned,
       sent: this.#sent,
       acknowledged: this.#acknowledged,
-      refused: this.#refused,
-      failure: this.#failure,
+      refused: { ...this.#refused },
+      unanswered: this.#unanswered,
+      overdue: this.#overdue,
+      interrupted,
+      failure: this.#failure && { ...this.#failure },
       elapsedMs,
       askedRate: askedRate ?? null,
       reachedRate: elapsedMs > 0 ? (this.#acknowledged / elapsedMs) * 1000 : 0,
-      keptUp: latenessMs === null ? null : keptUp,
+      keptUp: latenessMs === null ? null : this.#keptUp(interrupted ? endMs : undefined),
       latenessMs,
       ackMs: this.#ack.percentiles,
       responseMs: this.#response.percentiles,
     }
+  }
+
+  #keptUp(interruptedMs: number | undefined): boolean {
+    const { anchorMs, planned, lengthMs } = this.#options
+    if (this.#failure !== null || this.#unanswered > 0) return false
+    if (this.#sent < planned && interruptedMs === undefined) return false
+    const endMs = Math.min(anchorMs + lengthMs, interruptedMs ?? Number.POSITIVE_INFINITY)
+    const allowedMs = Math.max(KEPT_UP_MS, (endMs - anchorMs) * KEPT_UP_SHARE)
+    // By the answers: what is handed over in time may still wait at the target.
+    return this.#lastMs - endMs <= allowedMs && this.#overdueMs <= allowedMs
   }
 }

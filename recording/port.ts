@@ -54,6 +54,19 @@ export function requirePartitions({ name, partitions }: RecordedTopic, actual: n
 /** Records that a target looked at and refused, by the code of the reason. */
 export type Refusals = Readonly<Record<string, number>>
 
+/** A send that failed with `cause` after some of its records had been answered. */
+export class SendCutShort extends Error {
+  readonly answered: number
+  /** Of those that were answered. */
+  readonly refusals: Refusals
+
+  constructor(cause: unknown, { answered, refusals }: { answered: number; refusals: Refusals }) {
+    super('A send was cut short.', { cause })
+    this.answered = answered
+    this.refusals = refusals
+  }
+}
+
 /** Where a replay sends to. */
 export interface ReplayTarget {
   /** How it is called in reports. */
@@ -63,7 +76,10 @@ export interface ReplayTarget {
   readonly bytesMax: number
   /** Makes missing topics. Rejects with TARGET_PARTITIONS where one does not fit. */
   prepare(topics: readonly RecordedTopic[]): Promise<void>
-  /** Resolves when the records are acknowledged, or refused one by one. */
+  /**
+   * Resolves when the records are acknowledged, or refused one by one. Rejects with a SendCutShort
+   * where a part of them was.
+   */
   send(records: readonly OutgoingRecords[]): Promise<Refusals>
 }
 

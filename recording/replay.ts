@@ -27,6 +27,8 @@ export interface ReplayOptions {
   readonly changeRecord?: ChangeRecord
   /** Ends it; what is under way is waited for. */
   readonly signal?: AbortSignal
+  /** Ends that wait, too: what has no answer by then is reported as unanswered. */
+  readonly giveUp?: AbortSignal
   readonly onStart?: (plan: Plan) => void
   /** Called every second. */
   readonly onProgress?: (progress: ReplayProgress) => void
@@ -56,8 +58,8 @@ export async function replay(options: ReplayOptions): Promise<ReplayReport> {
   const feeder = isPaced ? new PacedFeeder(feed, { chunks, first }) : new BlockFeeder(feed)
   const sendsMax = Math.min(isPaced ? target.sendsMax : SENDS_AT_MAX, target.sendsMax)
   const run = new ReplayRun(options, feeder, { meter, sendsMax })
-  await run.run()
-  return meter.report()
+  const endMs = await run.run()
+  return meter.report({ endMs, isCalledOff: options.signal?.aborted === true })
 }
 
 /** Stream time of the first record that has a time: without one it is below 0. */
@@ -77,6 +79,14 @@ function firstTime(chunk: Chunk): number | undefined {
     if (time !== undefined) return time
   }
   return undefined
+}
+
+/** Never resolves without a signal. */
+function aborted(signal: AbortSignal | undefined): Promise<void> {
+  return new Promise(resolve => {
+    if (signal?.aborted === true) resolve()
+    signal?.addEventListener('abort', () => resolve(), { once: true })
+  })
 }
 
 class ReplayRun {
@@ -99,17 +109,32 @@ class ReplayRun {
     this.#sendsMax = sendsMax
   }
 
-  async run(): Promise<void> {
-    const { signal } = this.#options
+  /** Resolves with when it sent its last, or was ended. */
+  async run(): Promise<number> {
+    const { signal, environment } = this.#options
     const wake = () => this.#wake()
     signal?.addEventListener('abort', wake)
     const stopProgress = this.#progress()
     try {
       await this.#feed()
+      const endMs = environment.clock()
+      if (this.#isEnded) await this.#passOver(endMs)
+      return endMs
     } finally {
-      await Promise.all(this.#sends)
+      await Promise.race([Promise.all(this.#sends), aborted(this.#options.giveUp)])
       stopProgress()
       signal?.removeEventListener('abort', wake)
+    }
+  }
+
+  async #passOver(endMs: number): Promise<void> {
+    try {
+      for await (const dues of this.#feeder.overdue(endMs)) {
+        for (const dueMs of dues) this.#meter.passedOver(dueMs, endMs)
+      }
+    } catch (error) {
+      // Damage: nobody knows what was due behind it.
+      if (!(error instanceof MillraceError)) throw error
     }
   }
 

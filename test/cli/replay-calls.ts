@@ -1,12 +1,19 @@
 /** `millrace replay` as the command line calls it, and recordings for it. */
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { vi } from 'vitest'
 import { parseCommand } from '../../cli/command.ts'
 import { replayCommand } from '../../cli/replay.ts'
 import type { Environment } from '../../cli/settings.ts'
+import { eventRecord } from '../../contracts/event-record.ts'
 import type { EmbeddedLog } from '../../log/embedded/index.ts'
-import type { TestRecord } from '../log/batches.ts'
+import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
 import { openOnMemory } from '../log/embedded/environment.ts'
-import { append, MemoryFile, recordInto } from '../recording/worlds.ts'
+import { MemoryFile, recordInto } from '../recording/worlds.ts'
+import { childEnvironment, root } from '../support/processes.ts'
 
 /** Exit code and output, or the error. */
 export async function callReplay(argv: readonly string[], environment: Environment = {}) {
@@ -27,17 +34,86 @@ export async function callReplay(argv: readonly string[], environment: Environme
   }
 }
 
+/** So many events of `orders`, 100 ms apart, with other ids of their schemas if wanted. */
+export function cancellations(count: number, idShift = 0): Buffer {
+  const builder = new RecordBatchBuilder()
+  const whole = (bytes: Buffer) => ({ bytes, start: 0, end: bytes.length })
+  for (let i = 0; i < count; i++) {
+    const cancelledAt = Date.UTC(2026, 0, 5) + 100 * i
+    const { key, value, timestamp, headers } = eventRecord(
+      { type: 'OrderCancelled', orderId: `o${i}`, reason: 'none', cancelledAt },
+      { id: `e${i}`, source: 'test' },
+    )
+    value.writeUInt32BE(value.readUInt32BE(1) + idShift, 1)
+    builder.append(timestamp, whole(key), whole(value), headers)
+  }
+  return builder.finish()
+}
+
 /** Writes a recording of one partition. */
-export async function writeRecording(
-  path: string,
-  topic: string,
-  records: readonly TestRecord[],
-): Promise<void> {
+export async function writeRecording(path: string, topic: string, batch: Buffer): Promise<void> {
   const { log, dispose } = await openOnMemory()
   await log.createTopic(topic, 1)
-  await append(log as EmbeddedLog, { topic, partition: 0 }, records)
+  const transaction = log.begin()
+  transaction.append({ topic, partition: 0 }, batch)
+  await transaction.commit()
   const file = new MemoryFile()
   await recordInto(file, log as EmbeddedLog, { topics: [topic] })
   await dispose()
   await writeFile(path, file.bytes)
+}
+
+export interface Replaying {
+  readonly stderr: () => string
+  /** Resolves when standard error has the text. */
+  said(text: string): Promise<unknown>
+  signal(name: NodeJS.Signals): void
+  readonly done: Promise<{ code: number | null; out: string }>
+}
+
+/** `millrace replay` as a process of its own. */
+export function startReplay(argv: readonly string[]): Replaying {
+  const child = spawn('node', ['cli/main.ts', 'replay', ...argv], {
+    cwd: root,
+    env: childEnvironment,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let [out, err] = ['', '']
+  child.stdout.on('data', chunk => (out += chunk))
+  child.stderr.on('data', chunk => (err += chunk))
+  return {
+    stderr: () => err,
+    said: text => vi.waitUntil(() => err.includes(text), { timeout: 20_000 }),
+    signal: name => void child.kill(name),
+    done: once(child, 'close').then(([code]) => ({ code, out })),
+  }
+}
+
+/** The lines of a request's body; resolves with the answer, or never. */
+export type Taking = (lines: readonly string[], request: number) => Answer | undefined
+interface Answer {
+  readonly status?: number
+  readonly body: object
+}
+
+/** A server that answers as an instance does to a replay, or nearly. */
+export async function startInstance(take: Taking, topology: object = { topics: [] }) {
+  let requests = 0
+  const server = createServer(async (request, response) => {
+    const text = (await request.toArray()).join('')
+    const lines = text.split('\n').filter(line => line !== '')
+    const isPost = request.method === 'POST'
+    const answer = isPost ? take(lines, ++requests) : { body: topology }
+    if (answer === undefined) return
+    response.writeHead(answer.status ?? 200, { 'content-type': 'application/json' })
+    response.end(JSON.stringify(answer.body))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const stop = async () => {
+    server.close()
+    server.closeAllConnections()
+  }
+  return { url: `http://127.0.0.1:${port}`, stop, [Symbol.asyncDispose]: stop }
 }

@@ -3,7 +3,7 @@ import { logTarget } from '../../cli/replay-targets.ts'
 import type { EmbeddedLog } from '../../log/embedded/index.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
 import type { ReplayReport } from '../../recording/meter.ts'
-import type { OutgoingRecords, ReplayTarget } from '../../recording/port.ts'
+import { type OutgoingRecords, type ReplayTarget, SendCutShort } from '../../recording/port.ts'
 import { openRecording, type Recording } from '../../recording/reader.ts'
 import { type ReplayOptions, replay } from '../../recording/replay.ts'
 import { makeBatch, type TestRecord } from '../log/batches.ts'
@@ -348,7 +348,62 @@ describe('ends early', () => {
     }
     const { report } = await trial(await evenly(6), { answer, signal: ended.signal })
     expect(report).toMatchObject({ planned: 6, sent: 2, acknowledged: 2, failure: null })
+    expect(report).toMatchObject({ interrupted: true, keptUp: true, overdue: 0, unanswered: 0 })
     expect(report.elapsedMs).toBe(180)
+  })
+
+  test('by a failure after a stall: what was due meanwhile is counted, and late', async () => {
+    const answer = async (send: number, time: SimulatedTime) => {
+      if (send < 2) return
+      await time.after(30_000)
+      throw new Error('gone')
+    }
+    const pace = { kind: 'rate', perSecond: 10 } as const
+    const all = { pace, answer, sendsMax: 1 }
+    const { report } = await trial(await evenly(400), all)
+    // Of the 302 that were due at 30,100 ms two were sent.
+    expect(report).toMatchObject({ sent: 2, overdue: 300, keptUp: false, interrupted: false })
+    expect(report.latenessMs!.max).toBe(29_900)
+    expect(report.latenessMs!.p50).toBeGreaterThan(14_000)
+    const twice = await trial(await evenly(200), { ...all, passes: 2 })
+    expect(twice.report.overdue).toBe(300)
+  })
+
+  test('while it is behind: it has not kept up until then', async () => {
+    const ended = new AbortController()
+    const answer = (_: number, time: SimulatedTime) => {
+      time.schedule(() => ended.abort(), 1000)
+      return time.after(1100)
+    }
+    const all = { answer, sendsMax: 1, signal: ended.signal }
+    const { report } = await trial(await evenly(20), all)
+    expect(report).toMatchObject({ sent: 1, overdue: 10, interrupted: true, keptUp: false })
+    expect(report.latenessMs!.max).toBe(900)
+  })
+
+  test('given up on while the target hangs: what is known, and what has no answer', async () => {
+    const [ended, giveUp] = [new AbortController(), new AbortController()]
+    const answer = (send: number, time: SimulatedTime) => {
+      if (send < 3) return
+      time.schedule(() => ended.abort(), 50)
+      time.schedule(() => giveUp.abort(), 3000)
+      return new Promise<void>(() => {})
+    }
+    const signals = { signal: ended.signal, giveUp: giveUp.signal }
+    const { report } = await trial(await evenly(6), { answer, ...signals })
+    expect(report).toMatchObject({ sent: 3, acknowledged: 2, unanswered: 1, failure: null })
+    expect(report).toMatchObject({ interrupted: true, keptUp: false })
+  })
+
+  test('by a send of which a part was answered: that part counts', async () => {
+    const answer = async () => {
+      const refusals = { X: 1 }
+      throw new SendCutShort(new Error('gone'), { answered: 3, refusals })
+    }
+    const { report } = await trial(await evenly(5), { answer, pace: { kind: 'max' } })
+    const failure = { code: 'ERROR', message: 'gone', records: 2 }
+    expect(report).toMatchObject({ sent: 5, acknowledged: 2, refused: { X: 1 }, failure })
+    expect(report.unanswered).toBe(0)
   })
 
   test('an empty recording is sent at once', async () => {
