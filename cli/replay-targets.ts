@@ -77,13 +77,15 @@ function toInstance(to: string, apiKey: string): OpenTarget {
 
 /** Each send is one transaction. */
 export function logTarget(name: string, log: EventLog): ReplayTarget {
+  const limits = new Map<string, number>()
   return {
     name,
     sendsMax: LOG_SENDS_MAX,
     bytesMax: LOG_BYTES_MAX,
     async prepare(topics) {
-      for (const topic of topics) await prepareTopic(log, topic)
+      for (const topic of topics) limits.set(topic.name, await prepareTopic(log, topic))
     },
+    batchBytesMax: topic => limits.get(topic),
     async send(records) {
       const transaction = log.begin()
       for (const { topic, partition, bytes } of records) {
@@ -95,12 +97,18 @@ export function logTarget(name: string, log: EventLog): ReplayTarget {
   }
 }
 
-/** A topic that is missing is made as it was, but keeps its records whatever their time. */
-async function prepareTopic(log: EventLog, topic: RecordedTopic): Promise<void> {
+/**
+ * A topic that is missing is made as it was, but keeps its records whatever their time. Resolves
+ * with the largest batch that it takes.
+ */
+async function prepareTopic(log: EventLog, topic: RecordedTopic): Promise<number> {
   const { name, partitions, config } = topic
   const found = await log.describeTopic(name)
   if (found === undefined) {
     const { cleanup, batchBytesMax } = config
     await log.createTopic(name, partitions, { cleanup, batchBytesMax, retentionMs: -1 })
-  } else requirePartitions(topic, found.partitions)
+    return batchBytesMax
+  }
+  requirePartitions(topic, found.partitions)
+  return found.config.batchBytesMax
 }

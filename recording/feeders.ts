@@ -1,6 +1,6 @@
 /** What is to be sent next: paced, record by record, or block by block as fast as it is taken. */
 import { assert } from '../log/errors.ts'
-import { type ChangeRecord, isWhole, Outgoing } from './outgoing.ts'
+import { type BatchLimit, type ChangeRecord, isWhole, Outgoing } from './outgoing.ts'
 import type { Plan } from './plan.ts'
 import type { OutgoingRecords } from './port.ts'
 import { type Recording, readBlock, type SpanData, spanRecords } from './reader.ts'
@@ -34,6 +34,7 @@ export interface FeederOptions {
   readonly plan: Plan
   readonly passes: number
   readonly changeRecord: ChangeRecord
+  readonly batchBytesMax: BatchLimit
 }
 
 /** One send has about so many bytes at most. */
@@ -63,7 +64,7 @@ export class PacedFeeder implements Feeder {
     },
   ) {
     this.#options = options
-    this.#outgoing = new Outgoing(options.changeRecord)
+    this.#outgoing = new Outgoing(options.changeRecord, options.batchBytesMax)
     this.#chunks = begun.chunks
     this.#upcoming = Promise.resolve(begun.first)
   }
@@ -151,7 +152,7 @@ export class BlockFeeder implements Feeder {
 
   constructor(options: FeederOptions) {
     this.#options = options
-    this.#outgoing = new Outgoing(options.changeRecord)
+    this.#outgoing = new Outgoing(options.changeRecord, options.batchBytesMax)
   }
 
   async prepare(): Promise<boolean> {
@@ -183,11 +184,12 @@ export class BlockFeeder implements Feeder {
   }
 
   #parcelOf(spans: readonly SpanData[], pass: number): Parcel {
-    const { recording, plan } = this.#options
+    const { recording, plan, batchBytesMax } = this.#options
     const { topics } = recording.header
     const change = plan.change(pass)
     const count = spans.reduce((sum, { span }) => sum + span.records, 0)
-    if (change === undefined && spans.every(isWhole)) {
+    const isFit = (data: SpanData) => isWhole(data, batchBytesMax(topics[data.span.topic]!.name))
+    if (change === undefined && spans.every(isFit)) {
       const records = spans.map(({ span: { topic, partition, records }, bytes }) => {
         return { topic: topics[topic]!.name, partition, records, bytes }
       })

@@ -21,18 +21,27 @@ export type ChangeRecord = (
   change: Change,
 ) => ChangedRecord | undefined
 
-/** A new batch is finished when it reaches this. */
+/** Largest batch that the target's topic takes, bytes; undefined where that is not known. */
+export type BatchLimit = (topic: string) => number | undefined
+
+/** A new batch is finished before it is larger than this, or than its topic takes. */
 const BATCH_BYTES = 256 * 1024
+/** What a record has besides key, value and headers: lengths, time and offset. */
+const RECORD_OVERHEAD = 32
+/** Of a header: lengths of its name and value. */
+const HEADER_OVERHEAD = 10
 
 /**
  * True when the batches can go out as they are: all of their records are part of the recording,
- * their offsets have no gaps, and their times are the producer's. Any log takes such batches.
+ * their offsets have no gaps, and their times are the producer's; and none is too large.
  */
-export function isWhole({ span, bytes }: SpanData): boolean {
+export function isWhole({ span, bytes }: SpanData, bytesMax = Number.POSITIVE_INFINITY): boolean {
   const headers = readBatchHeaders(bytes)
   const unusual = ATTRIBUTE.logAppendTime | ATTRIBUTE.deleteHorizon
-  const arePlain = headers.every(({ attributes, baseOffset, lastOffset, recordCount }) => {
-    return (attributes & unusual) === 0 && recordCount === lastOffset - baseOffset + 1
+  const arePlain = headers.every(header => {
+    const { attributes, baseOffset, lastOffset, recordCount, start, end } = header
+    if ((attributes & unusual) !== 0 || end - start > bytesMax) return false
+    return recordCount === lastOffset - baseOffset + 1
   })
   const [first] = headers
   const last = headers.at(-1)
@@ -42,11 +51,13 @@ export function isWhole({ span, bytes }: SpanData): boolean {
 /** Puts records into new batches by partition, in the order in which they come. */
 export class Outgoing {
   readonly #changeRecord: ChangeRecord
+  readonly #batchBytesMax: BatchLimit
   readonly #open = new Map<string, OpenPartition>()
   #bytes = 0
 
-  constructor(changeRecord: ChangeRecord) {
+  constructor(changeRecord: ChangeRecord, batchBytesMax: BatchLimit) {
     this.#changeRecord = changeRecord
+    this.#batchBytesMax = batchBytesMax
   }
 
   /** About as many bytes as there are to send. */
@@ -60,7 +71,10 @@ export class Outgoing {
   ): void {
     const key = `${place.topic}/${place.partition}`
     let open = this.#open.get(key)
-    if (open === undefined) this.#open.set(key, (open = new OpenPartition(place)))
+    if (open === undefined) {
+      const bytesMax = Math.min(BATCH_BYTES, this.#batchBytesMax(place.topic) ?? BATCH_BYTES)
+      this.#open.set(key, (open = new OpenPartition(place, bytesMax)))
+    }
     const changed = change && this.#changeRecord(columns, i, change)
     const recorded = columns.timestamps[i]!
     // Below 0 it says that the record has no time.
@@ -86,10 +100,12 @@ class OpenPartition {
   readonly #key: ByteSlice = { bytes: Buffer.alloc(0), start: 0, end: 0 }
   readonly #value: ByteSlice = { bytes: Buffer.alloc(0), start: 0, end: 0 }
   readonly #headers: ByteSlice = { bytes: Buffer.alloc(0), start: 0, end: 0 }
+  readonly #bytesMax: number
   #finished: Buffer[] = []
 
-  constructor(place: { readonly topic: string; readonly partition: number }) {
+  constructor(place: { readonly topic: string; readonly partition: number }, bytesMax: number) {
     this.#place = place
+    this.#bytesMax = bytesMax
   }
 
   /** Adds record `i` with its bytes as they are; returns how many these are. */
@@ -98,22 +114,33 @@ class OpenPartition {
     const key = slice(this.#key, bytes, keyStart[i]!, keyEnd[i]!)
     const value = slice(this.#value, bytes, valueStart[i]!, valueEnd[i]!)
     const headers = slice(this.#headers, bytes, headersStart[i]!, headersEnd[i]!)
+    this.#makeRoom(lengthOf(key) + lengthOf(value) + lengthOf(headers))
     const before = this.#builder.sizeBytes
     this.#builder.append(timestampMs, key, value, headers ?? undefined)
     return this.#appended(before)
   }
 
   appendChanged(timestampMs: number, { key, value, headers }: ChangedRecord): number {
+    let size = (key?.length ?? 0) + (value?.length ?? 0)
+    for (const [name, text] of headers) {
+      size += HEADER_OVERHEAD + Buffer.byteLength(name) + (text?.length ?? 0)
+    }
+    this.#makeRoom(size)
     const before = this.#builder.sizeBytes
     this.#builder.append(timestampMs, whole(key), whole(value), headers)
     return this.#appended(before)
   }
 
   #appended(before: number): number {
-    const size = this.#builder.sizeBytes - before
     this.records++
-    if (this.#builder.sizeBytes >= BATCH_BYTES) this.#finished.push(this.#builder.finish())
-    return size
+    return this.#builder.sizeBytes - before
+  }
+
+  /** A batch has one record at least, however large. */
+  #makeRoom(bytes: number): void {
+    const { count, sizeBytes } = this.#builder
+    const size = sizeBytes + RECORD_OVERHEAD + bytes
+    if (count > 0 && size > this.#bytesMax) this.#finished.push(this.#builder.finish())
   }
 
   take(): OutgoingRecords {
@@ -133,6 +160,10 @@ function slice(into: ByteSlice, bytes: Buffer, start: number, end: number): Byte
   into.start = start
   into.end = end
   return into
+}
+
+function lengthOf(part: ByteSlice | null): number {
+  return part === null ? 0 : part.end - part.start
 }
 
 function whole(bytes: Buffer | null): ByteSlice | null {

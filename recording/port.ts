@@ -76,6 +76,8 @@ export interface ReplayTarget {
   readonly bytesMax: number
   /** Makes missing topics. Rejects with TARGET_PARTITIONS where one does not fit. */
   prepare(topics: readonly RecordedTopic[]): Promise<void>
+  /** Largest batch of a topic, once it is prepared; any unless it says so. */
+  batchBytesMax?(topic: string): number | undefined
   /**
    * Resolves when the records are acknowledged, or refused one by one. Rejects with a SendCutShort
    * where a part of them was.

@@ -53,7 +53,8 @@ export async function replay(options: ReplayOptions): Promise<ReplayReport> {
   const { records: planned, lengthMs, askedRate } = plan
   const meter = new Meter({ anchorMs, planned, lengthMs, askedRate })
   const changeRecord = options.changeRecord ?? (() => undefined)
-  const feed = { recording, plan, passes, changeRecord }
+  const batchBytesMax = (topic: string) => target.batchBytesMax?.(topic)
+  const feed = { recording, plan, passes, changeRecord, batchBytesMax }
   const isPaced = first !== undefined && pace.kind !== 'max'
   const feeder = isPaced ? new PacedFeeder(feed, { chunks, first }) : new BlockFeeder(feed)
   const sendsMax = Math.min(isPaced ? target.sendsMax : SENDS_AT_MAX, target.sendsMax)

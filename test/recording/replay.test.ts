@@ -294,6 +294,32 @@ describe('into a log', () => {
     expect(lines).toEqual(keys.map(line => `orders-0: ${line}`))
   })
 
+  test('whose topic takes small batches: new ones stay below that, as recorded or not', async () => {
+    const world = await openOnMemory()
+    const log = world.log as EmbeddedLog
+    await log.createTopic('orders', 1, { batchBytesMax: 10_000 })
+    const value = 'v'.repeat(3000)
+    const headers = [['ce_id', Buffer.from('h'.repeat(1500))]] as const
+    const records = Array.from({ length: 40 }, (_, i) => {
+      return { key: `k${i}`, value, headers, timestampMs: i }
+    })
+    const recording = await recordingOf([records])
+    const environment = new SimulatedTime()
+    const target = logTarget('log', log)
+    const change = { key: null, value: Buffer.from(value), headers }
+    for (const [kind, rewriteNow] of [
+      ['max', false],
+      ['rate', false],
+      ['rate', true],
+    ] as const) {
+      const pace = { kind, perSecond: 1e6 }
+      const all = { recording, target, environment, pace, rewriteNow, changeRecord: () => change }
+      const report = await environment.run(replay(all))
+      expect(report).toMatchObject({ acknowledged: 40, failure: null })
+    }
+    await world.dispose()
+  })
+
   test('whose topic has other partitions: nothing is sent, and it says what to do', async () => {
     const { log, dispose } = await openOnMemory()
     await log.createTopic('orders', 3)
