@@ -29,6 +29,18 @@ export const cliCatalogue = {
     recovery: 'stop',
     status: 502,
   },
+  RECORDED_SCHEMA: {
+    message:
+      'Offset {offset} of {topic}-{partition} in the recording is the event {type}, and its schema id {id} stands for {actual} here: name the registry of the log that was recorded in REGISTRY_URL.',
+    recovery: 'stop',
+    status: 409,
+  },
+  RECORDED_EVENT: {
+    message:
+      'The event at offset {offset} of {topic}-{partition} in the recording cannot be moved in time: {reason}.',
+    recovery: 'stop',
+    status: 409,
+  },
   FILE_UNREADABLE: {
     message: 'The file {path} cannot be read: {reason}.',
     recovery: 'stop',

@@ -15,6 +15,7 @@ import { type Answer, bodyOf, type Connection, remote } from './connection.ts'
 import { effects } from './effects.ts'
 import { cliError } from './errors.ts'
 import { eventLine } from './record-lines.ts'
+import { requireOwnSchema } from './recorded-schemas.ts'
 
 const BYTES_MAX = 4 << 20
 /** As many as an answer lists when all are refused. */
@@ -53,9 +54,10 @@ export class HttpTarget implements ReplayTarget {
       lines = []
     }
     try {
-      for (const { topic, bytes } of records) {
+      for (const { topic, partition, bytes } of records) {
         for (const columns of decodeBatches(bytes, { verify: false }).runs) {
           for (let i = 0; i < columns.length; i++) {
+            requireOwnSchema({ topic, partition }, columns, i)
             const line = eventLine(topic, columns, i)
             if (line === undefined) outcome.refuse('RECORD_NOT_EVENT')
             else if (lines.push(line) === LINES_MAX) await post()

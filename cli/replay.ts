@@ -16,12 +16,13 @@ import { Flags, wholeNumber } from './flags.ts'
 import { kafkaAccessSettings } from './log-access.ts'
 import { ProgressLine } from './progress-line.ts'
 import { countText, msText, timeText } from './quantities.ts'
+import { connectRecordedSchemas, requireOwnSchemas } from './recorded-schemas.ts'
 import { openRecordingFile } from './recording-file.ts'
 import { openTarget } from './replay-targets.ts'
 import { readSettings } from './settings.ts'
 import { exitCodeOf, watchSignals } from './signals.ts'
 
-const replaySettings = ['dataDir', 'apiKey', ...kafkaAccessSettings] as const
+const replaySettings = ['dataDir', 'apiKey', 'registryUrl', ...kafkaAccessSettings] as const
 
 export const replayCommand: Command = {
   name: 'replay',
@@ -60,6 +61,12 @@ async function run({ flags: values, operands, terminal }: Invocation): Promise<n
     warnOfDamage(recording, terminal)
     const { target, log, close } = await openTarget(settings, flags.text('to'))
     try {
+      // Nobody looks into events that go out as they are.
+      if (rewriteNow || passes > 1 || log === undefined) {
+        const { registryUrl } = settings
+        await connectRecordedSchemas(recording, { registryUrl, signal: calledOff.signal })
+        await requireOwnSchemas(recording)
+      }
       const report = await replay({
         recording,
         target,

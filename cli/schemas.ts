@@ -16,6 +16,8 @@ import { SchemaTopic } from './schema-topic.ts'
 export interface SchemaOptions {
   readonly registryUrl?: string
   readonly compatibility?: (type: EventType) => Compatibility
+  /** Leaves it to the registry what later versions must be. */
+  readonly keepRules?: boolean
   /** Ends waiting for a registry that is down. */
   readonly signal?: AbortSignal
   readonly logger: Pick<Logger, 'warn' | 'info'>
@@ -32,10 +34,11 @@ const CALL_MS_MAX = 10_000
  */
 export async function connectSchemas(
   log: EventLog | undefined,
-  { registryUrl, compatibility, signal, logger }: SchemaOptions,
+  { registryUrl, compatibility, keepRules = false, signal, logger }: SchemaOptions,
 ): Promise<void> {
   const use = async (registry: SchemaRegistry, flush?: () => Promise<void>) => {
-    const rows = await registerEvents(registry, compatibility && { compatibility })
+    const registering = keepRules ? withoutRules(registry) : registry
+    const rows = await registerEvents(registering, compatibility && { compatibility })
     await flush?.()
     const ending = signal && { signal }
     eventCodec.use(new RegistryDirectory({ registry, rows, clock: effects.clock, ...ending }))
@@ -50,6 +53,14 @@ export async function connectSchemas(
   } else if (log !== undefined) {
     const topic = await SchemaTopic.open(log, effects.clock)
     await use(topic, () => topic.flush())
+  }
+}
+
+function withoutRules(registry: SchemaRegistry): SchemaRegistry {
+  return {
+    setCompatibility: async () => {},
+    register: (subject, schema) => registry.register(subject, schema),
+    schemaOf: id => registry.schemaOf(id),
   }
 }
 

@@ -14,11 +14,15 @@ export interface ChangedRecord {
   readonly headers: readonly Header[]
 }
 
-/** Changes record `i`; undefined where nothing but its timestamp changes. */
+/**
+ * Changes record `i`; undefined where nothing but its timestamp changes. Throws a MillraceError
+ * where it cannot, which ends the replay.
+ */
 export type ChangeRecord = (
   columns: RecordColumns,
   i: number,
   change: Change,
+  place: { readonly topic: string; readonly partition: number },
 ) => ChangedRecord | undefined
 
 /** Largest batch that the target's topic takes, bytes; undefined where that is not known. */
@@ -75,7 +79,7 @@ export class Outgoing {
       const bytesMax = Math.min(BATCH_BYTES, this.#batchBytesMax(place.topic) ?? BATCH_BYTES)
       this.#open.set(key, (open = new OpenPartition(place, bytesMax)))
     }
-    const changed = change && this.#changeRecord(columns, i, change)
+    const changed = change && this.#changeRecord(columns, i, change, place)
     const recorded = columns.timestamps[i]!
     // Below 0 it says that the record has no time.
     const timestamp = recorded < 0 ? recorded : recorded + (change?.shiftMs ?? 0)

@@ -146,8 +146,7 @@ class ReplayRun {
   async #feed(): Promise<void> {
     const { clock } = this.#options.environment
     while (!this.#isEnded) {
-      const hasMore = await this.#prepare()
-      if (hasMore) this.#feeder.collect(clock())
+      const hasMore = await this.#collect()
       if (this.#feeder.sizeBytes > 0) {
         if (this.#hasRoom) this.#send(this.#feeder.take())
         else await this.#pause(undefined)
@@ -156,10 +155,15 @@ class ReplayRun {
     }
   }
 
-  /** A recording that is damaged further on is replayed up to there. */
-  async #prepare(): Promise<boolean> {
+  /**
+   * What is due; false at the end. A recording that is damaged further on, or has a record that
+   * cannot be changed, is replayed up to there.
+   */
+  async #collect(): Promise<boolean> {
     try {
-      return await this.#feeder.prepare()
+      const hasMore = await this.#feeder.prepare()
+      if (hasMore) this.#feeder.collect(this.#options.environment.clock())
+      return hasMore
     } catch (error) {
       if (!(error instanceof MillraceError)) throw error
       const { clock } = this.#options.environment

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { changeEvent } from '../../cli/event-changes.ts'
-import { decodeEvent } from '../../contracts/event-codec.ts'
+import { decodeEvent, encodeEvent } from '../../contracts/event-codec.ts'
 import { eventRecord } from '../../contracts/event-record.ts'
 import type { BusinessEvent } from '../../contracts/events.ts'
 import { RecordBatchBuilder } from '../../log/record-batch-builder.ts'
@@ -8,6 +8,8 @@ import { decodeBatches, type RecordColumns } from '../../log/record-columns.ts'
 import { batchOf } from '../log/batches.ts'
 
 const timeMs = Date.UTC(2026, 0, 5, 8)
+
+const place = { topic: 'payments', partition: 0 }
 
 const payment: BusinessEvent = {
   type: 'PaymentAuthorized',
@@ -30,7 +32,7 @@ function columnsOf(event: BusinessEvent): RecordColumns {
 }
 
 function changed(event: BusinessEvent, change: { shiftMs: number; pass: number }) {
-  const { key, value, headers } = changeEvent(columnsOf(event), 0, change)!
+  const { key, value, headers } = changeEvent(columnsOf(event), 0, change, place)!
   const texts = Object.fromEntries(headers.map(([name, bytes]) => [name, bytes?.toString()]))
   return { key: key?.toString(), event: decodeEvent(value!), headers: texts }
 }
@@ -68,8 +70,8 @@ test('in a later pass it is another event, of another order, with the same cause
 
 test('a record that is no event keeps its bytes', () => {
   const [columns] = decodeBatches(batchOf('a=1', 'b=')).runs
-  expect(changeEvent(columns!, 0, { shiftMs: 1, pass: 1 })).toBeUndefined()
-  expect(changeEvent(columns!, 1, { shiftMs: 1, pass: 1 })).toBeUndefined()
+  expect(changeEvent(columns!, 0, { shiftMs: 1, pass: 1 }, place)).toBeUndefined()
+  expect(changeEvent(columns!, 1, { shiftMs: 1, pass: 1 }, place)).toBeUndefined()
 })
 
 test('at a time that no date can hold, ce_time is the number', () => {
@@ -77,4 +79,22 @@ test('at a time that no date can hold, ce_time is the number', () => {
   const { event, headers } = changed(payment, { shiftMs, pass: 0 })
   expect(event).toEqual({ ...payment, authorizedAt: timeMs + shiftMs })
   expect(headers.ce_time).toBe(String(timeMs + shiftMs))
+})
+
+test('moved to a time that no event can have, it is named', () => {
+  const shiftMs = Number.MAX_SAFE_INTEGER
+  const change = () => changed(payment, { shiftMs, pass: 0 })
+  expect(change).toThrow(
+    'The event at offset 0 of payments-0 in the recording cannot be moved in time: authorizedAt: expected an integer',
+  )
+})
+
+test('a record whose bytes end too early keeps them', () => {
+  const value = encodeEvent(payment).subarray(0, 8)
+  const headers = [['ce_type', Buffer.from('PaymentAuthorized')]] as const
+  const builder = new RecordBatchBuilder()
+  const key = { bytes: Buffer.from('o1'), start: 0, end: 2 }
+  builder.append(timeMs, key, { bytes: value, start: 0, end: 8 }, headers)
+  const [columns] = decodeBatches(builder.finish()).runs
+  expect(changeEvent(columns!, 0, { shiftMs: 1, pass: 1 }, place)).toBeUndefined()
 })

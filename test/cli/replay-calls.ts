@@ -51,14 +51,19 @@ export function cancellations(count: number, idShift = 0): Buffer {
 }
 
 /** Writes a recording of one partition. */
-export async function writeRecording(path: string, topic: string, batch: Buffer): Promise<void> {
+export async function writeRecording(
+  path: string,
+  topic: string,
+  batch: Buffer,
+  kind: 'embedded' | 'kafka' = 'embedded',
+): Promise<void> {
   const { log, dispose } = await openOnMemory()
   await log.createTopic(topic, 1)
   const transaction = log.begin()
   transaction.append({ topic, partition: 0 }, batch)
   await transaction.commit()
   const file = new MemoryFile()
-  await recordInto(file, log as EmbeddedLog, { topics: [topic] })
+  await recordInto(file, log as EmbeddedLog, { topics: [topic], kind })
   await dispose()
   await writeFile(path, file.bytes)
 }

@@ -80,6 +80,7 @@ export interface Recordable {
   readonly topics?: readonly string[]
   readonly from?: RecordFrom
   readonly finish?: boolean
+  readonly kind?: 'embedded' | 'kafka'
   readonly options?: Partial<RecordOptions>
 }
 
@@ -87,10 +88,16 @@ export interface Recordable {
 export async function recordInto(
   file: RecordingFile,
   log: EmbeddedLog,
-  { topics = ['orders', 'empty'], from = 'beginning', finish = true, options }: Recordable = {},
+  {
+    topics = ['orders', 'empty'],
+    from = 'beginning',
+    finish = true,
+    kind = 'embedded',
+    options,
+  }: Recordable = {},
 ): Promise<number> {
   const described = await describeTopics(log, topics, from)
-  const source = { kind: 'embedded', incarnation: log.incarnation }
+  const source = { kind, incarnation: log.incarnation }
   const header = { version: VERSION, createdMs: 0, source, topics: described }
   const writer = await RecordingWriter.create(file, header)
   const offsets = nextOffsets({ header, blocks: [] })

@@ -1,0 +1,110 @@
+/**
+ * The schemas of a recording's events. Their ids are those of the log that it was taken from: the
+ * fixed ones, or, from Kafka, those of its registry.
+ */
+import { pino } from 'pino'
+import { ContractError } from '../contracts/errors.ts'
+import { eventCodec, frameBytes, schemaIdAt } from '../contracts/event-codec.ts'
+import { isEventType, isInputTopic } from '../contracts/topics.ts'
+import type { RecordColumns } from '../log/record-columns.ts'
+import { type Header, readHeaders } from '../log/record-headers.ts'
+import { inspect } from '../recording/inspection.ts'
+import { type Recording, readBlock, spanRecords } from '../recording/reader.ts'
+import { effects } from './effects.ts'
+import { cliError } from './errors.ts'
+import { connectSchemas } from './schemas.ts'
+
+export interface RecordedRegistry {
+  readonly registryUrl: string | undefined
+  /** Ends waiting for a registry that is down. */
+  readonly signal?: AbortSignal
+}
+
+const ASK_AGAIN_MS = 20
+
+/**
+ * Has the process read and write the events of a recording by the ids of the registry: one from
+ * Kafka, where a registry is named. All ids of the recording are looked up before, which reads all
+ * of it, as a record cannot wait later. The registry keeps its rules of compatibility.
+ */
+export async function connectRecordedSchemas(
+  recording: Recording,
+  { registryUrl, signal }: RecordedRegistry,
+): Promise<void> {
+  if (registryUrl === undefined || recording.header.source.kind !== 'kafka') return
+  const logger = pino({ level: 'warn' }, pino.destination({ dest: 2, sync: true }))
+  const ending = signal && { signal }
+  await connectSchemas(undefined, { registryUrl, keepRules: true, logger, ...ending })
+  const { schemaIds } = await inspect(recording)
+  for (const [topic, ids] of Object.entries(schemaIds)) {
+    if (!isInputTopic(topic)) continue
+    for (const id of Object.keys(ids)) if (Number(id) > 0) await lookUp(Number(id), signal)
+  }
+}
+
+async function lookUp(id: number, signal: AbortSignal | undefined): Promise<void> {
+  const { schemas } = eventCodec
+  const isPending = () => schemas.byId(id) === undefined && schemas.missing?.(id) === undefined
+  while (signal?.aborted !== true && isPending()) {
+    await new Promise<void>(resolve => void effects.schedule(resolve, ASK_AGAIN_MS))
+  }
+}
+
+/**
+ * Throws RECORDED_SCHEMA by the first records of each topic: a recording of another registry is
+ * known before anything is sent.
+ */
+export async function requireOwnSchemas(recording: Recording): Promise<void> {
+  const unseen = new Set(recording.header.topics.keys())
+  for (const entry of recording.blocks) {
+    const firsts = new Set(entry.spans.map(({ topic }) => topic).filter(at => unseen.delete(at)))
+    if (firsts.size === 0) continue
+    // What is damaged is told when it is its turn.
+    const spans = await readBlock(recording, entry).catch(() => [])
+    for (const data of spans) {
+      if (!firsts.has(data.span.topic)) continue
+      const { name: topic } = recording.header.topics[data.span.topic]!
+      const place = { topic, partition: data.span.partition }
+      for (const columns of spanRecords(recording, data)) {
+        for (let i = 0; i < columns.length; i++) requireOwnSchema(place, columns, i)
+      }
+    }
+  }
+}
+
+/** Where a recorded record lies. */
+export interface RecordedPlace {
+  readonly topic: string
+  readonly partition: number
+}
+
+/**
+ * Throws RECORDED_SCHEMA where a record says that it is an event of one type, and its schema id is
+ * of another or of none: its id is of a registry that is not asked here.
+ */
+export function requireOwnSchema(
+  place: RecordedPlace,
+  columns: RecordColumns,
+  i: number,
+  headers: readonly Header[] = readHeaders(columns, i),
+): void {
+  const { bytes, valueStart, valueEnd, offsets } = columns
+  const type = headers.find(([name]) => name === 'ce_type')?.[1]?.toString()
+  if (type === undefined || !isEventType(type) || valueStart[i]! < 0) return
+  const [start, end] = [valueStart[i]!, valueEnd[i]!]
+  // Bytes that no producer of events wrote are poison by any registry.
+  if (end - start < frameBytes || bytes[start] !== 0) return
+  const actual = typeAt(bytes, start, end)
+  if (actual === type) return
+  const id = schemaIdAt(bytes, start, end)
+  throw cliError('RECORDED_SCHEMA', { ...place, offset: offsets[i], type, id, actual })
+}
+
+function typeAt(bytes: Buffer, start: number, end: number): string {
+  try {
+    return eventCodec.typeAt(bytes, start, end)
+  } catch (error) {
+    if (error instanceof ContractError) return 'no event'
+    throw error
+  }
+}
