@@ -64,7 +64,12 @@ async function run({ flags: values, operands, terminal }: Invocation): Promise<n
       // Nobody looks into events that go out as they are.
       if (rewriteNow || passes > 1 || log === undefined) {
         const { registryUrl } = settings
-        await connectRecordedSchemas(recording, { registryUrl, signal: calledOff.signal })
+        const { signal, by } = calledOff
+        const connected = connectRecordedSchemas(recording, { registryUrl, signal })
+        await connected.catch(error => {
+          if (!signal.aborted) throw error
+        })
+        if (signal.aborted) return exitCodeOf(by())
         await requireOwnSchemas(recording)
       }
       const report = await replay({

@@ -26,7 +26,7 @@ export interface ReplayReport {
   readonly interrupted: boolean
   /** The error that ended the replay: how many records it and those after it in flight had. */
   readonly failure: { readonly code: string; readonly message: string; records: number } | null
-  /** From the anchor to the last answer, ms. */
+  /** From the anchor to the last answer, or to the interruption when that came later, ms. */
   readonly elapsedMs: number
   /** Records a second: asked for (null at `max`), and acknowledged. */
   readonly askedRate: number | null
@@ -181,9 +181,10 @@ export class Meter {
   /** `endMs`: when the last record was handed over, or the replay was ended. */
   report({ endMs, isCalledOff }: { endMs: number; isCalledOff: boolean }): ReplayReport {
     const { planned, askedRate } = this.#options
-    const elapsedMs = this.#lastMs - this.#options.anchorMs
-    const latenessMs = this.#lateness.percentiles
     const interrupted = isCalledOff && (this.#sent < planned || this.#unanswered > 0)
+    const lastMs = interrupted ? Math.max(this.#lastMs, endMs) : this.#lastMs
+    const elapsedMs = lastMs - this.#options.anchorMs
+    const latenessMs = this.#lateness.percentiles
     return {
       planned,
       sent: this.#sent,

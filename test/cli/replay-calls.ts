@@ -77,10 +77,10 @@ export interface Replaying {
 }
 
 /** `millrace replay` as a process of its own. */
-export function startReplay(argv: readonly string[]): Replaying {
+export function startReplay(argv: readonly string[], environment: Environment = {}): Replaying {
   const child = spawn('node', ['cli/main.ts', 'replay', ...argv], {
     cwd: root,
-    env: childEnvironment,
+    env: { ...childEnvironment, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let [out, err] = ['', '']

@@ -13,7 +13,13 @@ import { decodeBatches } from '../../log/record-columns.ts'
 import { openOnMemory } from '../log/embedded/environment.ts'
 import { MemoryFile, recordInto, resumeInto } from '../recording/worlds.ts'
 import { scratchFolder } from '../support/service-process.ts'
-import { callReplay, cancellations, startInstance, writeRecording } from './replay-calls.ts'
+import {
+  callReplay,
+  cancellations,
+  startInstance,
+  startReplay,
+  writeRecording,
+} from './replay-calls.ts'
 
 let folder: string
 let remove: () => Promise<void>
@@ -113,4 +119,14 @@ test.each([
   await close()
   expect(orders).toEqual(['o0', 'o1', 'o0~1', 'o1~1'])
   expect(registry.asked.filter(each => each.includes('/config'))).toEqual([])
+})
+
+test('Ctrl-C ends the wait for a registry that is down', async () => {
+  await writeRecording(at('waits.mrec'), 'orders', cancellations(1), 'kafka')
+  const argv = [at('waits.mrec'), '--to', at('waits'), '--loop', '2']
+  const replay = startReplay(argv, { REGISTRY_URL: 'http://127.0.0.1:1' })
+  await replay.said('the schema registry cannot be asked')
+  replay.signal('SIGINT')
+  expect((await replay.done).code).toBe(130)
+  expect(replay.stderr()).not.toContain('Error:')
 })

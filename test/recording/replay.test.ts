@@ -418,7 +418,7 @@ describe('ends early', () => {
     const signals = { signal: ended.signal, giveUp: giveUp.signal }
     const { report } = await trial(await evenly(6), { answer, ...signals })
     expect(report).toMatchObject({ sent: 3, acknowledged: 2, unanswered: 1, failure: null })
-    expect(report).toMatchObject({ interrupted: true, keptUp: false })
+    expect(report).toMatchObject({ interrupted: true, keptUp: false, elapsedMs: 250 })
   })
 
   test('by a send of which a part was answered: that part counts', async () => {
