@@ -111,10 +111,14 @@ describe('over HTTP', () => {
 
 describe('called off', () => {
   async function started(take: Taking, signals: readonly NodeJS.Signals[], ...argv: string[]) {
-    await using instance = await startInstance(take)
+    let requests = 0
+    await using instance = await startInstance((lines, request) => {
+      requests = request
+      return take(lines, request)
+    })
     await writeRecording(at('slow.mrec'), 'orders', cancellations(300))
     const replay = startReplay([at('slow.mrec'), '--to', instance.url, ...argv])
-    await replay.said('300 records to')
+    await vi.waitUntil(() => requests > 1, { timeout: 20_000 })
     await sleep(300)
     for (const [i, signal] of signals.entries()) {
       if (i > 0) await sleep(2100)
