@@ -17,7 +17,9 @@ import { Flags, wholeNumber } from './flags.ts'
 import { EVENT_PARTITIONS, recordLines, type Survey, surveyLines } from './lines-recording.ts'
 import { countText } from './quantities.ts'
 import { recordLine } from './record-lines.ts'
+import { connectRecordedSchemas, foreignSchema } from './recorded-schemas.ts'
 import { createRecordingFile, openRecordingFile } from './recording-file.ts'
+import { readSettings } from './settings.ts'
 import { writeWhole } from './whole-file.ts'
 
 const PARTITIONS_MAX = 10_000
@@ -29,7 +31,7 @@ export const convertCommand: Command = {
   operandsMax: 2,
   summary:
     'A recording (.mrec) into lines of JSON (`-` to standard output) or Parquet; lines into a recording.',
-  settings: [],
+  settings: ['registryUrl'],
   switches: [
     {
       name: 'partitions',
@@ -56,7 +58,10 @@ async function run({ flags: values, operands, terminal }: Invocation): Promise<n
   if (isRecording && flags.has('partitions')) {
     throw flags.usage('--partitions is of topics that are made from lines.')
   }
-  if (isRecording) return fromRecording(from, to, terminal)
+  if (isRecording) {
+    const { registryUrl } = readSettings(['registryUrl'], values, terminal.environment)
+    return fromRecording(from, to, { registryUrl, terminal })
+  }
   if (from.endsWith('.parquet')) throw flags.usage('A Parquet file is written, and not read.')
   const partitions = flags.parsed('partitions', partitionCount)
   return toRecording({ from, to, partitions, terminal })
@@ -68,12 +73,24 @@ function partitionCount(text: string): number {
   throw new Error(`at most ${PARTITIONS_MAX}`)
 }
 
-async function fromRecording(from: string, to: string, terminal: Terminal): Promise<number> {
+interface FromRecording {
+  readonly registryUrl: string | undefined
+  readonly terminal: Terminal
+}
+
+async function fromRecording(
+  from: string,
+  to: string,
+  { registryUrl, terminal }: FromRecording,
+): Promise<number> {
   const file = await openRecordingFile(from)
   try {
-    const readable = new Readable(await openRecording(file))
+    const recording = await openRecording(file)
+    await connectRecordedSchemas(recording, { registryUrl })
+    const readable = new Readable(recording)
     const records = await writeRecords(to, readable)
     terminal.err(`${countText(records)} records\n`)
+    if (readable.foreign > 0) terminal.err(foreignText(readable.foreign))
     if (!to.endsWith('.parquet')) terminal.err(lostText(readable.topics))
     const { damage } = readable
     if (damage === undefined) return 0
@@ -86,6 +103,11 @@ async function fromRecording(from: string, to: string, terminal: Terminal): Prom
   } finally {
     await file.close()
   }
+}
+
+function foreignText(count: number): string {
+  const which = `${countText(count)} of them have a schema id that is not of their ce_type here`
+  return `${which}, and were written as bytes: name the registry of their log in REGISTRY_URL.\n`
 }
 
 /** What a recording made of the lines would have otherwise. */
@@ -109,6 +131,8 @@ class Readable {
   readonly topics: readonly RecordedTopic[]
   readonly chunks: AsyncIterable<Chunk>
   damage: DamagePlace | undefined
+  /** Events whose schema ids are of a registry that is not asked. */
+  foreign = 0
 
   constructor(recording: Recording) {
     this.path = recording.file.path
@@ -119,7 +143,12 @@ class Readable {
 
   async *#chunks(recording: Recording): AsyncGenerator<Chunk> {
     try {
-      yield* timeline(recording)
+      for await (const runs of timeline(recording)) {
+        for (const { columns: all, start, end } of runs) {
+          for (let i = start; i < end; i++) if (foreignSchema(all, i) !== undefined) this.foreign++
+        }
+        yield runs
+      }
     } catch (error) {
       if (!(error instanceof MillraceError && error.code === 'RECORDING_DAMAGED')) throw error
       const { position, reason } = error.details

@@ -15,6 +15,7 @@ import type { RecordColumns } from '../log/record-columns.ts'
 import { readHeaders } from '../log/record-headers.ts'
 import type { RecordedTopic } from '../recording/port.ts'
 import type { Chunk, Run } from '../recording/timeline.ts'
+import { foreignSchema } from './recorded-schemas.ts'
 
 const GROUP_ROWS = 50_000
 const GROUP_BYTES = 32 << 20
@@ -108,7 +109,7 @@ class RowGroup {
 
 function eventAt(columns: RecordColumns, i: number): BusinessEvent | undefined {
   const { bytes, valueStart, valueEnd } = columns
-  if (valueStart[i]! < 0) return undefined
+  if (valueStart[i]! < 0 || foreignSchema(columns, i) !== undefined) return undefined
   try {
     return decodeEvent(bytes, valueStart[i]!, valueEnd[i]!)
   } catch {

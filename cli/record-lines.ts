@@ -8,6 +8,7 @@ import { decodeEvent } from '../contracts/event-codec.ts'
 import { type LineRefusal, validateEventLine } from '../contracts/validation.ts'
 import type { RecordColumns } from '../log/record-columns.ts'
 import { type Header, readHeaders } from '../log/record-headers.ts'
+import { foreignSchema } from './recorded-schemas.ts'
 
 export interface LinePlace {
   readonly topic: string
@@ -23,8 +24,9 @@ export function recordLine(place: LinePlace, columns: RecordColumns, i: number):
 export function eventLine(topic: string, columns: RecordColumns, i: number): string | undefined {
   const { bytes, keyStart, keyEnd, valueStart, valueEnd } = columns
   if (keyStart[i]! < 0 || valueStart[i]! < 0) return undefined
-  const headers = textHeaders(readHeaders(columns, i))
-  if (headers === undefined) return undefined
+  const read = readHeaders(columns, i)
+  const headers = textHeaders(read)
+  if (headers === undefined || foreignSchema(columns, i, read) !== undefined) return undefined
   let line: string
   try {
     const { type, ...value } = decodeEvent(bytes, valueStart[i]!, valueEnd[i]!)

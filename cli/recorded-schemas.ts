@@ -78,26 +78,42 @@ export interface RecordedPlace {
   readonly partition: number
 }
 
+/** What a record says that it is, and what its schema id stands for here. */
+export interface ForeignSchema {
+  readonly type: string
+  readonly id: number
+  readonly actual: string
+}
+
 /**
- * Throws RECORDED_SCHEMA where a record says that it is an event of one type, and its schema id is
- * of another or of none: its id is of a registry that is not asked here.
+ * A record that says that it is an event of one type, and whose schema id is of another or of none:
+ * its id is of a registry that is not asked here. Undefined for any other.
  */
+export function foreignSchema(
+  columns: RecordColumns,
+  i: number,
+  headers: readonly Header[] = readHeaders(columns, i),
+): ForeignSchema | undefined {
+  const { bytes, valueStart, valueEnd } = columns
+  const type = headers.find(([name]) => name === 'ce_type')?.[1]?.toString()
+  if (type === undefined || !isEventType(type) || valueStart[i]! < 0) return undefined
+  const [start, end] = [valueStart[i]!, valueEnd[i]!]
+  // Bytes that no producer of events wrote are poison by any registry.
+  if (end - start < frameBytes || bytes[start] !== 0) return undefined
+  const actual = typeAt(bytes, start, end)
+  return actual === type ? undefined : { type, id: schemaIdAt(bytes, start, end), actual }
+}
+
+/** Throws RECORDED_SCHEMA where the schema of a record is foreign. */
 export function requireOwnSchema(
   place: RecordedPlace,
   columns: RecordColumns,
   i: number,
-  headers: readonly Header[] = readHeaders(columns, i),
+  headers?: readonly Header[],
 ): void {
-  const { bytes, valueStart, valueEnd, offsets } = columns
-  const type = headers.find(([name]) => name === 'ce_type')?.[1]?.toString()
-  if (type === undefined || !isEventType(type) || valueStart[i]! < 0) return
-  const [start, end] = [valueStart[i]!, valueEnd[i]!]
-  // Bytes that no producer of events wrote are poison by any registry.
-  if (end - start < frameBytes || bytes[start] !== 0) return
-  const actual = typeAt(bytes, start, end)
-  if (actual === type) return
-  const id = schemaIdAt(bytes, start, end)
-  throw cliError('RECORDED_SCHEMA', { ...place, offset: offsets[i], type, id, actual })
+  const foreign = foreignSchema(columns, i, headers)
+  if (foreign === undefined) return
+  throw cliError('RECORDED_SCHEMA', { ...place, offset: columns.offsets[i], ...foreign })
 }
 
 function typeAt(bytes: Buffer, start: number, end: number): string {

@@ -62,7 +62,8 @@ export const settingRows = {
     parse: text,
   }),
   memory: setting('MEMORY', 'MIB', {
-    meaning: 'what the process is to stay within, MiB; unless set 2048, or less in a small container',
+    meaning:
+      'what the process is to stay within, MiB; unless set 2048, or less in a small container',
     initial: '',
     parse: parseMemory,
   }),

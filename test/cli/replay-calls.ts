@@ -1,11 +1,12 @@
-/** `millrace replay` as the command line calls it, and recordings for it. */
+/** `millrace replay` and `convert` as the command line calls them, and recordings for them. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { vi } from 'vitest'
-import { parseCommand } from '../../cli/command.ts'
+import { type Command, parseCommand } from '../../cli/command.ts'
+import { convertCommand } from '../../cli/convert.ts'
 import { replayCommand } from '../../cli/replay.ts'
 import type { Environment } from '../../cli/settings.ts'
 import { eventRecord } from '../../contracts/event-record.ts'
@@ -15,8 +16,13 @@ import { openOnMemory } from '../log/embedded/environment.ts'
 import { MemoryFile, recordInto } from '../recording/worlds.ts'
 import { childEnvironment, root } from '../support/processes.ts'
 
+type Called = (argv: readonly string[], environment?: Environment) => ReturnType<typeof call>
+
+export const callReplay: Called = (argv, environment) => call(replayCommand, argv, environment)
+export const callConvert: Called = (argv, environment) => call(convertCommand, argv, environment)
+
 /** Exit code and output, or the error. */
-export async function callReplay(argv: readonly string[], environment: Environment = {}) {
+async function call(command: Command, argv: readonly string[], environment: Environment = {}) {
   let out = ''
   let err = ''
   const terminal = {
@@ -26,8 +32,8 @@ export async function callReplay(argv: readonly string[], environment: Environme
     isInteractive: false,
   }
   try {
-    const { flags, operands } = parseCommand(replayCommand, argv)
-    return { code: await replayCommand.run({ flags, operands, terminal }), out, err }
+    const { flags, operands } = parseCommand(command, argv)
+    return { code: await command.run({ flags, operands, terminal }), out, err }
   } catch (error) {
     const { code = 'CRASH', message } = error as { code?: string; message: string }
     return { code, out, err: err + message }

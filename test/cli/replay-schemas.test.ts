@@ -1,6 +1,6 @@
 /** Replays of events whose schema ids are those of a registry that had other schemas before. */
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -14,6 +14,7 @@ import { openOnMemory } from '../log/embedded/environment.ts'
 import { MemoryFile, recordInto, resumeInto } from '../recording/worlds.ts'
 import { scratchFolder } from '../support/service-process.ts'
 import {
+  callConvert,
   callReplay,
   cancellations,
   startInstance,
@@ -119,6 +120,22 @@ test.each([
   await close()
   expect(orders).toEqual(['o0', 'o1', 'o0~1', 'o1~1'])
   expect(registry.asked.filter(each => each.includes('/config'))).toEqual([])
+})
+
+test('converted without their registry they are bytes, and told; with it they are events', async () => {
+  await using registry = await startRegistry(100)
+  await writeRecording(at('convert.mrec'), 'orders', cancellations(2, 100), 'kafka')
+  const convert = async (to: string, environment = {}) => {
+    const { err } = await callConvert([at('convert.mrec'), at(to)], environment)
+    const lines = (await readFile(at(to), 'utf8')).trim().split('\n')
+    return { err, kinds: lines.map(line => JSON.parse(line).type ?? JSON.parse(line).encoding) }
+  }
+  const without = await convert('without.ndjson')
+  expect(without.kinds).toEqual(['base64', 'base64'])
+  expect(without.err).toContain('2 of them have a schema id that is not of their ce_type here')
+  const withIt = await convert('with.ndjson', { REGISTRY_URL: registry.url })
+  expect(withIt.kinds).toEqual(['OrderCancelled', 'OrderCancelled'])
+  expect(withIt.err).not.toContain('of them')
 })
 
 test('Ctrl-C ends the wait for a registry that is down', async () => {
