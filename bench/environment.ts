@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Database } from '../log/database.ts'
 import { type EmbeddedLog, openEmbeddedLog } from '../log/embedded/index.ts'
+import manifest from '../package.json' with { type: 'json' }
 import { openRocksDB } from '../state/rocksdb.ts'
 import type { EngineEnvironment } from '../streams/environment.ts'
 
@@ -35,4 +36,12 @@ export async function withBed(work: (bed: Bed) => Promise<void>): Promise<void> 
   } finally {
     await rm(directory, { recursive: true, force: true })
   }
+}
+
+/** As `npm start` sets them: they are read before a process runs anything. */
+export function allocatorSettings(): Record<string, string> {
+  const { start } = manifest.scripts
+  return Object.fromEntries(
+    Array.from(start.matchAll(/(MALLOC_\w+)=(\d+)/g), ([, ...pair]) => pair),
+  )
 }

@@ -9,6 +9,8 @@ import { decodeBatches } from '../../log/record-columns.ts'
 export interface Contender {
   readonly name: string
   readonly command: string
+  /** Over that of the bench. */
+  readonly env?: Readonly<Record<string, string>>
   /** One list of arguments a process. */
   readonly processes: readonly (readonly string[])[]
   readonly output: string
@@ -39,7 +41,7 @@ const TICKS_PER_SECOND = 100
 /** Runs a contender over `inputs` records until its output is quiet, then ends it. */
 export async function contend(log: EventLog, contender: Contender, inputs: number): Promise<Run> {
   const told = new Map<string, number>()
-  const children = contender.processes.map(args => start(contender.command, args, told))
+  const children = contender.processes.map(args => start(contender, args, told))
   const exited = Promise.all(children.map(child => once(child, 'exit')))
   try {
     const lastMs = await untilQuiet(log, contender, children)
@@ -63,8 +65,13 @@ export async function contend(log: EventLog, contender: Contender, inputs: numbe
 }
 
 /** What each process tells is added up; of first fetches the first counts. */
-function start(command: string, args: readonly string[], told: Map<string, number>): ChildProcess {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] })
+function start(
+  { command, env }: Contender,
+  args: readonly string[],
+  told: Map<string, number>,
+): ChildProcess {
+  const stdio = ['ignore', 'pipe', 'inherit'] as const
+  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: [...stdio] })
   const lines = createInterface({ input: child.stdout! })
   lines.on('line', line => {
     const [name, text] = line.split(' ') as [string, string]

@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface, type Interface } from 'node:readline'
 import { cachedRowsBytes } from '../../cli/memory.ts'
-import manifest from '../../package.json' with { type: 'json' }
+import { allocatorSettings } from '../environment.ts'
 import { type Figure, median, medianOf } from '../report.ts'
 import { setting, settings } from '../settings.ts'
 
@@ -75,14 +75,6 @@ async function grown(folder: string, size: number): Promise<Sized> {
   const sized = { size, child, lines, rates: [], rssBytes: 0 }
   await answer(sized)
   return sized
-}
-
-/** As `npm start` sets them: they are read before a process runs anything. */
-function allocatorSettings(): Record<string, string> {
-  const { start } = manifest.scripts
-  return Object.fromEntries(
-    Array.from(start.matchAll(/(MALLOC_\w+)=(\d+)/g), ([, ...pair]) => pair),
-  )
 }
 
 /** Its next line. */
