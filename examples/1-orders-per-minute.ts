@@ -18,6 +18,7 @@ topology
   .windowedBy(tumbling(60_000, { graceMs: 10_000 }))
   .aggregate({
     name: 'order-volume',
+    retentionMs: 3_600_000, // closed windows can be asked for an hour
     initial: () => ({ orders: 0, total: 0 }),
     add: (sum, order) => ({ orders: sum.orders + 1, total: sum.total + order.total }),
   })

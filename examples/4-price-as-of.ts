@@ -27,6 +27,7 @@ await driver.pipe('orders', at(5, 'mug', 2), at(15, 'mug', 2), at(30, 'cup', 1))
 // The price of 10 past is read after the order of a quarter past, and is there in time.
 await driver.pipe('prices', at(0, 'mug', 500), at(10, 'mug', 450), at(30, 'cup', 300))
 
+// The order of the cup is not among them: it waits, as prices may come a minute late.
 for (const { key, value, timeMs } of await driver.output('priced', {
   key: textKey(),
   value: json<{ quantity: number; total: number }>(),

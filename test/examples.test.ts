@@ -48,6 +48,14 @@ test('the bank tells the balance at a date, and why it is 750', async () => {
   expect(output).toContain('all on 2026-03-01: ann 505, bob 300')
 })
 
+test('the first example prints what the README says', async () => {
+  const file = join(root, 'examples/1-orders-per-minute.ts')
+  const { output } = await runProcess(process.execPath, [file], { timeoutMs: 30_000 })
+  const rows = output.split('\n').map(line => line.match(/'(north|south)'|true|false|\d+/g) ?? [])
+  const shown = rows.filter(cells => cells[1]?.startsWith("'")).map(cells => cells.join(' '))
+  expect(shown).toEqual(["0 'north' 0 60000 true 2 42", "1 'south' 60000 120000 false 2 12"])
+})
+
 test('the topology in the README is the one of the first example', () => {
   const code = /```ts\n([\s\S]*?)```/.exec(readFileSync(join(root, 'README.md'), 'utf8'))![1]!
   const example = readFileSync(join(root, 'examples/1-orders-per-minute.ts'), 'utf8')
