@@ -1,5 +1,5 @@
 /** The peers written in Java: built by Maven, and how they are started. */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
@@ -28,11 +28,12 @@ export function requireJava(): void {
   }
 }
 
+/** Says nothing of Maven's own unless it fails: it writes escape codes to a file, too. */
 export function buildPeers(say: (text: string) => void): void {
   say('building the Kafka Streams peer')
-  // Its output is no result: stdout is for the line of JSON.
-  const stdio = ['ignore', process.stderr.fd, process.stderr.fd] as const
-  execFileSync('mvn', ['--quiet', '--batch-mode', 'package'], { cwd: folder, stdio: [...stdio] })
+  const args = ['--quiet', '--batch-mode', 'package']
+  const { status, stdout, stderr } = spawnSync('mvn', args, { cwd: folder, encoding: 'utf8' })
+  if (status !== 0) throw new Error(`The Kafka Streams peer cannot be built.\n${stdout}${stderr}`)
 }
 
 /** `tuning`: settings of Kafka Streams over its defaults. */
