@@ -32,5 +32,5 @@ EXPOSE 8080
 # Live, not ready: a restore takes its time and must not be killed for it.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=6 \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT}/livez`).then(reply => process.exit(reply.ok ? 0 : 1), () => process.exit(1))"]
-ENTRYPOINT ["node", "cli/millrace"]
+ENTRYPOINT ["node", "--max-semi-space-size=32", "cli/millrace"]
 CMD ["start"]

@@ -38,10 +38,14 @@ export async function withBed(work: (bed: Bed) => Promise<void>): Promise<void> 
   }
 }
 
-/** As `npm start` sets them: they are read before a process runs anything. */
-export function allocatorSettings(): Record<string, string> {
+/**
+ * Settings of allocator and collector as `npm start` has them, for a process of Node: they are read
+ * before it runs anything.
+ */
+export function startSettings(): Record<string, string> {
   const { start } = manifest.scripts
-  return Object.fromEntries(
-    Array.from(start.matchAll(/(MALLOC_\w+)=(\d+)/g), ([, ...pair]) => pair),
-  )
+  const variables = Array.from(start.matchAll(/(MALLOC_\w+)=(\d+)/g), ([, ...pair]) => pair)
+  const flags = start.match(/--\S+/g) ?? []
+  const NODE_OPTIONS = [process.env.NODE_OPTIONS, ...flags].join(' ').trim()
+  return { ...Object.fromEntries(variables), NODE_OPTIONS }
 }

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline'
 import { openEmbeddedLog } from '../../log/embedded/index.ts'
 import type { EventLog } from '../../log/port.ts'
 import { openRocksDB } from '../../state/rocksdb.ts'
-import { allocatorSettings, environment } from '../environment.ts'
+import { environment, startSettings } from '../environment.ts'
 import { lastOfEachKey, type Run, usage } from './contender.ts'
 
 async function withLog<T>(folder: string, work: (log: EventLog) => Promise<T>): Promise<T> {
@@ -32,7 +32,7 @@ export async function runEmbedded(folder: string, round: number, inputs: number)
   const own = join(folder, `embedded-${round}`)
   cpSync(join(folder, 'prepared'), own, { recursive: true })
   const files = ['../kept.ts', 'embedded-instance.ts'].map(file => join(import.meta.dirname, file))
-  const env = { ...process.env, ...allocatorSettings() }
+  const env = { ...process.env, ...startSettings() }
   const child = spawn(process.execPath, [...files, own], {
     env,
     stdio: ['ignore', 'pipe', 'inherit'],

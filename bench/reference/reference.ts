@@ -12,7 +12,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { openKafkaLog } from '../../log/kafka/index.ts'
 import type { EventLog } from '../../log/port.ts'
 import { type KafkaUnderTest, startKafka, steady } from '../../test/support/kafka/kafka.ts'
-import { allocatorSettings, environment } from '../environment.ts'
+import { environment, startSettings } from '../environment.ts'
 import { buildPeers, peerCommand, peerThreads } from '../peer.ts'
 import { PARTITIONS, produceReference } from '../reference-input.ts'
 import { type Figure, median, medianOf } from '../report.ts'
@@ -187,7 +187,7 @@ async function millrace(bench: Bench, round: number): Promise<Contender> {
     ...[...files, kafka.bootstrap, group, output],
     ...[join(folder, `${group}-${instance}`), '', variant.job, `${instance}`],
   ])
-  const program = { command: process.execPath, env: allocatorSettings(), processes }
+  const program = { command: process.execPath, env: startSettings(), processes }
   return { name: 'Millrace', ...program, output, group, inputs }
 }
 

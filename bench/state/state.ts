@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface, type Interface } from 'node:readline'
 import { cachedRowsBytes } from '../../cli/memory.ts'
-import { allocatorSettings } from '../environment.ts'
+import { startSettings } from '../environment.ts'
 import { type Figure, median, medianOf } from '../report.ts'
 import { setting, settings } from '../settings.ts'
 
@@ -69,7 +69,7 @@ function sizesThatFit(folder: string): number[] {
 async function grown(folder: string, size: number): Promise<Sized> {
   const script = join(import.meta.dirname, 'growing.ts')
   const args = [script, join(folder, `${size}`), `${size}`, `${cachedRowsBytes(MEMORY_MIB)}`]
-  const env = { ...process.env, ...allocatorSettings() }
+  const env = { ...process.env, ...startSettings() }
   const child = spawn(process.execPath, args, { env, stdio: ['pipe', 'pipe', 'inherit'] })
   const lines = createInterface({ input: child.stdout! })
   const sized = { size, child, lines, rates: [], rssBytes: 0 }

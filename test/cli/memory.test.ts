@@ -67,9 +67,9 @@ test.each([64, 256])('a heap of %i MiB takes the rows that are cached by default
   expect(stdout).toBe('true\n')
 })
 
-test('npm start and the image run with the same settings of the allocator', () => {
+test('npm start and the image run with the same settings of allocator and collector', () => {
   const settings = (file: string) =>
-    readFileSync(join(root, file), 'utf8').match(/\bMALLOC_\w+=\d+/g)
-  expect(settings('package.json')).toHaveLength(3)
+    readFileSync(join(root, file), 'utf8').match(/\bMALLOC_\w+=\d+|--max-semi-space-size=\d+/g)
+  expect(settings('package.json')).toHaveLength(4)
   expect(settings('Dockerfile')).toEqual(settings('package.json'))
 })
