@@ -86,7 +86,7 @@ async function fromRecording(
   const file = await openRecordingFile(from)
   try {
     const recording = await openRecording(file)
-    await connectRecordedSchemas(recording, { registryUrl })
+    await connectRecordedSchemas(recording, { registryUrl, to: 'read' })
     const readable = new Readable(recording)
     const records = await writeRecords(to, readable)
     terminal.err(`${countText(records)} records\n`)

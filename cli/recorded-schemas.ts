@@ -16,6 +16,8 @@ import { connectSchemas } from './schemas.ts'
 
 export interface RecordedRegistry {
   readonly registryUrl: string | undefined
+  /** `write`: this version's schemas are registered where they are not. */
+  readonly to: 'read' | 'write'
   /** Ends waiting for a registry that is down. */
   readonly signal?: AbortSignal
 }
@@ -25,16 +27,17 @@ const ASK_AGAIN_MS = 20
 /**
  * Has the process read and write the events of a recording by the ids of the registry: one from
  * Kafka, where a registry is named. All ids of the recording are looked up before, which reads all
- * of it, as a record cannot wait later. The registry keeps its rules of compatibility.
+ * of it, as a record cannot wait later.
  */
 export async function connectRecordedSchemas(
   recording: Recording,
-  { registryUrl, signal }: RecordedRegistry,
+  { registryUrl, to, signal }: RecordedRegistry,
 ): Promise<void> {
   if (registryUrl === undefined || recording.header.source.kind !== 'kafka') return
   const logger = pino({ level: 'warn' }, pino.destination({ dest: 2, sync: true }))
   const ending = signal && { signal }
-  await connectSchemas(undefined, { registryUrl, keepRules: true, logger, ...ending })
+  const keeps = to === 'read' ? 'all' : 'rules'
+  await connectSchemas(undefined, { registryUrl, keeps, logger, ...ending })
   const { schemaIds } = await inspect(recording)
   for (const [topic, ids] of Object.entries(schemaIds)) {
     if (!isInputTopic(topic)) continue

@@ -14,7 +14,7 @@ const held = new Set<string>()
 export async function lockRecording(path: string): Promise<() => Promise<void>> {
   const lock = `${await realpath(path)}.lock`
   while (!(await take(lock))) {
-    const found = await readFile(lock, 'utf8').catch(() => undefined)
+    const found = await reading(lock)
     if (found === undefined) continue
     if (isHeld(found, lock) || !(await takeAway(lock, found))) {
       throw cliError('RECORDING_IN_USE', { path, pid: found.split('\n')[0] || '?', lock })
@@ -27,16 +27,35 @@ export async function lockRecording(path: string): Promise<() => Promise<void>> 
   }
 }
 
+/** Undefined where it is gone again. */
+async function reading(lock: string): Promise<string | undefined> {
+  try {
+    return await readFile(lock, 'utf8')
+  } catch (error) {
+    if (isGone(error)) return undefined
+    throw unusable(lock, error)
+  }
+}
+
+function isGone(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT'
+}
+
+function unusable(lock: string, error: unknown): Error {
+  const { message } = error as Error
+  return cliError('FILE_UNWRITABLE', { path: lock, reason: message }, { cause: error })
+}
+
 async function take(lock: string): Promise<boolean> {
   try {
     await writeFile(lock, `${process.pid}\n${bootId()}\n`, { flag: 'wx' })
     return true
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
+    const { code } = error as NodeJS.ErrnoException
     if (code === 'EEXIST') return false
     // Where the disk is full it is made, and stays empty.
     if (code === 'ENOSPC') await rm(lock, { force: true })
-    throw cliError('FILE_UNWRITABLE', { path: lock, reason: message }, { cause: error })
+    throw unusable(lock, error)
   }
 }
 
@@ -59,8 +78,9 @@ async function takeAway(lock: string, text: string): Promise<boolean> {
   const aside = `${lock}.${process.pid}`
   try {
     await rename(lock, aside)
-  } catch {
-    return true
+  } catch (error) {
+    if (isGone(error)) return true
+    throw unusable(lock, error)
   }
   if ((await readFile(aside, 'utf8')) === text) {
     await rm(aside)

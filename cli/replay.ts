@@ -65,7 +65,7 @@ async function run({ flags: values, operands, terminal }: Invocation): Promise<n
       if (rewriteNow || passes > 1 || log === undefined) {
         const { registryUrl } = settings
         const { signal, by } = calledOff
-        const connected = connectRecordedSchemas(recording, { registryUrl, signal })
+        const connected = connectRecordedSchemas(recording, { registryUrl, to: 'write', signal })
         await connected.catch(error => {
           if (!signal.aborted) throw error
         })

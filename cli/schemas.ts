@@ -16,8 +16,11 @@ import { SchemaTopic } from './schema-topic.ts'
 export interface SchemaOptions {
   readonly registryUrl?: string
   readonly compatibility?: (type: EventType) => Compatibility
-  /** Leaves it to the registry what later versions must be. */
-  readonly keepRules?: boolean
+  /**
+   * What of the registry is left as it is: its rules of what later versions must be, or all of it.
+   * Then nothing is registered, and events are read by its ids, but not written.
+   */
+  readonly keeps?: 'rules' | 'all'
   /** Ends waiting for a registry that is down. */
   readonly signal?: AbortSignal
   readonly logger: Pick<Logger, 'warn' | 'info'>
@@ -34,10 +37,10 @@ const CALL_MS_MAX = 10_000
  */
 export async function connectSchemas(
   log: EventLog | undefined,
-  { registryUrl, compatibility, keepRules = false, signal, logger }: SchemaOptions,
+  { registryUrl, compatibility, keeps, signal, logger }: SchemaOptions,
 ): Promise<void> {
   const use = async (registry: SchemaRegistry, flush?: () => Promise<void>) => {
-    const registering = keepRules ? withoutRules(registry) : registry
+    const registering = keeps === undefined ? registry : guarded(registry, keeps)
     const rows = await registerEvents(registering, compatibility && { compatibility })
     await flush?.()
     const ending = signal && { signal }
@@ -49,17 +52,20 @@ export async function connectSchemas(
       logger.warn({ reason, delayMs }, 'the schema registry cannot be asked')
     const { schedule } = effects
     await use(new RegistryClient({ call, schedule, onRetry, ...(signal && { signal }) }))
-    logger.info('the schemas are registered')
+    if (keeps !== 'all') logger.info('the schemas are registered')
   } else if (log !== undefined) {
     const topic = await SchemaTopic.open(log, effects.clock)
     await use(topic, () => topic.flush())
   }
 }
 
-function withoutRules(registry: SchemaRegistry): SchemaRegistry {
+function guarded(registry: SchemaRegistry, keeps: 'rules' | 'all'): SchemaRegistry {
+  // Registries give ids below 2^31.
+  let ownId = 2 ** 32
   return {
     setCompatibility: async () => {},
-    register: (subject, schema) => registry.register(subject, schema),
+    register: async (subject, schema) =>
+      keeps === 'all' ? --ownId : registry.register(subject, schema),
     schemaOf: id => registry.schemaOf(id),
   }
 }

@@ -6,14 +6,15 @@ const SAME_REQUEST_MS = 2000
 /** A drain that takes longer will not end by itself. */
 const DRAIN_MS_MAX = 30_000
 
-/** What is known by then can be told. */
-const TELL_MS = 2000
+/** What is known by then can be told: what was due may have to be counted. */
+const TELL_MS = 10_000
 
 /**
  * Resolves with the first SIGTERM or SIGINT. A second one within 2 s is the same request; later
  * it, or the end of the patience, ends the process at once. What was acknowledged is durable.
  *
- * With `onImpatience` that is called instead, and the process ends 2 s after it at the latest.
+ * With `onImpatience` that is called instead, and the process ends 10 s after it at the latest, or
+ * with a third one.
  */
 export function watchSignals(
   onSignal: (signal: NodeJS.Signals) => void,

@@ -1,5 +1,5 @@
 /** One view of the instance, whichever is chosen: some of its rows, read anew with each poll. */
-import { computed, signal } from '@preact/signals'
+import { batch, computed, signal } from '@preact/signals'
 import {
   ask,
   type DeclaredView,
@@ -12,9 +12,13 @@ import {
 
 export type AnyRow = Readonly<Record<string, unknown>>
 
-const limit = 100
-const hourMs = 3_600_000
+const shownMax = 100
+/** As many as the server gives at once. */
+const pageRows = 1000
+const pagesMax = 3
 const minuteMs = 60_000
+const hourMs = 60 * minuteMs
+const dayMs = 24 * hourMs
 
 /** What the reader has chosen; where nothing else is on the page, the first view is. */
 const wanted = signal<string | undefined>(undefined)
@@ -28,8 +32,21 @@ export const status = signal<FeedStatus>('loading')
 /** There are more rows than shown. */
 export const isPart = signal(false)
 
-/** Windows that begin within it are asked for; it shrinks until they fit on a page. */
-let spanMs = hourMs
+/**
+ * Windows that begin within so much are asked for: the shortest in which there are enough. They
+ * come oldest first, and nobody says how long they are.
+ */
+const spans = [
+  minuteMs,
+  5 * minuteMs,
+  15 * minuteMs,
+  hourMs,
+  dayMs / 4,
+  dayMs,
+  7 * dayMs,
+  35 * dayMs,
+]
+let spanAt = 0
 let turn = 0
 
 export function choose(name: string): void {
@@ -37,29 +54,59 @@ export function choose(name: string): void {
   status.value = 'loading'
   rows.value = []
   isPart.value = false
-  spanMs = hourMs
+  spanAt = 0
   void refresh()
+}
+
+interface Found {
+  readonly rows: readonly AnyRow[]
+  readonly isPart: boolean
 }
 
 async function refresh(): Promise<void> {
   const view = chosen.value
   const own = ++turn
   if (view === undefined) return
-  const from = view.kind === 'table' ? '' : `&from=${Math.floor(dataNow.value - spanMs)}`
-  const path = `/v1/views/${encodeURIComponent(view.name)}/rows?limit=${limit}${from}`
-  const answer = await ask(path)
-  if (answer === undefined || own !== turn) return
-  const page = (await answer.json()) as { rows: readonly AnyRow[]; next: string | null }
-  if (own !== turn) return
-  const isMore = page.next !== null
-  // The oldest windows come first: of many the newest are wanted.
-  if (isMore && view.kind !== 'table' && spanMs > minuteMs) {
-    spanMs = Math.max(minuteMs, spanMs / 4)
-    return refresh()
+  const found = await (view.kind === 'table' ? read(view) : newestWindows(view, own))
+  if (found === undefined || own !== turn) return
+  batch(() => {
+    rows.value = found.rows
+    isPart.value = found.isPart
+    status.value = 'live'
+  })
+}
+
+async function newestWindows(view: DeclaredView, own: number): Promise<Found | undefined> {
+  for (let at = Math.max(0, spanAt - 1); own === turn; at++) {
+    const spanMs = spans[at]!
+    const found = await read(view, Math.floor(dataNow.value - spanMs))
+    if (found === undefined || own !== turn) return undefined
+    spanAt = at
+    const count = found.rows.length
+    const isEnough = count >= shownMax || (count > 0 && spanMs >= hourMs)
+    if (isEnough || at === spans.length - 1) return { ...found, rows: found.rows.toReversed() }
   }
-  rows.value = view.kind === 'table' ? page.rows : [...page.rows].reverse()
-  isPart.value = isMore
-  status.value = 'live'
+  return undefined
+}
+
+/** The first rows of a view, or the last of the windows that begin at `from` or later. */
+async function read({ name, kind }: DeclaredView, from?: number): Promise<Found | undefined> {
+  const isTable = kind === 'table'
+  const parameters = new URLSearchParams({ limit: String(isTable ? shownMax : pageRows) })
+  if (from !== undefined) parameters.set('from', String(from))
+  const read: AnyRow[] = []
+  let next: string | null = null
+  for (let page = 0; page < (isTable ? 1 : pagesMax); page++) {
+    if (next !== null) parameters.set('cursor', next)
+    const answer = await ask(`/v1/views/${encodeURIComponent(name)}/rows?${parameters}`)
+    if (answer === undefined) return undefined
+    const found = (await answer.json()) as { rows: readonly AnyRow[]; next: string | null }
+    read.push(...found.rows)
+    next = found.next
+    if (next === null) break
+  }
+  const isPart = next !== null || read.length > shownMax
+  return { rows: isTable ? read : read.slice(-shownMax), isPart }
 }
 
 onPoll(() => void refresh())

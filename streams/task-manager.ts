@@ -9,7 +9,7 @@ import { type Assignment, type Membership, noTasks, type TaskIds } from '../log/
 import type { EventLog } from '../log/port.ts'
 import { Assembly } from './assembly.ts'
 import type { EngineEnvironment, EngineSettings } from './environment.ts'
-import { MillraceError } from './errors.ts'
+import { isFinal } from './errors.ts'
 import type { FailureHandlers } from './failures.ts'
 import type { Plan } from './plan.ts'
 import { runningDetails } from './progress.ts'
@@ -166,7 +166,7 @@ export class TaskManager {
       if (opening.error !== undefined) {
         this.#opening.delete(name)
         const { error } = opening
-        if (error instanceof MillraceError && error.recovery === 'stop') throw error
+        if (isFinal(error)) throw error
         this.#refuse(name, error)
       } else if (opening.parts !== undefined) {
         this.#opening.delete(name)

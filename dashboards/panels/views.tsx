@@ -11,7 +11,7 @@ export function ViewsPanel() {
   const view = chosen.value
   if (view === undefined) return <Closed />
   const about = isPart.value
-    ? `${view.description}; the first ${rows.value.length}`
+    ? `${view.description}; ${rows.value.length} of its rows`
     : view.description
   return (
     <Panel
@@ -20,7 +20,9 @@ export function ViewsPanel() {
       feed={{ view: view.name, status }}
       area="views"
       empty={rows.value.length === 0}
-      emptyText={view.kind === 'table' ? 'It has no rows.' : 'It has no rows of the last hour.'}
+      emptyText={
+        view.kind === 'table' ? 'It has no rows.' : 'It has no rows of the last five weeks.'
+      }
       aside={<Choice current={view.name} />}
     >
       <DataTable title={view.name} data={tableOf(view, rows.value)} />

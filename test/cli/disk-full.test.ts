@@ -59,11 +59,12 @@ const onLinux = test.skipIf(process.platform !== 'linux')
 onLinux.each(['run.ndjson', 'run.parquet'])(
   'convert to %s names it, and can be tried again',
   async to => {
-    await symlink('/dev/full', at(`${to}.partial`))
+    const partial = `${to}.${process.pid}.partial`
+    await symlink('/dev/full', at(partial))
     const reason = expect.stringContaining(`${at(to)} cannot be written: ENOSPC`)
     const refused = { code: 'FILE_UNWRITABLE', message: reason }
     await expect(convert('run.mrec', to)).rejects.toMatchObject(refused)
-    expect([await isThere(to), await isThere(`${to}.partial`)]).toEqual([false, false])
+    expect([await isThere(to), await isThere(partial)]).toEqual([false, false])
     expect(await convert('run.mrec', to)).toBe(0)
     expect(await isThere(to)).toBe(true)
   },

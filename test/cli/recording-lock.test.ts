@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { access, readdir, writeFile } from 'node:fs/promises'
+import { access, mkdir, readdir, realpath, rm, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { bootId } from '../../cli/effects.ts'
@@ -33,6 +33,16 @@ test('a recording has one writer at a time, and readers meanwhile', async () => 
   expect(files).toHaveLength(1)
   await files[0]!.close()
   expect(await readdir(folder)).toEqual(['run.mrec'])
+})
+
+test('a lock that cannot be read is said, not waited for', async () => {
+  const path = at('odd.mrec')
+  await (await createRecordingFile(path)).close()
+  await mkdir(`${path}.lock`)
+  const refused = { code: 'FILE_UNWRITABLE', details: { path: `${await realpath(path)}.lock` } }
+  await expect(reopenRecordingFile(path)).rejects.toMatchObject(refused)
+  await rmdir(`${path}.lock`)
+  await rm(path)
 })
 
 test('the lock of a process that was killed, or of before a restart, does not hold', async () => {

@@ -94,7 +94,7 @@ export function startReplay(argv: readonly string[], environment: Environment = 
   child.stderr.on('data', chunk => (err += chunk))
   return {
     stderr: () => err,
-    said: text => vi.waitUntil(() => err.includes(text), { timeout: 20_000 }),
+    said: text => vi.waitUntil(() => err.includes(text), { timeout: 60_000 }),
     signal: name => void child.kill(name),
     done: once(child, 'close').then(([code]) => ({ code, out })),
   }

