@@ -50,6 +50,28 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2
 }
 
+/** Who is compared with whom. */
+export interface Sides {
+  /** Before the names of the second's figures. */
+  readonly prefix: string
+  readonly ratios: string
+}
+
+export const peers: Sides = { prefix: 'kafkaStreams', ratios: 'ours ÷ Kafka Streams' }
+
+/** Medians of both sides' rounds, and what the first's is of the second's. */
+export function compared(
+  { name, ratio, unit }: { name: string; ratio: string; unit: string },
+  [mine, its]: readonly [readonly number[], readonly number[]],
+  { prefix, ratios }: Sides,
+): Figure[] {
+  return [
+    medianOf(name, mine, unit),
+    medianOf(`${prefix}.${name}`, its, unit),
+    { name: ratio, value: median(mine) / median(its), unit: ratios },
+  ]
+}
+
 const shown = (value: number | boolean) =>
   typeof value === 'boolean'
     ? String(value)

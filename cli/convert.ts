@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
 import { open, rm } from 'node:fs/promises'
 import { isDeepStrictEqual } from 'node:util'
+import { inputPartitions } from '../contracts/topics.ts'
 import { MillraceError } from '../log/errors.ts'
 import { topicConfig } from '../log/topics.ts'
 import { recordingError } from '../recording/errors.ts'
@@ -14,7 +15,7 @@ import { type Command, columns, type Invocation, type Terminal } from './command
 import { effects } from './effects.ts'
 import { cliError } from './errors.ts'
 import { Flags, wholeNumber } from './flags.ts'
-import { EVENT_PARTITIONS, recordLines, type Survey, surveyLines } from './lines-recording.ts'
+import { recordLines, type Survey, surveyLines } from './lines-recording.ts'
 import { countText } from './quantities.ts'
 import { recordLine } from './record-lines.ts'
 import { connectRecordedSchemas, foreignSchema } from './recorded-schemas.ts'
@@ -36,7 +37,7 @@ export const convertCommand: Command = {
     {
       name: 'partitions',
       placeholder: 'NUMBER',
-      meaning: `of topics made from lines; otherwise ${EVENT_PARTITIONS}, or those of records that say theirs`,
+      meaning: `of topics made from lines; otherwise ${inputPartitions}, or those of records that say theirs`,
     },
   ],
   examples: [
@@ -114,7 +115,7 @@ function foreignText(count: number): string {
 function lostText(topics: readonly RecordedTopic[]): string {
   const lost = topics.flatMap(({ name, partitions, config }) => {
     const facts: string[] = []
-    if (partitions !== EVENT_PARTITIONS) facts.push(partitionsText(partitions))
+    if (partitions !== inputPartitions) facts.push(partitionsText(partitions))
     if (!isDeepStrictEqual(config, topicConfig({}))) facts.push('settings of its own')
     return facts.length === 0 ? [] : [`${name} had ${facts.join(' and ')}`]
   })

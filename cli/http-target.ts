@@ -57,10 +57,11 @@ export class HttpTarget implements ReplayTarget {
       for (const { topic, partition, bytes } of records) {
         for (const columns of decodeBatches(bytes, { verify: false }).runs) {
           for (let i = 0; i < columns.length; i++) {
-            requireOwnSchema({ topic, partition }, columns, i)
             const line = eventLine(topic, columns, i)
-            if (line === undefined) outcome.refuse('RECORD_NOT_EVENT')
-            else if (lines.push(line) === LINES_MAX) await post()
+            if (line === undefined) {
+              requireOwnSchema({ topic, partition }, columns, i)
+              outcome.refuse('RECORD_NOT_EVENT')
+            } else if (lines.push(line) === LINES_MAX) await post()
           }
         }
       }

@@ -4,7 +4,7 @@ import { openRecording, type Recording, readBlock, spanRecords } from '../record
 import { type Command, type Invocation, jsonSwitch } from './command.ts'
 import { Flags, wholeNumber } from './flags.ts'
 import { ProgressLine } from './progress-line.ts'
-import { bytesText, countText } from './quantities.ts'
+import { bytesText, countText, timeText } from './quantities.ts'
 import { recordLine } from './record-lines.ts'
 import { openRecordingFile } from './recording-file.ts'
 import { textTable } from './text-table.ts'
@@ -113,12 +113,6 @@ function rowOf(row: PartitionContents) {
     'last time': time(maxTimestamp),
     'a second': rate,
   }
-}
-
-/** Times of foreign records may be any number. */
-function timeText(ms: number): string {
-  const date = new Date(ms)
-  return Number.isNaN(date.getTime()) ? String(ms) : date.toISOString()
 }
 
 function listed(counts: Readonly<Record<string, number>>): string {

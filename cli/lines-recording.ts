@@ -3,9 +3,11 @@
  * twice, as a recording names its topics and partitions before anything else.
  */
 import { type NdjsonLine, ndjsonLines } from '../contracts/ndjson.ts'
+import { inputPartitions } from '../contracts/topics.ts'
 import { partitionOf } from '../log/murmur2.ts'
 import { HEADER_BYTES } from '../log/record-batch.ts'
 import { RecordBatchBuilder } from '../log/record-batch-builder.ts'
+import { headersBytesMax } from '../log/record-headers.ts'
 import { TOPIC_CONFIG_DEFAULT, topicConfig } from '../log/topics.ts'
 import { VERSION } from '../recording/format.ts'
 import type { RecordedTopic, RecordingFile } from '../recording/port.ts'
@@ -32,10 +34,6 @@ const LINE_BYTES_MAX = 4 << 20
 const PROBLEMS_LISTED_MAX = 20
 /** Lengths, offset, timestamp and attributes. */
 const RECORD_HEAD_BYTES_MAX = 40
-const LENGTH_BYTES_MAX = 5
-
-/** Of a topic with events, where nothing else is asked for. */
-export const EVENT_PARTITIONS = 4
 
 /**
  * What the lines hold. A topic has at least `partitions`; without it, one with other records than
@@ -48,7 +46,7 @@ export async function surveyLines(source: Lines, partitions?: number): Promise<S
   let problemCount = 0
   for await (const line of parsed(source, () => '')) {
     if (line.ok) {
-      const asked = partitions ?? (line.partition === undefined ? EVENT_PARTITIONS : 1)
+      const asked = partitions ?? (line.partition === undefined ? inputPartitions : 1)
       const known = counts.get(line.topic) ?? 0
       counts.set(line.topic, Math.max(known, asked, (line.partition ?? 0) + 1))
       largest.set(line.topic, Math.max(largest.get(line.topic) ?? 0, sizeOf(line)))
@@ -67,11 +65,8 @@ export async function surveyLines(source: Lines, partitions?: number): Promise<S
 
 /** Of a record in a batch, at most. */
 function sizeOf({ key, value, headers }: LineRecord): number {
-  const sizes = headers.map(([name, bytes]) => {
-    return 2 * LENGTH_BYTES_MAX + Buffer.byteLength(name) + (bytes?.length ?? 0)
-  })
-  const fixed = RECORD_HEAD_BYTES_MAX + (key?.length ?? 0) + (value?.length ?? 0)
-  return sizes.reduce((sum, size) => sum + size, fixed)
+  const pair = (key?.length ?? 0) + (value?.length ?? 0)
+  return RECORD_HEAD_BYTES_MAX + pair + headersBytesMax(headers)
 }
 
 export interface LinesOptions {

@@ -5,6 +5,13 @@ import { type Cursor, readVarint } from './varint.ts'
 
 export type Header = readonly [name: string, value: Buffer | null]
 
+/** Of their bytes in a batch, at most: a character of a name takes three, a length five. */
+export function headersBytesMax(headers: readonly Header[]): number {
+  let size = 0
+  for (const [name, value] of headers) size += 3 * name.length + (value?.length ?? 0) + 10
+  return size
+}
+
 const cursor: Cursor = { position: 0 }
 
 interface HeaderVisitor {

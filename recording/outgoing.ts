@@ -2,7 +2,7 @@
 import { ATTRIBUTE, readBatchHeaders } from '../log/record-batch.ts'
 import { type ByteSlice, RecordBatchBuilder } from '../log/record-batch-builder.ts'
 import type { RecordColumns } from '../log/record-columns.ts'
-import type { Header } from '../log/record-headers.ts'
+import { type Header, headersBytesMax } from '../log/record-headers.ts'
 import type { Change } from './plan.ts'
 import type { OutgoingRecords } from './port.ts'
 import type { SpanData } from './reader.ts'
@@ -32,8 +32,6 @@ export type BatchLimit = (topic: string) => number | undefined
 const BATCH_BYTES = 256 * 1024
 /** What a record has besides key, value and headers: lengths, time and offset. */
 const RECORD_OVERHEAD = 32
-/** Of a header: lengths of its name and value. */
-const HEADER_OVERHEAD = 10
 
 /**
  * True when the batches can go out as they are: all of their records are part of the recording,
@@ -125,11 +123,7 @@ class OpenPartition {
   }
 
   appendChanged(timestampMs: number, { key, value, headers }: ChangedRecord): number {
-    let size = (key?.length ?? 0) + (value?.length ?? 0)
-    for (const [name, text] of headers) {
-      size += HEADER_OVERHEAD + Buffer.byteLength(name) + (text?.length ?? 0)
-    }
-    this.#makeRoom(size)
+    this.#makeRoom((key?.length ?? 0) + (value?.length ?? 0) + headersBytesMax(headers))
     const before = this.#builder.sizeBytes
     this.#builder.append(timestampMs, whole(key), whole(value), headers)
     return this.#appended(before)

@@ -33,7 +33,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { RecordColumns } from '../log/record-columns.ts'
-import { type Header, readHeaders } from '../log/record-headers.ts'
+import { type Header, headersBytesMax, readHeaders } from '../log/record-headers.ts'
 
 /** Of a key or value that is kept. */
 export const LETTER_BYTES_MAX = 1024 * 1024
@@ -111,7 +111,7 @@ export function encodeLetter(letter: DeadLetter, bytesMax = LETTER_TOTAL_MAX): E
   if (encoded.sizeBytes > most) encoded = encode((whole = without(whole, 'value')), 0)
   if (encoded.sizeBytes > most) encoded = encode((whole = without(whole, 'key')), 0)
   if (encoded.sizeBytes > most) {
-    encoded = encode({ ...whole, headers: undefined }, sizeOf(letter.headers ?? []))
+    encoded = encode({ ...whole, headers: undefined }, headersBytesMax(letter.headers ?? []))
   }
   return encoded
 }
@@ -129,19 +129,12 @@ function encode(letter: DeadLetter, headersBytes: number): EncodedLetter {
   const headers = [...(letter.headers ?? []), ...ourHeaders(letter, headersBytes)]
   const kept = { key: isDigest(key) ? null : key, value: isDigest(value) ? null : value }
   const sizeBytes =
-    (kept.key?.length ?? 0) + (kept.value?.length ?? 0) + sizeOf(headers) + RECORD_OVERHEAD
+    (kept.key?.length ?? 0) + (kept.value?.length ?? 0) + headersBytesMax(headers) + RECORD_OVERHEAD
   return { timestampMs: Math.max(timestampMs, 0), ...kept, headers, sizeBytes }
 }
 
 /** Lengths and deltas of a record: varints. */
 const RECORD_OVERHEAD = 64
-
-function sizeOf(headers: readonly Header[]): number {
-  let size = 0
-  // At most: a character of a name takes three bytes, a length five.
-  for (const [name, value] of headers) size += 3 * name.length + (value?.length ?? 0) + 10
-  return size
-}
 
 /** Most letters of a step say the same: their texts are encoded once. */
 const texts = new Map<string, Buffer>()

@@ -16,7 +16,7 @@ import { startKafka, steady } from '../../test/support/kafka/kafka.ts'
 import { environment } from '../environment.ts'
 import { buildPeers, peerCommand, peerThreads } from '../peer.ts'
 import { PARTITIONS } from '../reference-input.ts'
-import { type Figure, medianOf } from '../report.ts'
+import { compared, type Figure, peers } from '../report.ts'
 import { setting } from '../settings.ts'
 import { sendPaced } from './pace.ts'
 
@@ -66,16 +66,11 @@ export async function latency(): Promise<Figure[]> {
 }
 
 function figures(ours: readonly Latencies[], theirs: readonly Latencies[]): Figure[] {
-  const list: Figure[] = []
-  for (const name of ['p50', 'p95', 'p99', 'max'] as const) {
-    const rounds = (all: readonly Latencies[]) => all.map(one => one[name])
-    const mine = medianOf(name, rounds(ours), 'ms')
-    const its = medianOf(`kafkaStreams.${name}`, rounds(theirs), 'ms')
+  return (['p50', 'p95', 'p99', 'max'] as const).flatMap(name => {
+    const of = (all: readonly Latencies[]) => all.map(one => one[name])
     const ratio = `ratio${name[0]!.toUpperCase()}${name.slice(1)}`
-    const value = Number(mine.value) / Number(its.value)
-    list.push(mine, its, { name: ratio, value, unit: 'ours ÷ Kafka Streams' })
-  }
-  return list
+    return compared({ name, ratio, unit: 'ms' }, [of(ours), of(theirs)], peers)
+  })
 }
 
 type Command = (bed: Bed, group: string) => ReturnType<typeof peerCommand>

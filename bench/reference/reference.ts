@@ -15,7 +15,7 @@ import { type KafkaUnderTest, startKafka, steady } from '../../test/support/kafk
 import { environment, startSettings } from '../environment.ts'
 import { buildPeers, peerCommand, peerThreads } from '../peer.ts'
 import { PARTITIONS, produceReference } from '../reference-input.ts'
-import { type Figure, median, medianOf } from '../report.ts'
+import { compared, type Figure, peers, type Sides } from '../report.ts'
 import { setting, Unusable } from '../settings.ts'
 import { type Contender, contend, type Run } from './contender.ts'
 import { prepareEmbedded, runEmbedded } from './embedded.ts'
@@ -119,32 +119,12 @@ const ratioNames = {
   rssMiB: 'ratioRss',
 } as const
 
-interface Sides {
-  /** Before the names of the second's figures. */
-  readonly prefix: string
-  readonly ratios: string
-}
-
-const peers: Sides = { prefix: 'kafkaStreams', ratios: 'ours ÷ Kafka Streams' }
-
 function figures(ours: readonly Run[], theirs: readonly Run[], sides: Sides): Figure[] {
   return (['inputsPerSecond', 'cpuPerInput', 'rssMiB'] as const).flatMap(name => {
     const of = (runs: readonly Run[]) => runs.map(one => one[name])
     const names = { name, ratio: ratioNames[name], unit: units[name] }
     return compared(names, [of(ours), of(theirs)], sides)
   })
-}
-
-function compared(
-  { name, ratio, unit }: { name: string; ratio: string; unit: string },
-  [mine, its]: readonly [readonly number[], readonly number[]],
-  { prefix, ratios }: Sides,
-): Figure[] {
-  return [
-    medianOf(name, mine, unit),
-    medianOf(`${prefix}.${name}`, its, unit),
-    { name: ratio, value: median(mine) / median(its), unit: ratios },
-  ]
 }
 
 /** Whether all runs wrote the same, and what is known to be true. */

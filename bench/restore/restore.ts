@@ -16,7 +16,7 @@ import { startKafka, steady } from '../../test/support/kafka/kafka.ts'
 import { environment } from '../environment.ts'
 import { buildPeers, peerCommand, peerThreads } from '../peer.ts'
 import { PARTITIONS } from '../reference-input.ts'
-import { type Figure, medianOf } from '../report.ts'
+import { compared, type Figure, peers } from '../report.ts'
 import { setting } from '../settings.ts'
 
 const KEYS = setting('BENCH_KEYS', 10_000_000)
@@ -80,23 +80,17 @@ function keysThatFit(folder: string): number {
 }
 
 function figures(keys: number, ours: Restored, theirs: Restored): Figure[] {
-  const killed = 'ms from start to running'
-  const emptied = 'records/s, start included'
-  const rates = (all: readonly number[]) => all.map(ms => (keys / ms) * 1000)
-  const list = [
-    medianOf('afterKill', ours.afterKillMs, killed),
-    medianOf('kafkaStreams.afterKill', theirs.afterKillMs, killed),
-    medianOf('fromEmpty', rates(ours.fromEmptyMs), emptied),
-    medianOf('kafkaStreams.fromEmpty', rates(theirs.fromEmptyMs), emptied),
-  ] as const
-  const ratio = (name: string, mine: Figure, its: Figure): Figure => {
-    return { name, value: Number(mine.value) / Number(its.value), unit: 'ours ÷ Kafka Streams' }
+  const killed = { name: 'afterKill', ratio: 'ratioAfterKill', unit: 'ms from start to running' }
+  const emptied = {
+    name: 'fromEmpty',
+    ratio: 'ratioFromEmpty',
+    unit: 'records/s, start included',
   }
+  const rates = (all: readonly number[]) => all.map(ms => (keys / ms) * 1000)
   return [
     { name: 'keys', value: keys, unit: `keys, values of ${VALUE_BYTES} B` },
-    ...list,
-    ratio('ratioAfterKill', list[0], list[1]),
-    ratio('ratioFromEmpty', list[2], list[3]),
+    ...compared(killed, [ours.afterKillMs, theirs.afterKillMs], peers),
+    ...compared(emptied, [rates(ours.fromEmptyMs), rates(theirs.fromEmptyMs)], peers),
   ]
 }
 

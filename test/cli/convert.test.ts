@@ -1,9 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import zlib from 'node:zlib'
 import fc from 'fast-check'
 import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { convertCommand } from '../../cli/convert.ts'
 import { eventLine, parseRecordLine, recordLine } from '../../cli/record-lines.ts'
 import { openRecordingFile } from '../../cli/recording-file.ts'
@@ -17,7 +16,7 @@ import type { Header } from '../../log/record-headers.ts'
 import { openRecording } from '../../recording/reader.ts'
 import { openOnMemory } from '../log/embedded/environment.ts'
 import { contentsOf, MemoryFile, recordInto, resumeInto, smallLog } from '../recording/worlds.ts'
-import { scratchFolder } from '../support/service-process.ts'
+import { scratchPaths } from '../support/scratch.ts'
 
 interface Bytes {
   readonly key: Buffer | null
@@ -134,14 +133,7 @@ describe('a record as a line', () => {
 })
 
 describe('millrace convert', () => {
-  let folder: string
-  let remove: () => Promise<void>
-  const at = (name: string) => join(folder, name)
-
-  beforeAll(async () => {
-    ;({ path: folder, remove } = await scratchFolder())
-  })
-  afterAll(() => remove())
+  const at = scratchPaths()
 
   async function convert(...operands: string[]) {
     let err = ''

@@ -1,13 +1,12 @@
 /** What `record` and `convert` leave where the disk is full. */
 import { access, symlink, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { beforeAll, expect, test, vi } from 'vitest'
 import { convertCommand } from '../../cli/convert.ts'
 import { openFolder } from '../../cli/log-access.ts'
 import { recordCommand } from '../../cli/record.ts'
 import type { RecordingFile } from '../../recording/port.ts'
 import { MemoryFile, recordInto, smallLog } from '../recording/worlds.ts'
-import { scratchFolder } from '../support/service-process.ts'
+import { scratchPaths } from '../support/scratch.ts'
 
 /** Appends that succeed before the disk is full. */
 const disk = vi.hoisted(() => ({ appends: Number.POSITIVE_INFINITY }))
@@ -28,10 +27,7 @@ vi.mock('../../cli/recording-file.ts', async original => {
   }
 })
 
-let folder: string
-let remove: () => Promise<void>
-
-const at = (name: string) => join(folder, name)
+const at = scratchPaths()
 const isThere = (name: string) =>
   access(at(name)).then(
     () => true,
@@ -44,15 +40,12 @@ const convert = (from: string, to: string) =>
   convertCommand.run({ flags: {}, operands: [at(from), at(to)], terminal })
 
 beforeAll(async () => {
-  ;({ path: folder, remove } = await scratchFolder())
   const { log, dispose } = await smallLog()
   const file = new MemoryFile()
   await recordInto(file, log)
   await dispose()
   await writeFile(at('run.mrec'), file.bytes)
 })
-
-afterAll(() => remove())
 
 const onLinux = test.skipIf(process.platform !== 'linux')
 

@@ -1,25 +1,15 @@
 import { spawnSync } from 'node:child_process'
 import { access, mkdir, readdir, realpath, rm, rmdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { bootId } from '../../cli/effects.ts'
 import {
   createRecordingFile,
   openRecordingFile,
   reopenRecordingFile,
 } from '../../cli/recording-file.ts'
-import { scratchFolder } from '../support/service-process.ts'
+import { scratchPaths } from '../support/scratch.ts'
 
-let folder: string
-let remove: () => Promise<void>
-
-const at = (name: string) => join(folder, name)
-
-beforeAll(async () => {
-  ;({ path: folder, remove } = await scratchFolder())
-})
-
-afterAll(() => remove())
+const at = scratchPaths()
 
 test('a recording has one writer at a time, and readers meanwhile', async () => {
   const path = at('run.mrec')
@@ -32,7 +22,7 @@ test('a recording has one writer at a time, and readers meanwhile', async () => 
   const files = opened.flatMap(one => (one.status === 'fulfilled' ? [one.value] : []))
   expect(files).toHaveLength(1)
   await files[0]!.close()
-  expect(await readdir(folder)).toEqual(['run.mrec'])
+  expect(await readdir(at(''))).toEqual(['run.mrec'])
 })
 
 test('a lock that cannot be read is said, not waited for', async () => {

@@ -3,8 +3,7 @@ import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { afterEach, expect, test } from 'vitest'
 import { openFolder } from '../../cli/log-access.ts'
 import { eventCodec } from '../../contracts/event-codec.ts'
 import { fixedSchemas, schemaHistory } from '../../contracts/schemas.ts'
@@ -12,7 +11,7 @@ import type { EmbeddedLog } from '../../log/embedded/index.ts'
 import { decodeBatches } from '../../log/record-columns.ts'
 import { openOnMemory } from '../log/embedded/environment.ts'
 import { MemoryFile, recordInto, resumeInto } from '../recording/worlds.ts'
-import { scratchFolder } from '../support/service-process.ts'
+import { scratchPaths } from '../support/scratch.ts'
 import {
   callConvert,
   callReplay,
@@ -22,18 +21,10 @@ import {
   writeRecording,
 } from './replay-calls.ts'
 
-let folder: string
-let remove: () => Promise<void>
-
-const at = (name: string) => join(folder, name)
+const at = scratchPaths()
 const current = fixedSchemas.current('OrderCancelled')
 
-beforeAll(async () => {
-  ;({ path: folder, remove } = await scratchFolder())
-})
 afterEach(() => eventCodec.use(fixedSchemas))
-afterAll(() => remove())
-
 /** A registry whose ids are so many higher; it has today's OrderCancelled as 500, too. */
 async function startRegistry(idShift: number) {
   const documents = schemaHistory.map(({ id, schema }) => [id, JSON.stringify(schema)] as const)

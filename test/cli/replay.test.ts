@@ -1,11 +1,10 @@
 /** `millrace replay` with targets, times and interruptions that are not as they should be. */
 import { access } from 'node:fs/promises'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { effects } from '../../cli/effects.ts'
 import { batchOf, makeBatch } from '../log/batches.ts'
-import { scratchFolder } from '../support/service-process.ts'
+import { scratchPaths } from '../support/scratch.ts'
 import {
   callReplay,
   cancellations,
@@ -15,16 +14,7 @@ import {
   writeRecording,
 } from './replay-calls.ts'
 
-let folder: string
-let remove: () => Promise<void>
-
-const at = (name: string) => join(folder, name)
-
-beforeAll(async () => {
-  ;({ path: folder, remove } = await scratchFolder())
-})
-
-afterAll(() => remove())
+const at = scratchPaths()
 
 const allTaken: Taking = lines => ({ body: { accepted: lines.length, rejected: [] } })
 

@@ -1,19 +1,10 @@
 /** Files that are there whole or not at all. */
 import { readdir, readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { writeWhole } from '../../cli/whole-file.ts'
-import { scratchFolder } from '../support/service-process.ts'
+import { scratchPaths } from '../support/scratch.ts'
 
-let folder: string
-let remove: () => Promise<void>
-
-const at = (name: string) => join(folder, name)
-
-beforeAll(async () => {
-  ;({ path: folder, remove } = await scratchFolder())
-})
-afterAll(() => remove())
+const at = scratchPaths()
 
 test('a file that was made meanwhile is not replaced', async () => {
   const path = at('made.ndjson')
@@ -24,7 +15,7 @@ test('a file that was made meanwhile is not replaced', async () => {
   const reason = 'it exists already'
   await expect(written).rejects.toMatchObject({ code: 'FILE_UNWRITABLE', details: { reason } })
   expect(await readFile(path, 'utf8')).toBe('theirs')
-  expect(await readdir(folder)).toEqual(['made.ndjson'])
+  expect(await readdir(at(''))).toEqual(['made.ndjson'])
 })
 
 test('what cannot be written is named as it was asked for', async () => {
