@@ -48,6 +48,8 @@ const spans = [
 ]
 let spanAt = 0
 let turn = 0
+/** The turn that is under way. */
+let reading: number | undefined
 
 export function choose(name: string): void {
   wanted.value = name === '' ? undefined : name
@@ -67,7 +69,9 @@ async function refresh(): Promise<void> {
   const view = chosen.value
   const own = ++turn
   if (view === undefined) return
+  reading = own
   const found = await (view.kind === 'table' ? read(view) : newestWindows(view, own))
+  if (reading === own) reading = undefined
   if (found === undefined || own !== turn) return
   batch(() => {
     rows.value = found.rows
@@ -94,19 +98,23 @@ async function read({ name, kind }: DeclaredView, from?: number): Promise<Found 
   const isTable = kind === 'table'
   const parameters = new URLSearchParams({ limit: String(isTable ? shownMax : pageRows) })
   if (from !== undefined) parameters.set('from', String(from))
-  const read: AnyRow[] = []
+  const all: AnyRow[] = []
   let next: string | null = null
-  for (let page = 0; page < (isTable ? 1 : pagesMax); page++) {
+  for (let page = 0; page < pagesMax; page++) {
     if (next !== null) parameters.set('cursor', next)
     const answer = await ask(`/v1/views/${encodeURIComponent(name)}/rows?${parameters}`)
     if (answer === undefined) return undefined
     const found = (await answer.json()) as { rows: readonly AnyRow[]; next: string | null }
-    read.push(...found.rows)
+    all.push(...found.rows)
     next = found.next
-    if (next === null) break
+    // A page may be short although there is more: the server had no more time for it.
+    if (next === null || (isTable && all.length >= shownMax)) break
   }
-  const isPart = next !== null || read.length > shownMax
-  return { rows: isTable ? read : read.slice(-shownMax), isPart }
+  const isPart = next !== null || all.length > shownMax
+  return { rows: isTable ? all.slice(0, shownMax) : all.slice(-shownMax), isPart }
 }
 
-onPoll(() => void refresh())
+// An answer that takes longer than a poll is waited for: else none would ever be shown.
+onPoll(() => {
+  if (reading === undefined) void refresh()
+})

@@ -20,7 +20,6 @@ export const figures = signal<ServiceFigures | undefined>(undefined)
 export interface DeclaredView {
   readonly name: string
   readonly kind: 'table' | 'window' | 'session'
-  readonly key: readonly string[]
   readonly units: Readonly<Record<string, string>>
   readonly description: string
 }

@@ -32,7 +32,7 @@ export function ViewsPanel() {
 
 function Closed() {
   return (
-    <figure class="panel area-views closed" aria-label="Views">
+    <figure class="panel area-views" aria-label="Views">
       <figcaption class="panel-head">
         <div class="panel-name">
           <h2>All views</h2>

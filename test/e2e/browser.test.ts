@@ -153,6 +153,18 @@ describe.skipIf(missing)('the dashboard', () => {
     expect(complaints).toEqual([])
   })
 
+  test('rows that take longer to come than a poll are shown', async () => {
+    const { address } = await serve(filledShop())
+    const { page } = await visit(address)
+    await page.route('**/rows?*', async route => {
+      await new Promise(resolve => setTimeout(resolve, 3500))
+      await route.continue().catch(() => {})
+    })
+    await page.getByLabel('View whose rows are shown').selectOption('unpaid-orders')
+    const panel = page.getByRole('figure', { name: 'unpaid-orders' })
+    await expect.poll(() => panel.locator('tbody tr').count()).toBe(12)
+  })
+
   test('an instance with views of its own shows those, and no empty panels', async () => {
     const fake = new FakeViews([
       {
